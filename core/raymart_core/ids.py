@@ -1,0 +1,66 @@
+"""Ids: UUIDv7 inside, `prefix_hex` outside, so that a log line or a support ticket says what an id names.
+
+Source: RFC 9562, version 7: the first 48 bits are milliseconds, so rows sort by creation.
+"""
+
+from enum import StrEnum
+from typing import NewType
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+UserId = NewType("UserId", UUID)
+OrganizationId = NewType("OrganizationId", UUID)
+ProjectId = NewType("ProjectId", UUID)
+ApiKeyId = NewType("ApiKeyId", UUID)
+ProviderId = NewType("ProviderId", UUID)
+PoolId = NewType("PoolId", UUID)
+NodeId = NewType("NodeId", UUID)
+ModelId = NewType("ModelId", UUID)
+RevisionId = NewType("RevisionId", UUID)
+OfferId = NewType("OfferId", UUID)
+EndpointId = NewType("EndpointId", UUID)
+PlacementId = NewType("PlacementId", UUID)
+RequestId = NewType("RequestId", UUID)
+AttemptId = NewType("AttemptId", UUID)
+
+
+class Prefix(StrEnum):
+    """What a shown id names."""
+
+    USER = "user"
+    ORGANIZATION = "org"
+    PROJECT = "proj"
+    API_KEY = "key"
+    PROVIDER = "prov"
+    POOL = "pool"
+    NODE = "node"
+    MODEL = "model"
+    REVISION = "rev"
+    OFFER = "offer"
+    ENDPOINT = "ep"
+    PLACEMENT = "plc"
+    REQUEST = "req"
+    ATTEMPT = "att"
+    JOIN_TOKEN = "join"
+
+
+def new_id() -> UUID:
+    """A fresh UUIDv7."""
+    return uuid7()
+
+
+def show(prefix: Prefix, value: UUID) -> str:
+    """`value` as people see it: "req_0199...", 32 hex digits after the prefix."""
+    return f"{prefix.value}_{value.hex}"
+
+
+def parse(prefix: Prefix, text: str) -> UUID:
+    """Read what `show` wrote.
+
+    Raises: ValueError when the prefix is another one or the rest is no UUID.
+    """
+    head, separator, tail = text.partition("_")
+    if not separator or head != prefix.value or len(tail) != 32:
+        raise ValueError(f"{text!r} is not an id of the form {prefix.value}_<32 hex digits>")
+    return UUID(hex=tail)

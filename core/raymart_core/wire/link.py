@@ -1,0 +1,303 @@
+"""The link: one outbound WebSocket from node agent (or pool controller) to the marketplace at `/link`.
+
+Binary frames: type (u8), stream id (u32, big endian), payload. Stream 0 carries control messages as MessagePack;
+other streams are tunnelled HTTP requests, opened by the marketplace with odd or even ids as it likes. A frame's
+payload is at most `FRAME_BYTES_MAX`.
+
+Conversation: `Hello` -> `Challenge` -> `Proof` -> `Welcome` or `Refuse`; a machine without a node key first sends
+`Enrol` with a one-time join token and gets `Enrolled`. Then `Announce` (at each change), `Heartbeat` (every
+`Welcome.heartbeat_s`), `Desired` (to a pool controller), `Report`, `GoAway`.
+
+Tunnel: OPEN (`OpenRequest`) from the marketplace, DATA for the request body, END; the agent answers HEAD
+(`ResponseHead`), DATA, END, or RESET (`Reset`) at any time from either side. Flow control, per stream and direction:
+a sender may have `WINDOW_BYTES` of DATA payload unacknowledged; the receiver returns credit in WINDOW frames (u32)
+as it consumes. One slow stream thus holds back only itself.
+"""
+
+import struct
+from enum import IntEnum
+from typing import Literal
+
+import msgspec
+
+from raymart_core.units import Fault
+
+LINK_VERSION = 1
+LINK_PATH = "/link"
+FRAME_BYTES_MAX = 64 * 1024
+"""Largest frame payload, in bytes."""
+WINDOW_BYTES = 256 * 1024
+"""DATA payload a sender may have unacknowledged on one stream."""
+STREAMS_MAX = 1024
+"""Open streams per link; one more is refused with RESET."""
+
+_HEADER = struct.Struct("!BI")
+_CREDIT = struct.Struct("!I")
+HEADER_BYTES = _HEADER.size
+
+
+class FrameType(IntEnum):
+    """First byte of a frame."""
+
+    CONTROL = 0
+    OPEN = 1
+    HEAD = 2
+    DATA = 3
+    END = 4
+    RESET = 5
+    WINDOW = 6
+
+
+def pack_frame(kind: FrameType, stream_id: int, payload: bytes = b"") -> bytes:
+    """One WebSocket message."""
+    assert len(payload) <= FRAME_BYTES_MAX
+    return _HEADER.pack(kind, stream_id) + payload
+
+
+def unpack_frame(message: bytes) -> tuple[FrameType, int, bytes]:
+    """Type, stream id and payload of a WebSocket message.
+
+    Raises: ValueError for a short message, an unknown type or an oversized payload.
+    """
+    if not HEADER_BYTES <= len(message) <= HEADER_BYTES + FRAME_BYTES_MAX:
+        raise ValueError(
+            f"a frame of {len(message)} bytes is outside {HEADER_BYTES}..{HEADER_BYTES + FRAME_BYTES_MAX}"
+        )
+    kind, stream_id = _HEADER.unpack_from(message)
+    return FrameType(kind), stream_id, message[HEADER_BYTES:]
+
+
+def pack_credit(byte_count: int) -> bytes:
+    """Payload of a WINDOW frame."""
+    return _CREDIT.pack(byte_count)
+
+
+def unpack_credit(payload: bytes) -> int:
+    """Bytes of credit in a WINDOW frame. Raises: ValueError when the payload is not four bytes."""
+    if len(payload) != _CREDIT.size:
+        raise ValueError(f"a WINDOW payload has 4 bytes, not {len(payload)}")
+    return int(_CREDIT.unpack(payload)[0])
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One GPU as NVML reports it."""
+
+    uuid: str
+    model: str
+    memory_bytes: int
+    driver: str
+
+
+class Hardware(msgspec.Struct, frozen=True):
+    """What the agent found on its machine."""
+
+    hostname: str
+    cpu_model: str
+    cpu_count: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+    machine_id: str = ""
+    """Stable id of the machine, hashed; the same id under two nodes is refused."""
+
+
+class Enrol(msgspec.Struct, frozen=True, tag_field="m", tag="enrol"):
+    """First message of an unknown machine: spend `join_token` (one use, at most 1 h old) for a node identity."""
+
+    version: int
+    join_token: str
+    name: str
+    """Name of the node, unique in its pool; also its Ray label `raymart.io/node`."""
+    public_key: bytes
+    """Raw Ed25519 public key, 32 bytes."""
+    hardware: Hardware
+
+
+class Enrolled(msgspec.Struct, frozen=True, tag_field="m", tag="enrolled"):
+    """The node's identity; `Hello` follows on the same connection."""
+
+    node_id: str
+    """node_<hex>."""
+
+
+class Hello(msgspec.Struct, frozen=True, tag_field="m", tag="hello"):
+    """Who is calling."""
+
+    version: int
+    node_id: str
+    role: Literal["node", "controller"]
+    agent_version: str
+    clock_ms: int
+    """The caller's Unix time, to report skew."""
+
+
+class Challenge(msgspec.Struct, frozen=True, tag_field="m", tag="challenge"):
+    """A fresh nonce to sign."""
+
+    nonce: bytes
+    """32 random bytes, used once."""
+    server: str
+    server_clock_ms: int
+
+
+class Proof(msgspec.Struct, frozen=True, tag_field="m", tag="proof"):
+    """Ed25519 signature over `proof_transcript`."""
+
+    signature: bytes
+
+
+class Welcome(msgspec.Struct, frozen=True, tag_field="m", tag="welcome"):
+    """The link is live."""
+
+    heartbeat_s: float
+    lease_s: float
+    """Without a heartbeat for this long, the node's endpoints leave routing."""
+    pool: str
+    name: str
+
+
+class Refuse(msgspec.Struct, frozen=True, tag_field="m", tag="refuse"):
+    """The link is not granted; the connection is closed after this."""
+
+    reason: str
+    """Stable code: bad_token, unknown_node, bad_proof, revoked, version, superseded, limit."""
+    message: str
+    """What to do."""
+    retry: bool
+    """Whether the same attempt may succeed later."""
+
+
+class Replica(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One replica on the agent's machine, as it can be routed to."""
+
+    replica_id: str
+    revision: str
+    model: str
+    engine: str
+    capacity: int
+    context_length: int
+    state: Literal["ready", "draining"]
+    running: int = 0
+    address: str | None = None
+    """host:port, only where the gateway can reach it directly (house pool)."""
+    secret: str | None = None
+
+
+class Announce(msgspec.Struct, frozen=True, tag_field="m", tag="announce"):
+    """Everything the node has now; replaces what was announced before."""
+
+    hardware: Hardware
+    replicas: tuple[Replica, ...]
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag_field="m", tag="heartbeat"):
+    """Still here. `running` counts tunnelled requests per replica id."""
+
+    clock_ms: int
+    running: dict[str, int] = {}
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """One desired or observed placement: a revision on a node, with a replica range."""
+
+    placement_id: str
+    node: str
+    """Name of the node, its label `raymart.io/node`."""
+    model: str
+    revision: str
+    """Manifest digest."""
+    engine: str
+    source: str
+    """Where the weights come from: "bundled:<file>"."""
+    sha256: str
+    context_length: int
+    replicas_min: int
+    replicas_max: int
+    slots: int
+    """Generations at once per replica."""
+
+
+class Desired(msgspec.Struct, frozen=True, tag_field="m", tag="desired"):
+    """All placements the pool should run; what is left out is removed."""
+
+    generation: int
+    placements: tuple[Placement, ...]
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What is true of one placement."""
+
+    placement_id: str
+    state: Literal["placing", "running", "failed", "gone"]
+    replicas: int
+    reason: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, tag_field="m", tag="report"):
+    """The pool controller's view, after each change and with each heartbeat."""
+
+    generation: int
+    observed: tuple[Observed, ...]
+
+
+class GoAway(msgspec.Struct, frozen=True, tag_field="m", tag="goaway"):
+    """No new streams; the sender closes after `drain_s` seconds."""
+
+    drain_s: float
+    reason: str
+
+
+Control = (
+    Enrol
+    | Enrolled
+    | Hello
+    | Challenge
+    | Proof
+    | Welcome
+    | Refuse
+    | Announce
+    | Heartbeat
+    | Desired
+    | Report
+    | GoAway
+)
+"""Any control message."""
+
+
+class OpenRequest(msgspec.Struct, frozen=True):
+    """Payload of OPEN: an HTTP request for one replica; its body follows as DATA."""
+
+    replica_id: str
+    method: str
+    path: str
+    request_id: str
+    deadline_ms: int
+    """Milliseconds the replica has from now."""
+
+
+class ResponseHead(msgspec.Struct, frozen=True):
+    """Payload of HEAD."""
+
+    status: int
+    content_type: str
+
+
+class Reset(msgspec.Struct, frozen=True):
+    """Payload of RESET: the stream is over at once."""
+
+    code: Literal["cancelled", "no_replica", "replica_lost", "protocol", "limit", "draining"]
+    message: str
+    fault: Fault
+
+
+def proof_transcript(*, node_id: str, nonce: bytes, server: str, server_clock_ms: int) -> bytes:
+    """The bytes a node signs: bound to this server, this nonce and this node, so that a proof cannot be replayed."""
+    return msgspec.msgpack.encode(
+        ("raymart link proof", LINK_VERSION, server, node_id, nonce, server_clock_ms)
+    )
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_control = msgspec.msgpack.Decoder(Control).decode
+decode_open = msgspec.msgpack.Decoder(OpenRequest).decode
+decode_head = msgspec.msgpack.Decoder(ResponseHead).decode
+decode_reset = msgspec.msgpack.Decoder(Reset).decode

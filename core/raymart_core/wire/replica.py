@@ -1,0 +1,178 @@
+"""Replica HTTP: what gateway (or agent) and engine replica say to each other.
+
+HTTP/1.1 on the replica's own port with `Authorization: Bearer <per-replica secret>`, `X-Request-Id` and
+`X-Deadline-Ms`. `POST /v1/generate` takes a `GenerateRequest` as JSON and answers `application/x-ndjson`: one
+event a line, `PromptEvent` first, then a `StepEvent` per engine step, then `FinishEvent` or `ErrorEvent`.
+Closing the connection aborts the work at the engine within one step. Before the first event a failure is an
+HTTP status with an `ErrorBody`: 400 fault=customer, 503 draining or busy fault=provider, 500 fault=provider.
+`GET /health` answers a `Health`, `GET /stats` a `Stats`, `POST /drain` 202.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from raymart_core.units import Fault, FinishReason
+
+GENERATE_PATH = "/v1/generate"
+HEALTH_PATH = "/health"
+STATS_PATH = "/stats"
+DRAIN_PATH = "/drain"
+NDJSON = "application/x-ndjson"
+
+
+class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of a conversation; `content` is plain text."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    name: str | None = None
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How tokens are chosen. Ranges are checked by the gateway and again by the replica."""
+
+    max_tokens: int
+    """Upper bound of generated tokens, at least 1."""
+    temperature: float = 1.0
+    """0 to 2; 0 is greedy."""
+    top_p: float = 1.0
+    """Above 0, at most 1."""
+    seed: int | None = None
+    """0 to 2**32 - 1; the same seed, prompt and revision give the same tokens."""
+    stop: tuple[str, ...] = ()
+    """At most 4 strings; text up to the first match is delivered."""
+    top_logprobs: int | None = None
+    """None for no logprobs, else how many alternatives a token carries (0 to 20)."""
+    ignore_eos: bool = False
+    """Go on past the end-of-sequence token; for benches and tests only, never set from a customer's request."""
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One generation. Exactly one of `messages`, `prompt` and `prompt_ids` is given."""
+
+    sampling: Sampling
+    messages: tuple[ChatMessage, ...] | None = None
+    prompt: str | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    """The prompt after the chat template, as token ids of the revision's tokenizer."""
+    resume_ids: tuple[int, ...] = ()
+    """Tokens already delivered by another endpoint of the same revision; generation goes on after them."""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The natural-log probability of one token, with its strongest alternatives."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] = ()
+    top: tuple["TokenLogprob", ...] = ()
+
+
+class PromptEvent(msgspec.Struct, frozen=True, tag_field="e", tag="p"):
+    """First event: the prompt's token ids after the template, so that the gateway can count and later resume."""
+
+    ids: tuple[int, ...]
+
+
+class StepEvent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="e", tag="s"):
+    """One engine step. `d` may be empty while a multi-byte character is incomplete."""
+
+    i: int
+    """Index of the step, from 0."""
+    t: tuple[int, ...]
+    """Ids of the tokens of this step, in order."""
+    n: int
+    """Tokens generated so far, these included; the end-of-sequence token is not counted."""
+    d: str = ""
+    """Text that these tokens complete."""
+    exact: bool = True
+    """Whether `t` is known to be exactly what the engine sampled; if not, `n` is the count to bill."""
+    lp: tuple[TokenLogprob, ...] | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What the engine counted; the gateway bills its own count and compares."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+
+
+class FinishEvent(msgspec.Struct, frozen=True, tag_field="e", tag="f"):
+    """Last event of a good stream."""
+
+    finish: FinishReason
+    usage: Usage
+    revision: str
+    """Manifest digest of the served revision, "sha256:<hex>"."""
+    engine: str
+    """Engine name and version, such as "llama_cpp 2026.10.11549"."""
+
+
+class ErrorEvent(msgspec.Struct, frozen=True, tag_field="e", tag="x"):
+    """Last event of a stream that failed after it began."""
+
+    message: str
+    """Safe to show to a customer."""
+    fault: Fault
+
+
+ReplicaEvent = PromptEvent | StepEvent | FinishEvent | ErrorEvent
+"""Any line of a generation's stream."""
+
+
+class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of a refusal before the first event."""
+
+    message: str
+    fault: Fault
+    param: str | None = None
+    """The customer's field that is wrong ("messages", "max_tokens", ...) when fault is customer."""
+
+
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Answer of `GET /health`."""
+
+    state: Literal["loading", "ready", "draining", "failing"]
+    reason: str = ""
+    percent: int = 100
+    """How much of the model is loaded, 0 to 100."""
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Answer of `GET /stats`."""
+
+    running: int
+    waiting: int
+    capacity: int
+    """Generations that run at once without waiting."""
+    tokens_generated_total: int
+    requests_aborted_total: int
+
+
+class ReplicaRegistration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a replica tells the node agent of its own machine, every second and at each change."""
+
+    replica_id: str
+    revision: str
+    """Manifest digest, "sha256:<hex>"."""
+    model: str
+    """Model slug, such as "raymart/demo-chat"."""
+    engine: str
+    address: str
+    """host:port of the replica's own HTTP server."""
+    secret: str
+    """Bearer token of that server."""
+    pid: int
+    capacity: int
+    context_length: int
+    """Tokens of prompt and completion together."""
+    state: Literal["ready", "draining", "gone"] = "ready"
+
+
+encode = msgspec.json.Encoder().encode
+decode_event = msgspec.json.Decoder(ReplicaEvent).decode
+decode_generate_request = msgspec.json.Decoder(GenerateRequest).decode
+decode_error_body = msgspec.json.Decoder(ErrorBody).decode
+decode_registration = msgspec.json.Decoder(ReplicaRegistration).decode

@@ -1,0 +1,1 @@
+"""Who is calling: users, organizations, projects, API keys and access tokens."""

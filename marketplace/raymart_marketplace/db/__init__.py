@@ -1,0 +1,1 @@
+"""The control plane's database: declarative base, column types, sessions."""

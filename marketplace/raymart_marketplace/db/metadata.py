@@ -1,0 +1,11 @@
+"""Every table of `marketplace` in one import, for migrations and tests. Billing adds its own in `raymart_billing.db`."""
+
+from raymart_marketplace.accounts import models as accounts
+from raymart_marketplace.catalog import models as catalog
+from raymart_marketplace.db.base import Base
+from raymart_marketplace.metering import models as metering
+from raymart_marketplace.supply import models as supply
+
+metadata = Base.metadata
+
+__all__ = ["accounts", "catalog", "metadata", "metering", "supply"]

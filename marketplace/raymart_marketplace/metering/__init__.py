@@ -1,0 +1,1 @@
+"""What was delivered: requests, their attempts and their usage, written once each."""

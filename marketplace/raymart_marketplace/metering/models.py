@@ -1,0 +1,113 @@
+"""Tables of inference. One request row, its attempts and at most one usage record, written by one COPY at the end.
+
+No foreign keys to hot tables: these rows are written in bulk and are later partitioned by month.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from raymart_core.units import Fault, FinishReason
+from raymart_marketplace.db.base import Row, text_enum
+
+
+class Surface(StrEnum):
+    """Through which API a request came."""
+
+    REST = "rest"
+    GRAPHQL = "graphql"
+
+
+class RequestState(StrEnum):
+    """How a request ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class AttemptOutcome(StrEnum):
+    """How a try on one endpoint ended."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Request(Row):
+    """One inference request of a customer; `created_at` is its arrival."""
+
+    __tablename__ = "request"
+    __table_args__ = (Index("ix_request_organization_id_id", "organization_id", "id"),)
+
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    api_key_id: Mapped[UUID | None]
+    user_id: Mapped[UUID | None]
+    surface: Mapped[Surface] = mapped_column(text_enum(Surface))
+    model_asked: Mapped[str]
+    model_served: Mapped[str]
+    state: Mapped[RequestState] = mapped_column(text_enum(RequestState))
+    finish_reason: Mapped[FinishReason | None] = mapped_column(text_enum(FinishReason))
+    error_code: Mapped[str | None]
+    streamed: Mapped[bool]
+    first_token_ms: Mapped[int | None]
+    duration_ms: Mapped[int]
+
+
+class Attempt(Row):
+    """One try of a request on one endpoint; `created_at` is its start."""
+
+    __tablename__ = "attempt"
+
+    request_id: Mapped[UUID] = mapped_column(index=True)
+    position: Mapped[int]
+    """0 for the first try."""
+    endpoint_id: Mapped[UUID]
+    provider_id: Mapped[UUID]
+    node_id: Mapped[UUID]
+    outcome: Mapped[AttemptOutcome] = mapped_column(text_enum(AttemptOutcome))
+    fault: Mapped[Fault] = mapped_column(text_enum(Fault))
+    reason: Mapped[str]
+    tokens_delivered: Mapped[int]
+    first_token_ms: Mapped[int | None]
+    duration_ms: Mapped[int]
+
+
+class UsageRecord(Row):
+    """What a request is billed. `id` is the request's id: one usage record a request, by the primary key."""
+
+    __tablename__ = "usage_record"
+    __table_args__ = (
+        CheckConstraint("tokens_prompt >= 0 and tokens_completion >= 0", name="tokens_not_negative"),
+        CheckConstraint(
+            "customer_nano_usd = tokens_prompt * price_prompt_nano_usd + tokens_completion * price_completion_nano_usd",
+            name="amount_is_usage_times_price",
+        ),
+        CheckConstraint("customer_nano_usd = provider_nano_usd + fee_nano_usd", name="split_adds_up"),
+        CheckConstraint("provider_nano_usd >= 0 and fee_nano_usd >= 0", name="split_not_negative"),
+        Index("ix_usage_record_organization_id_id", "organization_id", "id"),
+        Index("ix_usage_record_provider_id_id", "provider_id", "id"),
+        Index("ix_usage_record_unposted", "id", postgresql_where=text("posted_at is null")),
+    )
+
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    api_key_id: Mapped[UUID | None]
+    provider_id: Mapped[UUID]
+    endpoint_id: Mapped[UUID]
+    offer_id: Mapped[UUID]
+    revision_id: Mapped[UUID]
+    tokens_prompt: Mapped[int] = mapped_column(BigInteger)
+    tokens_completion: Mapped[int] = mapped_column(BigInteger)
+    price_prompt_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    price_completion_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    customer_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    provider_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    fee_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    exact: Mapped[bool]
+    posted_at: Mapped[datetime | None]
+    """When the ledger took it; set by the poster in the transaction of its transfers."""

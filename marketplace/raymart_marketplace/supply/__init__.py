@@ -1,0 +1,1 @@
+"""Who serves: providers, pools, nodes, offers, placements and the endpoints that can be routed to."""

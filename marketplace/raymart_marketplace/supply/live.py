@@ -1,0 +1,68 @@
+"""What can be routed to at this moment, as the gateway and the API see it.
+
+An endpoint is live while its node's link is up and at least one of its replicas is ready. The directory that keeps
+these is `supply.directory`; it is memory only and rebuilds itself from the links within seconds of a restart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from raymart_core.ports import TokenPrices
+from raymart_marketplace.supply.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveEndpoint:
+    """A snapshot of one endpoint. Immutable; routing is a pure function over these."""
+
+    id: UUID
+    node_id: UUID
+    node_name: str
+    provider_id: UUID
+    provider_slug: str
+    offer_id: UUID
+    revision_id: UUID
+    revision_digest: str
+    model_slug: str
+    engine: str
+    quantization: str
+    region: str
+    context_length: int
+    prices: TokenPrices
+    capacity: int
+    """Generations at once, over all ready replicas."""
+    running: int
+    """Requests in flight from this gateway, plus what the node last reported of others."""
+    quarantined: bool
+    """Whether recent failures keep it out of routing for now."""
+
+
+class EndpointDirectory(Protocol):
+    """Live endpoints and the way to reach them."""
+
+    def live(self, model_slug: str) -> Sequence[LiveEndpoint]:
+        """Endpoints that serve `model_slug` now, quarantined ones included."""
+
+    def all_live(self) -> Sequence[LiveEndpoint]:
+        """Every live endpoint."""
+
+    def acquire(self, endpoint_id: UUID) -> "Lease | None":
+        """Count a request on the endpoint and pick its least loaded replica; None when it is gone meanwhile."""
+
+    def report_failure(self, endpoint_id: UUID, *, reason: str) -> None:
+        """Tell of a provider's failure; the endpoint is quarantined for a few seconds, longer when it repeats."""
+
+    def report_success(self, endpoint_id: UUID) -> None:
+        """Tell of a good attempt; ends a quarantine's memory."""
+
+
+class Lease(Protocol):
+    """The right to send one request to one replica. Use as a context manager: leaving it counts the request off."""
+
+    upstream: Upstream
+
+    def __enter__(self) -> "Lease": ...
+
+    def __exit__(self, *exception: object) -> None: ...
