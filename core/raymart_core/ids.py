@@ -3,11 +3,14 @@
 Source: RFC 9562, version 7: the first 48 bits are milliseconds, so rows sort by creation.
 """
 
+import re
 from enum import StrEnum
 from typing import NewType
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
+
+_HEX = re.compile(r"[0-9a-f]{32}")
 
 UserId = NewType("UserId", UUID)
 OrganizationId = NewType("OrganizationId", UUID)
@@ -61,6 +64,6 @@ def parse(prefix: Prefix, text: str) -> UUID:
     Raises: ValueError when the prefix is another one or the rest is no UUID.
     """
     head, separator, tail = text.partition("_")
-    if not separator or head != prefix.value or len(tail) != 32:
+    if not separator or head != prefix.value or not _HEX.fullmatch(tail):
         raise ValueError(f"{text!r} is not an id of the form {prefix.value}_<32 hex digits>")
     return UUID(hex=tail)

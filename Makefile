@@ -1,0 +1,68 @@
+# Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help install up demo test test-slow check fmt migrate revision schema bench clean
+
+# uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
+BIN := .venv/bin
+MEMBERS := core marketplace billing graphql serve providers local
+SYNCED := .venv/.synced
+
+help: ## Print the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(SYNCED) ## Install everything from the lock into .venv (other targets do it by themselves)
+
+$(SYNCED): uv.lock pyproject.toml $(MEMBERS:%=%/pyproject.toml) | $(if $(filter .boot/bin/uv,$(UV)),.boot/bin/uv)
+	@$(UV) sync --frozen --all-packages --quiet
+	@touch $@
+
+.boot/bin/uv:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "Raymart needs Python 3.11 or 3.12: install it (Debian: apt-get install python3 python3-venv) and run make again" >&2; exit 1; }
+	@python3 -m venv .boot \
+		|| { echo "python3 has no venv module: apt-get install python3-venv, then run make again" >&2; exit 1; }
+	@.boot/bin/pip install --quiet --disable-pip-version-check 'uv>=0.11'
+
+up: $(SYNCED) ## Run the whole product at http://127.0.0.1:8000 until Ctrl-C (RAYMART_PORT, RAYMART_DATA_DIR)
+	@exec $(BIN)/raymart up
+
+demo: $(SYNCED) ## Sell real tokens from two providers to a customer, check the books, stop, exit 0
+	@exec $(BIN)/raymart demo
+
+test: $(SYNCED) ## All tests that need no GPU and no Node
+	@$(BIN)/pytest -m "not slow"
+
+test-slow: $(SYNCED) ## The tests that need minutes or a whole stack
+	@$(BIN)/pytest -m slow
+
+check: $(SYNCED) ## Format, lint, types, import contracts, lock, GraphQL schema snapshot
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(UV) lock --check --quiet
+	@$(BIN)/python -m raymart_graphql.export_schema --check
+	@echo "check: all passed"
+
+fmt: $(SYNCED) ## Format and fix what can be fixed
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+migrate: $(SYNCED) ## Bring the database of DATABASE_URL to the newest migration
+	@$(BIN)/raymart db upgrade
+
+revision: $(SYNCED) ## Draft a migration from the models: make revision m="add wallets"
+	@test -n "$(m)" || { echo 'say what it does: make revision m="add wallets"' >&2; exit 1; }
+	@$(BIN)/alembic revision --autogenerate -m "$(m)"
+
+schema: $(SYNCED) ## Write graphql/schema.graphql from the code
+	@$(BIN)/python -m raymart_graphql.export_schema
+
+bench: $(SYNCED) ## Measure and print the figures of docs/benchmarks.md (needs a C compiler)
+	@$(BIN)/python tests/bench/run.py
+
+clean: ## Remove what make and the tests built; var/ (your data) stays
+	@rm -rf .venv .boot build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

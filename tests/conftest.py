@@ -1,0 +1,40 @@
+"""What every test may use: a real, migrated PostgreSQL per session (and per xdist worker)."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from raymart_local.postgres import EmbeddedPostgres
+from raymart_marketplace.db.migrate import upgrade
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A running PostgreSQL of this session. Do not restart it: tests that crash a server start their own."""
+    data_dir: Path = tmp_path_factory.mktemp("postgres")
+    with EmbeddedPostgres(data_dir) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: EmbeddedPostgres) -> str:
+    """URL of a database at the newest migration. Commits are real: use fresh ids instead of a clean database."""
+    upgrade(postgres.url)
+    return postgres.url
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine of this test's event loop."""
+    engine = make_engine(database_url, pool_size=5)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: AsyncEngine) -> Sessions:
+    """Makes sessions on the session's database; open them with `session_scope`."""
+    return make_sessions(engine)
