@@ -1,0 +1,70 @@
+"""Start Ray's own processes: `python -m raymart_serve.ray_node <arguments of the ray command>`.
+
+Two differences from `ray`. It refuses to run without explicit token authentication. And with
+`--node-ip-address=127.0.0.1` the cluster stays on loopback: Ray 2.60 silently turns that address into the machine's
+LAN address, and GCS, raylets and agents then bind every interface (facts: seam, section 1).
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from raymart_serve.settings import RaySettings
+
+LOOPBACK = "127.0.0.1"
+_ADDRESS_FLAG = "--node-ip-address"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the ray command with `arguments`, which ends the process; returns 2 when it may not start."""
+    problem = authentication_problem()
+    if problem is not None:
+        sys.stderr.write(f"ray_node: {problem}\n")
+        return 2
+    if asks_for_loopback(arguments):
+        _stay_on_loopback()
+    _run_ray(arguments)
+
+
+def authentication_problem() -> str | None:
+    """What is wrong with the token authentication named in the environment, or None."""
+    try:
+        # The fields come from the environment, which mypy cannot see.
+        settings = RaySettings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        names = ", ".join(str(part["loc"][0]) for part in error.errors())
+        return f"{names} must be set: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<file>"
+    path = settings.auth_token_path
+    if not path.is_file() or path.stat().st_size == 0:
+        return f"RAY_AUTH_TOKEN_PATH={str(path)!r} is no file with a token; write one, readable only by its owner"
+    return None
+
+
+def asks_for_loopback(arguments: Sequence[str]) -> bool:
+    """Whether `--node-ip-address` is given as 127.0.0.1, in either spelling."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return any(
+        flag == f"{_ADDRESS_FLAG}={LOOPBACK}" or (flag == _ADDRESS_FLAG and value == LOOPBACK)
+        for flag, value in pairs
+    )
+
+
+def _stay_on_loopback() -> None:
+    from ray._private import services  # noqa: PLC0415 - heavy, and only this process may be changed
+
+    # Both are looked up as attributes of the module at each call, so that replacing them here reaches every caller
+    # in this process; raylet and agents get the address as an argument.
+    services.resolve_ip_for_localhost = lambda host: host
+    services.get_node_ip_address = lambda _address=None: LOOPBACK
+
+
+def _run_ray(arguments: Sequence[str]) -> NoReturn:
+    from ray.scripts import scripts  # noqa: PLC0415 - heavy; a refusal must not wait for it
+
+    scripts.cli.main(args=list(arguments), prog_name="ray")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

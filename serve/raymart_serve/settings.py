@@ -1,0 +1,30 @@
+"""Settings of the compute plane's own processes, each read once in main and passed down."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from raymart_core.settings import ProcessSettings
+
+
+class RaySettings(ProcessSettings):
+    """How to authenticate to a Ray cluster. Both values are named on purpose.
+
+    Ray turns token authentication on by itself where some other program left a token in the home directory, and
+    off where none did (facts: seam). Without these two in the environment nothing of ours starts or joins Ray.
+    """
+
+    auth_mode: Literal["token"] = Field(validation_alias="RAY_AUTH_MODE")
+    """Only "token": a cluster without authentication hands its machines to whoever reaches its port."""
+    auth_token_path: Path = Field(validation_alias="RAY_AUTH_TOKEN_PATH")
+    """File that holds the cluster's token."""
+
+
+class ReplicaSettings(ProcessSettings):
+    """What a replica reads from the environment of its machine; a Serve worker inherits the raylet's."""
+
+    agent_file: Path | None = None
+    """RAYMART_AGENT_FILE: JSON file with the url and token of this machine's node agent."""
+    replica_host: str = "127.0.0.1"
+    """RAYMART_REPLICA_HOST: address the replica's HTTP server binds; loopback, or the pool's private address."""
