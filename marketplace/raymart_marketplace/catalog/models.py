@@ -44,7 +44,11 @@ class ModelRevision(Row):
     """One set of weights with one engine, named by the digest of its manifest."""
 
     __tablename__ = "model_revision"
-    __table_args__ = (CheckConstraint("context_length > 0", name="context_positive"),)
+    __table_args__ = (
+        CheckConstraint("context_length > 0", name="context_positive"),
+        CheckConstraint("digest ~ '^sha256:[0-9a-f]{64}$'", name="digest_is_sha256"),
+        CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="weights_are_sha256"),
+    )
 
     model_id: Mapped[UUID] = mapped_column(ForeignKey("model.id", ondelete="RESTRICT"), index=True)
     digest: Mapped[str] = mapped_column(unique=True)

@@ -34,8 +34,8 @@ class Row(Base):
 
     __abstract__ = True
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, sort_order=-2)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), sort_order=-1)
 
 
 def text_enum(members: type[StrEnum]) -> Enum:

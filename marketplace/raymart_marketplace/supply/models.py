@@ -86,6 +86,9 @@ class Pool(Row):
     """One Ray cluster and one trust domain."""
 
     __tablename__ = "pool"
+    __table_args__ = (
+        CheckConstraint("(kind = 'provider') = (provider_id is not null)", name="provider_pool_has_owner"),
+    )
 
     slug: Mapped[str] = mapped_column(unique=True)
     kind: Mapped[PoolKind] = mapped_column(text_enum(PoolKind))
@@ -117,7 +120,11 @@ class Node(Row):
 
     __tablename__ = "node"
     __table_args__ = (
-        UniqueConstraint("pool_id", "name"),
+        # Only among living nodes: a revoked node's name may be taken by its successor.
+        Index(
+            "uq_node_living_name", "pool_id", "name", unique=True, postgresql_where=text("revoked_at is null")
+        ),
+        Index("ix_node_living_machine", "machine_id", postgresql_where=text("revoked_at is null")),
         CheckConstraint("length(public_key) = 32", name="key_is_ed25519"),
         CheckConstraint("role = 'controller' or provider_id is not null", name="node_has_provider"),
     )
@@ -128,8 +135,12 @@ class Node(Row):
     )
     role: Mapped[NodeRole] = mapped_column(text_enum(NodeRole))
     name: Mapped[str]
-    """Unique in the pool; the Ray label `raymart.io/node`."""
+    """Unique among the living nodes of the pool; the Ray label `raymart.io/node`."""
     public_key: Mapped[bytes] = mapped_column(unique=True)
+    join_token_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("join_token.id", ondelete="RESTRICT"), unique=True
+    )
+    """What it enrolled with. Unique: even without the check in `enrolment` a token could make one node only."""
     machine_id: Mapped[str]
     hardware: Mapped[dict[str, Any]] = mapped_column(JSONB)
     state: Mapped[NodeState] = mapped_column(text_enum(NodeState))
