@@ -1,7 +1,7 @@
 # Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-slow check fmt migrate revision schema bench clean
+.PHONY: help install up demo test test-slow acceptance check fmt migrate revision schema bench clean
 
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
@@ -37,6 +37,9 @@ test: $(SYNCED) ## All tests that need no GPU and no Node
 test-slow: $(SYNCED) ## The tests that need minutes or a whole stack
 	@$(BIN)/pytest -m slow
 
+acceptance: $(SYNCED) ## Drive a running stack with the official openai and gql clients
+	@UV=$(UV) tests/acceptance/run.sh
+
 check: $(SYNCED) ## Format, lint, types, import contracts, lock, GraphQL schema snapshot
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
@@ -64,5 +67,5 @@ bench: $(SYNCED) ## Measure and print the figures of docs/benchmarks.md (needs a
 	@$(BIN)/python tests/bench/run.py
 
 clean: ## Remove what make and the tests built; var/ (your data) stays
-	@rm -rf .venv .boot build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-acceptance .boot build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

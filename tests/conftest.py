@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from raymart_local.postgres import EmbeddedPostgres
-from raymart_marketplace.db.migrate import upgrade
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from raymart_local.postgres import EmbeddedPostgres
+from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 
 
@@ -15,8 +15,10 @@ from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A running PostgreSQL of this session. Do not restart it: tests that crash a server start their own."""
     data_dir: Path = tmp_path_factory.mktemp("postgres")
-    with EmbeddedPostgres(data_dir) as server:
-        yield server
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    yield server
+    server.destroy()
 
 
 @pytest.fixture(scope="session")
