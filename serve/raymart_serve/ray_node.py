@@ -17,12 +17,12 @@ LOOPBACK = "127.0.0.1"
 _ADDRESS_FLAG = "--node-ip-address"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the ray command with `arguments`, which ends the process; returns 2 when it may not start."""
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run the ray command with `arguments`, which ends the process; status 2 when it may not start."""
     problem = authentication_problem()
     if problem is not None:
         sys.stderr.write(f"ray_node: {problem}\n")
-        return 2
+        raise SystemExit(2)
     if asks_for_loopback(arguments):
         _stay_on_loopback()
     _run_ray(arguments)
@@ -67,4 +67,4 @@ def _run_ray(arguments: Sequence[str]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    main(sys.argv[1:])
