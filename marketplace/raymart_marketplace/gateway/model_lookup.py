@@ -1,0 +1,99 @@
+"""Which models exist. The hot path asks the directory of live endpoints first; this is for the rest.
+
+One query of the catalog every few seconds at most, however many unknown names are asked for.
+"""
+
+import asyncio
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import select
+
+from raymart_core.errors import ModelNotFound, Unavailable
+from raymart_marketplace.catalog.models import Model, ModelRevision, RevisionState
+from raymart_marketplace.db.session import Sessions
+
+QUERY_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    """A model of the catalog that is or could be served."""
+
+    slug: str
+    name: str
+    description: str
+    created_at: datetime
+    context_length: int
+    """The longest of its servable revisions, in tokens."""
+    quantizations: tuple[str, ...]
+
+
+class ModelLookup(Protocol):
+    """Knows every servable model."""
+
+    async def require(self, slug: str) -> None:
+        """Return when a model of this slug exists. Raises: ModelNotFound naming the nearest slug, Unavailable."""
+
+    async def listed(self) -> Mapping[str, ListedModel]:
+        """Every servable model by slug. Raises: Unavailable."""
+
+
+class CatalogModels:
+    """The catalog's servable models, kept for `ttl_s` seconds; implements `ModelLookup`."""
+
+    def __init__(self, sessions: Sessions, *, ttl_s: float = 5.0) -> None:
+        self._sessions = sessions
+        self._ttl_s = ttl_s
+        self._models: Mapping[str, ListedModel] = {}
+        self._fresh_until = float("-inf")
+        self._refreshing = asyncio.Lock()
+
+    async def require(self, slug: str) -> None:
+        """Return when a model of this slug exists. Raises: ModelNotFound naming the nearest slug, Unavailable."""
+        models = await self.listed()
+        if slug not in models:
+            nearest = difflib.get_close_matches(slug, models, n=1)
+            raise ModelNotFound(slug, nearest=nearest[0] if nearest else None)
+
+    async def listed(self) -> Mapping[str, ListedModel]:
+        """Every servable model by slug, at most `ttl_s` old. Raises: Unavailable when the database is away."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._fresh_until:
+            async with self._refreshing:
+                if loop.time() >= self._fresh_until:
+                    self._models = await self._query()
+                    self._fresh_until = loop.time() + self._ttl_s
+        return self._models
+
+    async def _query(self) -> Mapping[str, ListedModel]:
+        statement = (
+            select(Model, ModelRevision)
+            .join(ModelRevision, ModelRevision.model_id == Model.id)
+            .where(ModelRevision.state.in_((RevisionState.PUBLISHED, RevisionState.DEPRECATED)))
+            .order_by(Model.slug)
+        )
+        revisions: dict[str, list[ModelRevision]] = {}
+        models: dict[str, Model] = {}
+        try:
+            async with asyncio.timeout(QUERY_TIMEOUT_S), self._sessions() as session:
+                for model, revision in await session.execute(statement):
+                    models[model.slug] = model
+                    revisions.setdefault(model.slug, []).append(revision)
+        except (OSError, TimeoutError) as error:
+            raise Unavailable("the catalog cannot be read at the moment; try again") from error
+        return {slug: _listed(model, revisions[slug]) for slug, model in models.items()}
+
+
+def _listed(model: Model, revisions: list[ModelRevision]) -> ListedModel:
+    return ListedModel(
+        slug=model.slug,
+        name=model.name,
+        description=model.description,
+        created_at=model.created_at,
+        context_length=max(revision.context_length for revision in revisions),
+        quantizations=tuple(sorted({revision.quantization for revision in revisions})),
+    )
