@@ -1,1 +1,4 @@
-"""Who is calling: users, organizations, projects, API keys and access tokens."""
+"""Identity and tenancy: users, organizations, projects, passwords, access tokens, API keys.
+
+Start reading at `service` (the rules) and `authenticator` (who is calling, on the hot path).
+"""

@@ -1,0 +1,237 @@
+"""Who is calling: from an `Authorization` header to a `Caller`, on the path of every request.
+
+A credential is looked up once per `ttl_s` and then answered from memory. Nothing is written, whatever the outcome.
+
+Not guaranteed: a key that another process revokes is honoured here for up to `ttl_s`. In the process that revokes it,
+`forget` ends it at once.
+"""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+from uuid import UUID
+
+import structlog
+from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from raymart_core.errors import Forbidden, NotAuthenticated, Unavailable
+from raymart_marketplace.accounts.api_keys import KEY_PREFIX, hash_key, is_key
+from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.accounts.models import (
+    ApiKey,
+    Membership,
+    Organization,
+    OrganizationKind,
+    Project,
+    User,
+)
+from raymart_marketplace.accounts.service import DEFAULT_PROJECT_SLUG, KEY_ROLES
+from raymart_marketplace.accounts.tokens import TOKEN_BYTES_MAX, AccessTokens, Claims
+from raymart_marketplace.accounts.ttl_cache import TtlCache
+from raymart_marketplace.db.session import Sessions
+
+log = structlog.get_logger(__name__)
+
+LOOKUP_TIMEOUT_S = 5.0
+REFUSAL_TTL_S = 1.0
+"""How long a wrong credential is remembered, so that a client's retry loop does not reach the database."""
+
+_MISSING = "no credentials; send `Authorization: Bearer <API key or access token>`"
+_WRONG_KEY = "the API key is wrong, expired or revoked; create another and send it as `Authorization: Bearer rm_live_...`"
+_NEEDS_TOKEN = (
+    "this needs a user's access token, not an API key; log in with an e-mail address and a password"
+)
+_NO_USER = "the user of this access token does not exist or is disabled"
+_NO_ORGANIZATION = "no organization lets you ask for inference; ask an owner for the role 'developer'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a credential stands for."""
+
+    caller: Caller | None
+    """None for a user whom no organization lets ask for inference."""
+    claims: Claims | None
+    """None for an API key."""
+    fresh_s: float
+    """Seconds until the credential itself expires."""
+
+
+LookUp = Callable[[], Coroutine[None, None, Known | None]]
+"""Asks the database what a credential stands for."""
+
+
+class Authenticator:
+    """Answers who is calling. One per process; for one event loop."""
+
+    def __init__(
+        self, sessions: Sessions, tokens: AccessTokens, *, ttl_s: float = 10.0, size_max: int = 10_000
+    ) -> None:
+        """Remember at most `size_max` credentials, each for at most `ttl_s` seconds."""
+        self._sessions = sessions
+        self._tokens = tokens
+        self._ttl_s = ttl_s
+        self._known: TtlCache[Known] = TtlCache(size_max=size_max)
+        # Apart from the known ones, so that a flood of invented keys cannot push those out.
+        self._refused: TtlCache[str] = TtlCache(size_max=size_max)
+        self._looking_up: dict[bytes, asyncio.Task[Known | None]] = {}
+        self._generation = 0
+
+    async def caller(self, authorization: bytes | None) -> Caller:
+        """The customer behind an API key or a user's access token, given the header's value.
+
+        A user calls for the first organization that lets them, customers' before others, and its default project.
+        Raises: NotAuthenticated, Forbidden for a user without such an organization, Unavailable.
+        """
+        known = await self._resolve(_credential(authorization))
+        if known.caller is None:
+            raise Forbidden(_NO_ORGANIZATION)
+        return known.caller
+
+    async def user(self, authorization: bytes | None) -> Claims:
+        """The user behind an access token. Raises: NotAuthenticated (also for an API key), Unavailable."""
+        credential = _credential(authorization)
+        if credential.startswith(KEY_PREFIX):
+            raise NotAuthenticated(_NEEDS_TOKEN)
+        known = await self._resolve(credential)
+        assert known.claims is not None
+        return known.claims
+
+    def forget(self, api_key_id: UUID) -> None:
+        """End a revoked key here and now. Call it after the commit."""
+        self._generation += 1
+        self._known.drop_where(
+            lambda known: known.caller is not None and known.caller.api_key_id == api_key_id
+        )
+
+    def forget_user(self, user_id: UUID) -> None:
+        """End a disabled user's tokens, or take up a changed membership, here and now. Call it after the commit."""
+        self._generation += 1
+        self._known.drop_where(lambda known: known.claims is not None and known.claims.user_id == user_id)
+
+    async def _resolve(self, credential: str) -> Known:
+        """From memory, else from the database. Raises: NotAuthenticated, Unavailable."""
+        digest = hashlib.sha256(credential.encode()).digest()
+        known = self._known.get(digest)
+        if known is not None:
+            return known
+        refusal = self._refused.get(digest)
+        if refusal is not None:
+            raise NotAuthenticated(refusal)
+        look_up = self._look_up_for(credential)
+        generation = self._generation
+        found = await self._once(digest, look_up)
+        if found is None:
+            refusal = _WRONG_KEY if credential.startswith(KEY_PREFIX) else _NO_USER
+            self._refused.put(digest, refusal, ttl_s=REFUSAL_TTL_S)
+            raise NotAuthenticated(refusal)
+        # A look-up that began before a revocation may have read the row as it was: good for one answer, not to keep.
+        if generation == self._generation:
+            self._known.put(digest, found, ttl_s=min(self._ttl_s, found.fresh_s))
+        return found
+
+    def _look_up_for(self, credential: str) -> LookUp:
+        """How to look `credential` up. Raises: NotAuthenticated for what needs no database to be refused."""
+        if not credential.startswith(KEY_PREFIX):
+            return partial(self._by_claims, self._tokens.verify(credential))
+        if not is_key(credential):
+            raise NotAuthenticated(_WRONG_KEY)
+        return partial(self._by_key, hash_key(credential))
+
+    async def _once(self, digest: bytes, look_up: LookUp) -> Known | None:
+        """Run `look_up`, or wait for the same one that is running: a busy key's expiry costs one query, not hundreds."""
+        task = self._looking_up.get(digest)
+        if task is None:
+            task = asyncio.create_task(look_up())
+            self._looking_up[digest] = task
+            task.add_done_callback(lambda done: self._looked_up(digest, done))
+        # Shielded: one caller's leaving must not fail the others.
+        return await asyncio.shield(task)
+
+    def _looked_up(self, digest: bytes, task: asyncio.Task[Known | None]) -> None:
+        """Make room for the next look-up."""
+        del self._looking_up[digest]
+        if not task.cancelled():
+            task.exception()  # Retrieved here too, for the case that every waiter has left.
+
+    async def _by_key(self, key_hash: bytes) -> Known | None:
+        """The living key with this hash, its project and its organization."""
+        left_s = func.extract("epoch", ApiKey.expires_at - func.clock_timestamp())
+        statement = (
+            select(ApiKey.id, Project.id, Project.organization_id, left_s)
+            .join(Project, Project.id == ApiKey.project_id)
+            .where(
+                ApiKey.key_hash == key_hash,
+                ApiKey.revoked_at.is_(None),
+                or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp()),
+            )
+        )
+        async with self._reading() as session:
+            row = (await session.execute(statement)).first()
+        if row is None:
+            return None
+        key_id, project_id, organization_id, fresh_s = row
+        caller = Caller(
+            organization_id=organization_id, project_id=project_id, api_key_id=key_id, user_id=None
+        )
+        return Known(caller=caller, claims=None, fresh_s=math.inf if fresh_s is None else float(fresh_s))
+
+    async def _by_claims(self, claims: Claims) -> Known | None:
+        """The token's user, unless disabled, with the organization that they call for."""
+        customers_first = case((Organization.kind == OrganizationKind.CUSTOMER, 0), else_=1)
+        membership = and_(Membership.user_id == User.id, Membership.role.in_(KEY_ROLES))
+        project = and_(
+            Project.organization_id == Membership.organization_id, Project.slug == DEFAULT_PROJECT_SLUG
+        )
+        statement = (
+            select(Project.organization_id, Project.id)
+            .select_from(User)
+            .outerjoin(Membership, membership)
+            .outerjoin(Organization, Organization.id == Membership.organization_id)
+            .outerjoin(Project, project)
+            .where(User.id == claims.user_id, User.disabled_at.is_(None))
+            .order_by(Project.id.is_(None), customers_first, Membership.id)
+            .limit(1)
+        )
+        async with self._reading() as session:
+            row = (await session.execute(statement)).first()
+        if row is None:
+            return None
+        # Outer joins: both columns may be null, which their types do not tell.
+        organization_id, project_id = cast("tuple[UUID | None, UUID | None]", row)
+        caller = None
+        if organization_id is not None and project_id is not None:
+            caller = Caller(
+                organization_id=organization_id,
+                project_id=project_id,
+                api_key_id=None,
+                user_id=claims.user_id,
+            )
+        return Known(caller=caller, claims=claims, fresh_s=self._tokens.seconds_left(claims))
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncSession]:
+        """A session to read with. Raises: Unavailable when the database does not answer in time."""
+        try:
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._sessions() as session:
+                yield session
+        except (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError) as error:
+            log.warning("authenticator.lookup_failed", error=type(error).__name__)
+            raise Unavailable("accounts cannot be read for the moment; try again in a second") from error
+
+
+def _credential(authorization: bytes | None) -> str:
+    """What follows "Bearer". Raises: NotAuthenticated when nothing does."""
+    scheme, _, rest = (authorization or b"").partition(b" ")
+    credential = rest.strip(b" ")
+    if scheme.lower() != b"bearer" or not credential.isascii() or not 0 < len(credential) <= TOKEN_BYTES_MAX:
+        raise NotAuthenticated(_MISSING)
+    return credential.decode("ascii")
