@@ -11,14 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-import psutil
-
-from raymart_local.errors import DataDirInUse, PartFailed, PortBusy
+from raymart_local.errors import PartFailed, PortBusy
+from raymart_local.leftover_server import stop_leftover_server
 from raymart_local.lock import DataDirLock
 from raymart_local.ports import LOOPBACK, is_free, remembered_port
 from raymart_local.postgres_binaries import programs
 from raymart_local.postgres_home import distant_home, is_reachable
-from raymart_local.program import Program, unprivileged_account
+from raymart_local.program import Program, last_line, launched_and_ready, stopped, unprivileged_account
 from raymart_local.secret_file import secret_at
 
 USER = "raymart"
@@ -88,7 +87,9 @@ class EmbeddedPostgres:
         cluster = self._cluster()
         if not (cluster / "PG_VERSION").exists():
             self._initialise(cluster)
-        _stop_leftover(cluster)
+        stop_leftover_server(
+            cluster / "postmaster.pid", argument=str(cluster), signal=signal.SIGINT, timeout_s=STOP_TIMEOUT_S
+        )
         self._port = self._choose_port()
         settings = {**_SETTINGS, "port": str(self._port)}
         arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
@@ -106,11 +107,17 @@ class EmbeddedPostgres:
             # A killed server's backends hold its shared memory for a moment, and a chosen port can be lost to
             # another process before we bind it: both pass, so a start that fails at once is tried again.
             for _ in range(_STARTS_MAX):
-                if self._launch(self.prepare()):
+                self._process = launched_and_ready(
+                    self.prepare(),
+                    log_path=self.log_path,
+                    is_ready=self.is_answering,
+                    timeout_s=START_TIMEOUT_S,
+                )
+                if self._process is not None:
                     return self.url
                 time.sleep(0.5)
             raise PartFailed(
-                "postgres", f"did not start ({_last_line(self.log_path)})", log_path=self.log_path
+                "postgres", f"did not start ({last_line(self.log_path)})", log_path=self.log_path
             )
         except BaseException:
             self.stop("immediate")
@@ -119,18 +126,16 @@ class EmbeddedPostgres:
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop the server: "fast" ends sessions and checkpoints, "immediate" leaves recovery to the next start."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            how = signal.SIGINT if mode == "fast" else signal.SIGQUIT
+            stopped(self._process, signal=how, timeout_s=STOP_TIMEOUT_S)
             self._process = None
         self._lock.release()
 
     def destroy(self) -> None:
         """Stop the server and delete its cluster, also where root keeps it outside `data_dir`."""
         self.stop("immediate")
+        if not self._data_dir.exists():
+            return
         cluster = self._cluster()
         shutil.rmtree(
             cluster if cluster.is_relative_to(self._data_dir) else cluster.parent, ignore_errors=True
@@ -150,20 +155,6 @@ class EmbeddedPostgres:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    def _launch(self, program: Program) -> bool:
-        """Run `program` and wait until it answers; False when it exits first."""
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("ab") as log:
-            self._process = program.launch(output=log)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                return False
-            if self.is_answering():
-                return True
-            time.sleep(0.05)
-        raise PartFailed("postgres", f"did not answer within {START_TIMEOUT_S:g} s", log_path=self.log_path)
 
     def _choose_port(self) -> int:
         if self._port_wanted is None:
@@ -223,37 +214,3 @@ class EmbeddedPostgres:
                 (done.stderr or done.stdout).decode(errors="replace").strip(),
             )
             raise PartFailed("postgres", f"could not make its cluster: {name} said {said!r}")
-
-
-def _stop_leftover(cluster: Path) -> None:
-    """Stop the server of a killed owner that still runs on `cluster`; a dead one's `postmaster.pid` is removed.
-
-    The caller holds the data directory's lock, so a running server can only be a leftover. The pid file of a dead
-    server goes too: its number may by now belong to another server of the same account, which would stop our start.
-    """
-    pid_file = cluster / "postmaster.pid"
-    try:
-        pid = int(pid_file.read_text().split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
-        return
-    try:
-        process = psutil.Process(pid)
-        is_ours = str(cluster) in process.cmdline()
-    except psutil.Error:
-        is_ours = False
-    if not is_ours:
-        pid_file.unlink(missing_ok=True)
-        return
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except psutil.TimeoutExpired:
-        raise DataDirInUse(cluster, pid=pid) from None
-
-
-def _last_line(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        lines = path.read_text(errors="replace").strip().splitlines()
-        if lines:
-            return lines[-1]
-    return "it wrote no log"

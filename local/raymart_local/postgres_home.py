@@ -27,14 +27,17 @@ def distant_home(data_dir: Path) -> Path:
     Homes of temporary data directories that are gone (test runs) are deleted.
     """
     homes = ROOT_HOME / "clusters"
-    homes.mkdir(parents=True, exist_ok=True, mode=0o755)
+    homes.mkdir(parents=True, exist_ok=True)
     _forget_temporary(homes)
     home = homes / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
     if home.exists():
         set_aside = home.with_suffix(".previous")
         shutil.rmtree(set_aside, ignore_errors=True)
         home.rename(set_aside)
-    home.mkdir(mode=0o755)
+    home.mkdir()
+    # Whatever the umask: `nobody` must walk here, and its cluster below is closed to all others.
+    for folder in (ROOT_HOME, homes, home):
+        folder.chmod(0o755)
     (home / "data-dir").write_text(f"{data_dir}\n")
     return home
 

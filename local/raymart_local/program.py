@@ -1,9 +1,11 @@
 """A program with all that its process gets: arguments, environment, directory, account."""
 
+import asyncio
 import os
 import pwd
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -38,7 +40,23 @@ class Program:
     cwd: Path = Path("/")
     account: Account | None = None
 
-    def launch(self, *, output: IO[bytes] | int) -> "subprocess.Popen[bytes]":
+    async def spawn(self, *, output: IO[bytes]) -> asyncio.subprocess.Process:
+        """The same as `launch` for a process that an event loop waits for."""
+        who = self.account
+        return await asyncio.create_subprocess_exec(
+            *self.argv,
+            env=self.env,
+            cwd=self.cwd,
+            user=who.uid if who else None,
+            group=who.gid if who else None,
+            extra_groups=() if who else None,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+
+    def launch(self, *, output: IO[bytes]) -> "subprocess.Popen[bytes]":
         """Start it in a session of its own (a Ctrl-C of our terminal is ours alone), all output into `output`."""
         who = self.account
         return subprocess.Popen(  # noqa: S603 - the arguments are our own, no shell is involved
@@ -69,3 +87,46 @@ class Program:
             capture_output=True,
             check=False,
         )
+
+
+def launched_and_ready(
+    program: Program, *, log_path: Path, is_ready: Callable[[], bool], timeout_s: float
+) -> "subprocess.Popen[bytes] | None":
+    """Launch `program` with its output in `log_path` and wait for `is_ready`; None when it exits first.
+
+    Raises: TimeoutError, after killing it.
+    """
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("ab") as log:
+        process = program.launch(output=log)
+    deadline = time.monotonic() + timeout_s
+    while process.poll() is None:
+        if is_ready():
+            return process
+        if time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise TimeoutError(
+                f"{program.argv[0]} did not answer within {timeout_s:g} s; its log is {log_path}"
+            )
+        time.sleep(0.02)
+    return None
+
+
+def stopped(process: "subprocess.Popen[bytes]", *, signal: int, timeout_s: float) -> None:
+    """Send `signal` and wait; kill when `timeout_s` was not enough."""
+    process.send_signal(signal)
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def last_line(log_path: Path) -> str:
+    """The last line of a log, for messages."""
+    try:
+        lines = log_path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it wrote no log"
