@@ -1,0 +1,1 @@
+"""Inference engines behind one protocol. Nothing heavy is imported until an engine loads a model."""

@@ -1,0 +1,291 @@
+"""llama.cpp in the replica's own process, through xllamacpp.
+
+The library's calls block, so each generation runs in a thread of a pool as large as the slots, and its callback
+feeds a bounded channel that the event loop reads. llama.cpp goes on computing while its callback waits; a slow
+reader therefore holds its slot for at most one context's worth of tokens.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from raymart_core.wire.replica import ChatMessage, Sampling
+from raymart_serve.engines.llama_cpp.channel import StepChannel
+from raymart_serve.engines.llama_cpp.chunks import ChunkReader
+from raymart_serve.engines.llama_cpp.listener import Listener
+from raymart_serve.engines.llama_cpp.vocabulary import Vocabulary, read_vocabulary
+from raymart_serve.engines.protocol import (
+    EngineFailed,
+    EngineHealth,
+    EngineSpec,
+    EngineStats,
+    GenerationEvent,
+    GenerationFinish,
+    GenerationStep,
+    PromptTooLong,
+    RequestRefused,
+)
+from raymart_serve.engines.slots import SlotGate
+
+if TYPE_CHECKING:
+    import xllamacpp
+
+_CHANNEL_STEPS_MAX = 64
+_SEED_RANDOM = 2**32 - 1
+"""llama.cpp draws a seed of its own when it is given this one."""
+
+_Channel = StepChannel[GenerationEvent | EngineFailed]
+
+
+class LlamaCppEngine:
+    """Implements `engines.protocol.Engine` for GGUF files."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        self._gate = SlotGate(slots=spec.slots, waiting_max=spec.waiting_max)
+        self._workers = ThreadPoolExecutor(spec.slots, thread_name_prefix="llama-generate")
+        # The template and the tokenizer must not wait for a slot.
+        self._askers = ThreadPoolExecutor(2, thread_name_prefix="llama-ask")
+        self._open_channels: set[_Channel] = set()
+        self._server: xllamacpp.Server | None = None
+        self._listener: Listener | None = None
+        self._vocabulary: Vocabulary | None = None
+        self._tokens_generated = 0
+        self._requests_aborted = 0
+
+    @property
+    def label(self) -> str:
+        """Name and version of the library."""
+        return f"llama_cpp {version('xllamacpp')}"
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and completion together."""
+        return self._spec.context_length
+
+    @property
+    def capacity(self) -> int:
+        """Slots."""
+        return self._spec.slots
+
+    async def load(self, progress: Callable[[int], None]) -> None:
+        """Load the weights. The library tells no progress: `progress` gets 0 and 100. Raises: EngineFailed."""
+        progress(0)
+        await asyncio.get_running_loop().run_in_executor(self._askers, self._load)
+        progress(100)
+
+    async def warm_up(self) -> None:
+        """Sample two tokens. Raises: EngineFailed."""
+        prompt = await self.encode_prompt("Hello")
+        async with self.generate(prompt, sampling=Sampling(max_tokens=2, ignore_eos=True)) as events:
+            async for _ in events:
+                pass
+        self._tokens_generated = 0
+
+    async def encode_chat(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+        """Token ids after the model's chat template. Raises: RequestRefused, EngineFailed."""
+        listener = self._loaded_listener()
+        return await asyncio.get_running_loop().run_in_executor(self._askers, listener.encode_chat, messages)
+
+    async def encode_prompt(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of plain text. Raises: EngineFailed."""
+        listener = self._loaded_listener()
+        return await asyncio.get_running_loop().run_in_executor(self._askers, listener.encode, prompt)
+
+    def generate(
+        self, prompt_ids: Sequence[int], *, sampling: Sampling, resume_ids: Sequence[int] = ()
+    ) -> AbstractAsyncContextManager[AsyncIterator[GenerationEvent]]:
+        """See the protocol. A token inside a multi-byte character has no logprob of its own: llama.cpp sends only
+        that of the character's last token, with the whole character as its text.
+        """
+        return self._generation([*prompt_ids, *resume_ids], sampling)
+
+    async def health(self) -> EngineHealth:
+        """Loading before `load`, then whether llama.cpp's listener answers."""
+        if self._listener is None:
+            return EngineHealth(state="loading", percent=0)
+        healthy = await asyncio.get_running_loop().run_in_executor(self._askers, self._listener.healthy)
+        if healthy:
+            return EngineHealth(state="ready")
+        return EngineHealth(state="failing", reason="llama.cpp does not answer its health check")
+
+    def stats(self) -> EngineStats:
+        """Counters now."""
+        return EngineStats(
+            running=self._gate.running,
+            waiting=self._gate.waiting,
+            tokens_generated_total=self._tokens_generated,
+            requests_aborted_total=self._requests_aborted,
+        )
+
+    async def close(self) -> None:
+        """Abort all generations, wait for their threads, free the model."""
+        for channel in tuple(self._open_channels):
+            channel.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._shut_down)
+
+    def _loaded_listener(self) -> Listener:
+        if self._listener is None:
+            raise EngineFailed("the model is not loaded; call load first")
+        return self._listener
+
+    def _load(self) -> None:
+        # Only this module needs the library; the package must stay importable where it is not installed.
+        import xllamacpp  # noqa: PLC0415
+
+        self._vocabulary = read_vocabulary(self._spec.path)
+        key = secrets.token_hex(32)
+        try:
+            self._server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), self._spec, key=key))
+        except Exception as error:  # the library raises RuntimeError and more, by version
+            raise EngineFailed(f"llama.cpp cannot load {self._spec.path.name!r}: {error}") from error
+        self._listener = Listener(self._server.listening_address, key=key)
+
+    def _shut_down(self) -> None:
+        self._workers.shutdown(wait=True)
+        self._askers.shutdown(wait=True)
+        if self._listener is not None:
+            self._listener.close()
+        self._server = None
+
+    @asynccontextmanager
+    async def _generation(
+        self, ids: list[int], sampling: Sampling
+    ) -> AsyncGenerator[AsyncIterator[GenerationEvent], None]:
+        body, reader = self._request(ids, sampling)
+        await self._gate.acquire()
+        loop = asyncio.get_running_loop()
+        channel = _Channel(loop, size_max=_CHANNEL_STEPS_MAX)
+        self._open_channels.add(channel)
+        work = loop.run_in_executor(self._workers, self._run, body, reader, channel)
+        # The slot is free when the thread is, which may be a step after the reader has left.
+        work.add_done_callback(lambda _: self._gate.release())
+        finished = False
+
+        async def events() -> AsyncGenerator[GenerationEvent, None]:
+            nonlocal finished
+            async for event in self._read(channel):
+                finished = isinstance(event, GenerationFinish)
+                yield event
+
+        try:
+            yield events()
+        finally:
+            channel.close()
+            self._open_channels.discard(channel)
+            self._requests_aborted += not finished
+
+    async def _read(self, channel: _Channel) -> AsyncGenerator[GenerationEvent, None]:
+        counted = 0
+        while True:
+            event = await channel.get()
+            if isinstance(event, EngineFailed):
+                raise event
+            if isinstance(event, GenerationStep):
+                self._tokens_generated += event.count - counted
+                counted = event.count
+            yield event
+            if isinstance(event, GenerationFinish):
+                return
+
+    def _request(self, ids: list[int], sampling: Sampling) -> tuple[bytes, ChunkReader]:
+        if self._vocabulary is None:
+            raise EngineFailed("the model is not loaded; call load first")
+        if not ids:
+            raise RequestRefused("the prompt has no tokens; give at least one", param="prompt")
+        if not 0 <= min(ids) <= max(ids) < self._vocabulary.size:
+            limit = self._vocabulary.size - 1
+            raise RequestRefused(f"token ids must lie in 0..{limit} for this model", param="prompt_ids")
+        room = self._spec.context_length - len(ids)
+        if room < 1:
+            raise PromptTooLong(tokens_prompt=len(ids), context_length=self._spec.context_length)
+        reader = ChunkReader(
+            self._vocabulary,
+            tokens_prompt=len(ids),
+            stops=sampling.stop,
+            top_logprobs=sampling.top_logprobs,
+        )
+        return _body(ids, sampling, max_tokens=min(sampling.max_tokens, room)), reader
+
+    def _run(self, body: bytes, reader: ChunkReader, channel: _Channel) -> None:
+        """In a worker thread: one blocking call; every way out puts a finish or a failure, or finds the reader gone."""
+
+        def on_chunk(data: str) -> bool:
+            # The library swallows what its callback raises and goes on generating.
+            try:
+                for event in reader.read(data):
+                    if self._spec.step_delay_s and not channel.pause(self._spec.step_delay_s):
+                        return True
+                    if not channel.put(event):
+                        return True
+            except EngineFailed as error:
+                reader.finished = True
+                channel.put(error)
+            return reader.finished
+
+        assert self._server is not None
+        try:
+            self._server.handle_completions(body, on_chunk)
+        except Exception as error:  # noqa: BLE001 - whatever the library raises, the reader must be told
+            channel.put(EngineFailed(f"llama.cpp: {error}"))
+        else:
+            if not reader.finished:
+                channel.put(EngineFailed("llama.cpp ended the generation without saying why"))
+
+
+def _parameters(
+    parameters: "xllamacpp.CommonParams", spec: EngineSpec, *, key: str
+) -> "xllamacpp.CommonParams":
+    parameters.model.path = str(spec.path)
+    # One context's worth per slot; what is asked for beyond it is refused, never shifted out of sight.
+    parameters.n_ctx = spec.context_length * spec.slots
+    parameters.n_parallel = spec.slots
+    parameters.kv_unified = False
+    parameters.ctx_shift = False
+    parameters.use_jinja = True
+    # llama.cpp's threads spin while they wait: with every processor taken it is many times slower (facts: engines).
+    threads = spec.threads or max(1, (os.cpu_count() or 2) - 1)
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    parameters.api_keys = [key]
+    parameters.n_threads_http = 4
+    parameters.ui = parameters.endpoint_slots = False
+    parameters.offline = True
+    parameters.warmup = False
+    parameters.fit_params = False
+    # The prompt cache of idle slots would take up to 8 GiB and outlive a customer's request.
+    parameters.cache_ram_mib = 0
+    parameters.cache_idle_slots = False
+    parameters.verbosity = 0
+    return parameters
+
+
+def _body(ids: list[int], sampling: Sampling, *, max_tokens: int) -> bytes:
+    body: dict[str, object] = {
+        "prompt": ids,
+        "max_tokens": max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        # llama.cpp's own defaults, and a model file's, narrow the choice further; ours are the API's defaults.
+        "top_k": 0,
+        "min_p": 0.0,
+        "repeat_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "ignore_eos": sampling.ignore_eos,
+        "stream": True,
+        "verbose": True,
+    }
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed % _SEED_RANDOM
+        # A reused prompt is computed in other batch sizes, which may tip a nearly even draw.
+        body["cache_prompt"] = False
+    if sampling.top_logprobs is not None:
+        body["logprobs"] = max(1, sampling.top_logprobs)
+    return msgspec.json.encode(body)

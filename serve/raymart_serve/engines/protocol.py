@@ -1,0 +1,178 @@
+"""What every engine promises: llama.cpp now; vLLM, diffusers and ONNX later.
+
+An engine turns prompt token ids into steps. It owns the model and its slots and nothing else: no network of its own
+that others may reach, no Ray, no registration. The replica owns the rest. Nothing heavy is imported here.
+
+    EngineError (RaymartError)
+    ├── RequestRefused        the request is wrong; `param` names the field
+    │   └── PromptTooLong     prompt and resumed tokens leave no room in the context
+    ├── EngineBusy            every slot is taken and the queue is full
+    └── EngineFailed          the engine broke; what it did so far stands
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from raymart_core.errors import RaymartError
+from raymart_core.units import FinishReason
+from raymart_core.wire.replica import ChatMessage, Sampling, TokenLogprob, Usage
+
+
+class EngineError(RaymartError):
+    """Root of what an engine raises on purpose. The message is safe to show to a customer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestRefused(EngineError):
+    """The request cannot be run as it stands; `param` names the field that is wrong."""
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class PromptTooLong(RequestRefused):
+    """The prompt leaves no room for even one token."""
+
+    def __init__(self, *, tokens_prompt: int, context_length: int) -> None:
+        super().__init__(
+            f"the prompt has {tokens_prompt} tokens and the context holds {context_length}, prompt and completion "
+            "together; shorten the messages",
+            param="messages",
+        )
+        self.tokens_prompt = tokens_prompt
+        self.context_length = context_length
+
+
+class EngineBusy(EngineError):
+    """Every slot is taken and as many requests wait as may."""
+
+    def __init__(self, *, slots: int, waiting_max: int) -> None:
+        super().__init__(
+            f"all {slots} slots are busy and {waiting_max} requests wait already; try another endpoint"
+        )
+
+
+class EngineFailed(EngineError):
+    """The engine broke or answered what it must not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """What an engine is to load and how much it may do at once."""
+
+    path: Path
+    """Weights, digest verified."""
+    context_length: int
+    """Tokens of prompt and completion together, per generation."""
+    slots: int
+    """Generations at once."""
+    waiting_max: int = 64
+    """Generations that may wait for a slot; one more is `EngineBusy`."""
+    threads: int | None = None
+    """Threads that compute; None for all processors but one."""
+    step_delay_s: float = 0.0
+    """For tests only: pause before each step is handed on, so that a generation lasts long enough to be broken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationStep:
+    """Tokens that were generated and the text they complete.
+
+    Ids and text go together: a token is in a step only when its text may be shown. So a token that is part of a stop
+    string, and the end-of-sequence token, are in no step and in no count.
+    """
+
+    ids: tuple[int, ...]
+    count: int
+    """Tokens in all steps of this generation so far, these included."""
+    text: str
+    exact: bool = True
+    """Whether `ids` is what was sampled, id for id; if not, it holds only the ids that are known."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationFinish:
+    """The end of a generation that went well."""
+
+    reason: FinishReason
+    usage: Usage
+    """`prompt` counts prompt and resumed ids; `completion` equals the last step's count."""
+
+
+GenerationEvent = GenerationStep | GenerationFinish
+"""Steps, then exactly one finish."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineHealth:
+    """Whether the engine can serve."""
+
+    state: Literal["loading", "ready", "failing"]
+    reason: str = ""
+    percent: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """Counters since the load, and the load now."""
+
+    running: int
+    waiting: int
+    tokens_generated_total: int
+    requests_aborted_total: int
+
+
+class Engine(Protocol):
+    """One loaded model revision. All methods are called on one event loop, which none of them blocks."""
+
+    @property
+    def label(self) -> str:
+        """Name and version, such as "llama_cpp 2026.10.11549"."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and completion together."""
+
+    @property
+    def capacity(self) -> int:
+        """Generations that run at once without waiting."""
+
+    async def load(self, progress: Callable[[int], None]) -> None:
+        """Load the weights, calling `progress` with percent on the way. Raises: EngineFailed."""
+
+    async def warm_up(self) -> None:
+        """Run once through the model, so that the first customer does not pay for it. Raises: EngineFailed."""
+
+    async def encode_chat(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+        """Token ids of a conversation after the revision's chat template. Raises: RequestRefused, EngineFailed."""
+
+    async def encode_prompt(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of plain text. Raises: EngineFailed."""
+
+    def generate(
+        self, prompt_ids: Sequence[int], *, sampling: Sampling, resume_ids: Sequence[int] = ()
+    ) -> AbstractAsyncContextManager[AsyncIterator[GenerationEvent]]:
+        """Generate after `prompt_ids` and then `resume_ids`, tokens that another endpoint delivered already.
+
+        Entering waits for a slot; leaving aborts whatever still runs within one step. `sampling.max_tokens` and the
+        counts of the steps are of this generation only, without `resume_ids`.
+
+        Raises: PromptTooLong, RequestRefused or EngineBusy on entry; EngineFailed while iterating.
+        """
+
+    async def health(self) -> EngineHealth:
+        """Whether the engine can serve; answers within seconds even when it cannot."""
+
+    def stats(self) -> EngineStats:
+        """Counters now."""
+
+    async def close(self) -> None:
+        """Abort everything and free the model. Safe to call twice."""
