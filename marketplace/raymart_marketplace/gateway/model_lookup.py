@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from raymart_core.errors import ModelNotFound, Unavailable
 from raymart_marketplace.catalog.models import Model, ModelRevision, RevisionState
@@ -83,7 +84,7 @@ class CatalogModels:
                 for model, revision in await session.execute(statement):
                     models[model.slug] = model
                     revisions.setdefault(model.slug, []).append(revision)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, SQLAlchemyError) as error:
             raise Unavailable("the catalog cannot be read at the moment; try again") from error
         return {slug: _listed(model, revisions[slug]) for slug, model in models.items()}
 
