@@ -1,0 +1,6 @@
+"""Billing's tables on the shared metadata, for migrations and tests."""
+
+from raymart_billing.ledger import models as ledger
+from raymart_marketplace.db.metadata import metadata
+
+__all__ = ["ledger", "metadata"]
