@@ -12,6 +12,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import cast
 from uuid import UUID
@@ -107,15 +108,17 @@ class Authenticator:
 
     def forget(self, api_key_id: UUID) -> None:
         """End a revoked key here and now. Call it after the commit."""
-        self._generation += 1
-        self._known.drop_where(
-            lambda known: known.caller is not None and known.caller.api_key_id == api_key_id
-        )
+        self._drop(lambda known: known.caller is not None and known.caller.api_key_id == api_key_id)
 
     def forget_user(self, user_id: UUID) -> None:
         """End a disabled user's tokens, or take up a changed membership, here and now. Call it after the commit."""
+        self._drop(lambda known: known.claims is not None and known.claims.user_id == user_id)
+
+    def _drop(self, matches: Callable[[Known], bool]) -> None:
+        """Forget what `matches`, and keep no answer of a look-up that began before now."""
         self._generation += 1
-        self._known.drop_where(lambda known: known.claims is not None and known.claims.user_id == user_id)
+        self._looking_up.clear()
+        self._known.drop_where(matches)
 
     async def _resolve(self, credential: str) -> Known:
         """From memory, else from the database. Raises: NotAuthenticated, Unavailable."""
@@ -158,7 +161,8 @@ class Authenticator:
 
     def _looked_up(self, digest: bytes, task: asyncio.Task[Known | None]) -> None:
         """Make room for the next look-up."""
-        del self._looking_up[digest]
+        if self._looking_up.get(digest) is task:
+            del self._looking_up[digest]
         if not task.cancelled():
             task.exception()  # Retrieved here too, for the case that every waiter has left.
 
@@ -178,10 +182,12 @@ class Authenticator:
             row = (await session.execute(statement)).first()
         if row is None:
             return None
-        key_id, project_id, organization_id, fresh_s = row
+        key_id, project_id, organization_id, seconds = row
         caller = Caller(
             organization_id=organization_id, project_id=project_id, api_key_id=key_id, user_id=None
         )
+        # Null for a key without an end, which the expression's type does not tell.
+        fresh_s = cast("Decimal | None", seconds)
         return Known(caller=caller, claims=None, fresh_s=math.inf if fresh_s is None else float(fresh_s))
 
     async def _by_claims(self, claims: Claims) -> Known | None:

@@ -1,1 +1,1 @@
-"""What can be asked for: models and their content-addressed revisions."""
+"""The catalog: models, and their revisions named by the digest of a manifest."""

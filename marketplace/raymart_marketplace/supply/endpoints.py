@@ -1,0 +1,127 @@
+"""What is fixed about an endpoint: everything that routing needs and that no heartbeat changes."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from raymart_core.ids import new_id
+from raymart_core.ports import TokenPrices
+from raymart_marketplace.catalog.models import Model, ModelRevision
+from raymart_marketplace.supply.models import (
+    Endpoint,
+    Node,
+    NodeRole,
+    Offer,
+    OfferState,
+    Pool,
+    Provider,
+    ProviderState,
+)
+from raymart_marketplace.supply.placements import SERVED
+
+DIGESTS_MAX = 1_000
+"""Revisions that one node may announce at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointFacts:
+    """The fields of `LiveEndpoint` that the database decides; `prices` are the offer's asks of this moment."""
+
+    id: UUID
+    node_id: UUID
+    node_name: str
+    provider_id: UUID
+    provider_slug: str
+    offer_id: UUID
+    revision_id: UUID
+    revision_digest: str
+    model_slug: str
+    engine: str
+    quantization: str
+    region: str
+    context_length: int
+    prices: TokenPrices
+
+
+async def endpoint_facts(
+    session: AsyncSession, node_id: UUID, digests: Collection[str]
+) -> Sequence[EndpointFacts]:
+    """Endpoints that the node may serve of the revisions it announced; makes their rows where they are new.
+
+    Left out is what must not be routed to: revisions without an open offer of the node's provider, withdrawn
+    revisions, providers that are not active, revoked nodes. Ask again when an offer may have changed.
+    """
+    assert len(digests) <= DIGESTS_MAX
+    statement = (
+        select(Node.name, Provider, Offer, ModelRevision, Model.slug, Pool.region)
+        .select_from(Node)
+        .join(Provider, Provider.id == Node.provider_id)
+        .join(Pool, Pool.id == Node.pool_id)
+        .join(Offer, Offer.provider_id == Provider.id)
+        .join(ModelRevision, ModelRevision.id == Offer.revision_id)
+        .join(Model, Model.id == ModelRevision.model_id)
+        .where(
+            Node.id == node_id,
+            Node.role == NodeRole.NODE,
+            Node.revoked_at.is_(None),
+            Provider.state == ProviderState.ACTIVE,
+            Offer.state == OfferState.OPEN,
+            ModelRevision.digest.in_(digests),
+            ModelRevision.state.in_(SERVED),
+        )
+        .order_by(ModelRevision.id)
+    )
+    rows = (await session.execute(statement)).all()
+    endpoint_ids = await _endpoints(
+        session, node_id, {revision.id: offer.id for _, _, offer, revision, _, _ in rows}
+    )
+    return [
+        EndpointFacts(
+            id=endpoint_ids[revision.id],
+            node_id=node_id,
+            node_name=node_name,
+            provider_id=provider.id,
+            provider_slug=provider.slug,
+            offer_id=offer.id,
+            revision_id=revision.id,
+            revision_digest=revision.digest,
+            model_slug=model_slug,
+            engine=revision.engine,
+            quantization=revision.quantization,
+            region=region,
+            context_length=revision.context_length,
+            prices=TokenPrices(
+                prompt_nano_usd=offer.ask_prompt_nano_usd, completion_nano_usd=offer.ask_completion_nano_usd
+            ),
+        )
+        for node_name, provider, offer, revision, model_slug, region in rows
+    ]
+
+
+async def _endpoints(session: AsyncSession, node_id: UUID, offers: dict[UUID, UUID]) -> dict[UUID, UUID]:
+    """Ids of the node's endpoints by revision, given the offer of each revision; makes and corrects rows."""
+    if not offers:
+        return {}
+    rows = [
+        {"id": new_id(), "node_id": node_id, "revision_id": revision_id, "offer_id": offer_id}
+        for revision_id, offer_id in offers.items()
+    ]
+    made = insert(Endpoint).values(rows)
+    await session.execute(
+        made.on_conflict_do_update(
+            index_elements=[Endpoint.node_id, Endpoint.revision_id],
+            set_={"offer_id": made.excluded.offer_id},
+            # An unchanged row is not written again at every announcement.
+            where=Endpoint.offer_id != made.excluded.offer_id,
+        )
+    )
+    found = await session.execute(
+        select(Endpoint.revision_id, Endpoint.id).where(
+            Endpoint.node_id == node_id, Endpoint.revision_id.in_(offers)
+        )
+    )
+    return {revision_id: endpoint_id for revision_id, endpoint_id in found}  # noqa: C416  (rows, not tuples)

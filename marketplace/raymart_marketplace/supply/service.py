@@ -1,0 +1,302 @@
+"""Rules of supply: providers, pools, join tokens, offers, nodes. Functions flush; the edge commits."""
+
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from raymart_core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from raymart_core.ids import Prefix, new_id, show
+from raymart_marketplace.accounts.names import clean_name
+from raymart_marketplace.catalog.models import ModelRevision, RevisionState
+from raymart_marketplace.supply.enrolment import hash_token
+from raymart_marketplace.supply.models import (
+    JoinToken,
+    Node,
+    NodeRole,
+    NodeState,
+    Offer,
+    OfferState,
+    Pool,
+    PoolKind,
+    Provider,
+    ProviderState,
+)
+from raymart_marketplace.supply.placements import place_offers, unplace
+
+JOIN_TOKEN_PREFIX = "rmj_"
+JOIN_TOKEN_TTL_S_MAX = 3_600
+ASK_NANO_USD_MAX = 1_000_000_000
+"""One dollar a token. It keeps a usage record's amount, for any count of tokens, far inside a bigint."""
+PAGE_MAX = 100
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
+_MAY_OFFER = (ProviderState.APPLIED, ProviderState.ACTIVE)
+
+
+async def create_provider(
+    session: AsyncSession,
+    *,
+    organization_id: UUID,
+    slug: str,
+    name: str,
+    state: ProviderState = ProviderState.APPLIED,
+) -> Provider:
+    """Make the organization a provider. Raises: InvalidRequest, Conflict when it is one or the slug is taken."""
+    statement = (
+        insert(Provider)
+        .values(
+            id=new_id(),
+            organization_id=organization_id,
+            slug=_checked_slug(slug),
+            name=clean_name(name, param="name"),
+            state=state,
+        )
+        .on_conflict_do_nothing()
+        .returning(Provider)
+    )
+    provider = (await session.scalars(statement)).one_or_none()
+    if provider is None:
+        raise Conflict(f"the organization is a provider already, or the slug {slug!r} is taken", param="slug")
+    return provider
+
+
+async def create_pool(
+    session: AsyncSession, *, slug: str, kind: PoolKind, region: str, provider_id: UUID | None = None
+) -> Pool:
+    """Make a pool; a provider pool has an owner, a house pool has none. Raises: InvalidRequest, Conflict."""
+    if (kind is PoolKind.PROVIDER) != (provider_id is not None):
+        raise InvalidRequest(
+            f"a pool of kind {kind.value!r} {'needs' if provider_id is None else 'has no'} owner"
+        )
+    statement = (
+        insert(Pool)
+        .values(
+            id=new_id(),
+            slug=_checked_slug(slug),
+            kind=kind,
+            region=_checked_slug(region, param="region"),
+            provider_id=provider_id,
+        )
+        .on_conflict_do_nothing(index_elements=[Pool.slug])
+        .returning(Pool)
+    )
+    pool = (await session.scalars(statement)).one_or_none()
+    if pool is None:
+        raise Conflict(f"a pool with the slug {slug!r} exists; choose another", param="slug")
+    return pool
+
+
+async def create_join_token(
+    session: AsyncSession,
+    *,
+    pool_id: UUID,
+    provider_id: UUID | None,
+    role: NodeRole,
+    user_id: UUID | None,
+    ttl_s: int = JOIN_TOKEN_TTL_S_MAX,
+) -> tuple[JoinToken, str]:
+    """A one-time token for one machine. The second value is the token itself: show it once, it is kept nowhere.
+
+    `ttl_s` is 1 to 3,600 seconds, by the database's clock. Raises: InvalidRequest, NotFound, Forbidden when the pool
+    is another provider's or the provider is suspended or closed.
+    """
+    if not 1 <= ttl_s <= JOIN_TOKEN_TTL_S_MAX:
+        raise InvalidRequest(f"ttl_s={ttl_s} is outside 1 to {JOIN_TOKEN_TTL_S_MAX}", param="ttl_s")
+    if role is NodeRole.NODE and provider_id is None:
+        raise InvalidRequest("a node belongs to a provider; name it", param="provider_id")
+    pool = await session.get(Pool, pool_id)
+    if pool is None:
+        raise NotFound(f"there is no pool {show(Prefix.POOL, pool_id)!r}", param="pool_id")
+    if pool.kind is PoolKind.PROVIDER and provider_id != pool.provider_id:
+        raise Forbidden(f"pool {pool.slug!r} is another provider's")
+    if provider_id is not None:
+        await _provider_in_business(session, provider_id)
+    text = JOIN_TOKEN_PREFIX + secrets.token_urlsafe(32)
+    token = JoinToken(
+        token_hash=hash_token(text),
+        pool_id=pool_id,
+        provider_id=provider_id,
+        role=role,
+        created_by=user_id,
+        # now() is the transaction's start, hence never after created_at: the table's CHECK allows not a microsecond more.
+        expires_at=func.now() + timedelta(seconds=ttl_s),
+    )
+    session.add(token)
+    await session.flush()
+    return token, text
+
+
+async def open_offer(
+    session: AsyncSession,
+    *,
+    provider_id: UUID,
+    revision_id: UUID,
+    ask_prompt_nano_usd: int,
+    ask_completion_nano_usd: int,
+) -> Offer:
+    """Offer the revision at these asks (nano-USD per token) and want it on the provider's nodes.
+
+    Raises: InvalidRequest, NotFound, Forbidden, Conflict when the revision is not published or offered already.
+    """
+    _check_asks(ask_prompt_nano_usd=ask_prompt_nano_usd, ask_completion_nano_usd=ask_completion_nano_usd)
+    await _provider_in_business(session, provider_id)
+    revision = await session.get(ModelRevision, revision_id)
+    if revision is None:
+        raise NotFound(f"there is no revision {show(Prefix.REVISION, revision_id)!r}", param="revision_id")
+    if revision.state is not RevisionState.PUBLISHED:
+        raise Conflict(
+            f"revision {revision.digest} is {revision.state.value}; only published ones are offered"
+        )
+    statement = (
+        insert(Offer)
+        .values(
+            id=new_id(),
+            provider_id=provider_id,
+            revision_id=revision_id,
+            ask_prompt_nano_usd=ask_prompt_nano_usd,
+            ask_completion_nano_usd=ask_completion_nano_usd,
+            state=OfferState.OPEN,
+        )
+        .on_conflict_do_nothing()
+        .returning(Offer)
+    )
+    offer = (await session.scalars(statement)).one_or_none()
+    if offer is None:
+        raise Conflict(f"revision {revision.digest} is offered already; change that offer's asks instead")
+    await place_offers(session, provider_id=provider_id)
+    return offer
+
+
+async def set_asks(
+    session: AsyncSession, *, offer_id: UUID, ask_prompt_nano_usd: int, ask_completion_nano_usd: int
+) -> Offer:
+    """Change the asks (nano-USD per token); requests already quoted keep their price. Raises: as `open_offer`."""
+    _check_asks(ask_prompt_nano_usd=ask_prompt_nano_usd, ask_completion_nano_usd=ask_completion_nano_usd)
+    offer = await _unclosed_offer(session, offer_id)
+    offer.ask_prompt_nano_usd = ask_prompt_nano_usd
+    offer.ask_completion_nano_usd = ask_completion_nano_usd
+    await session.flush()
+    return offer
+
+
+async def pause_offer(session: AsyncSession, *, offer_id: UUID) -> Offer:
+    """Take the offer out of routing; its replicas stay loaded. A repeat is a no-op. Raises: NotFound, Conflict."""
+    offer = await _unclosed_offer(session, offer_id)
+    offer.state = OfferState.PAUSED
+    await session.flush()
+    return offer
+
+
+async def resume_offer(session: AsyncSession, *, offer_id: UUID) -> Offer:
+    """Let a paused offer be routed to again. A repeat is a no-op. Raises: NotFound, Conflict, Forbidden."""
+    offer = await _unclosed_offer(session, offer_id)
+    await _provider_in_business(session, offer.provider_id)
+    offer.state = OfferState.OPEN
+    await session.flush()
+    await place_offers(session, provider_id=offer.provider_id)
+    return offer
+
+
+async def close_offer(session: AsyncSession, *, offer_id: UUID) -> Offer:
+    """End the offer and take its replicas away; another may be opened later. Raises: NotFound, Conflict."""
+    offer = await _unclosed_offer(session, offer_id)
+    offer.state = OfferState.CLOSED
+    await session.flush()
+    nodes = (await session.scalars(select(Node.id).where(Node.provider_id == offer.provider_id))).all()
+    await unplace(session, node_ids=nodes, revision_id=offer.revision_id)
+    return offer
+
+
+async def offers_of(session: AsyncSession, provider_id: UUID) -> Sequence[Offer]:
+    """The provider's open and paused offers, oldest first: at most one per revision."""
+    found = await session.scalars(
+        select(Offer)
+        .where(Offer.provider_id == provider_id, Offer.state != OfferState.CLOSED)
+        .order_by(Offer.id)
+    )
+    return found.all()
+
+
+async def nodes_of(
+    session: AsyncSession, provider_id: UUID, *, after: UUID | None = None, limit: int = PAGE_MAX
+) -> Sequence[Node]:
+    """A page of the provider's nodes, revoked ones too, by id; the page after the node `after`."""
+    statement = (
+        select(Node).where(Node.provider_id == provider_id).order_by(Node.id).limit(min(limit, PAGE_MAX))
+    )
+    if after is not None:
+        statement = statement.where(Node.id > after)
+    return (await session.scalars(statement)).all()
+
+
+async def provider_of(session: AsyncSession, organization_id: UUID) -> Provider | None:
+    """The provider that the organization is; None when it is none."""
+    return await session.scalar(select(Provider).where(Provider.organization_id == organization_id))
+
+
+async def provider_by_slug(session: AsyncSession, slug: str) -> Provider | None:
+    """The provider with this slug."""
+    return await session.scalar(select(Provider).where(Provider.slug == slug))
+
+
+async def pool_by_slug(session: AsyncSession, slug: str) -> Pool | None:
+    """The pool with this slug."""
+    return await session.scalar(select(Pool).where(Pool.slug == slug))
+
+
+async def revoke_node(session: AsyncSession, *, node_id: UUID) -> Node:
+    """End the node's key: it is refused at its next hello, and its placements go. A repeat keeps the first time.
+
+    Its name and its machine may enrol again. The link in being is closed by the caller. Raises: NotFound.
+    """
+    statement = (
+        update(Node)
+        .where(Node.id == node_id)
+        .values(revoked_at=func.coalesce(Node.revoked_at, func.clock_timestamp()), state=NodeState.RETIRED)
+        .returning(Node)
+        .execution_options(populate_existing=True)
+    )
+    node = (await session.scalars(statement)).one_or_none()
+    if node is None:
+        raise NotFound(f"there is no node {show(Prefix.NODE, node_id)!r}", param="node_id")
+    await unplace(session, node_ids=[node_id])
+    return node
+
+
+async def _unclosed_offer(session: AsyncSession, offer_id: UUID) -> Offer:
+    """The offer, its row locked. Raises: NotFound, Conflict when it is closed."""
+    offer = await session.get(Offer, offer_id, with_for_update={"key_share": True}, populate_existing=True)
+    if offer is None:
+        raise NotFound(f"there is no offer {show(Prefix.OFFER, offer_id)!r}", param="offer_id")
+    if offer.state is OfferState.CLOSED:
+        raise Conflict(f"offer {show(Prefix.OFFER, offer_id)} is closed; open a new one")
+    return offer
+
+
+async def _provider_in_business(session: AsyncSession, provider_id: UUID) -> None:
+    """Raises: NotFound, Forbidden when the provider is suspended or closed."""
+    provider = await session.get(Provider, provider_id, populate_existing=True)
+    if provider is None:
+        raise NotFound(f"there is no provider {show(Prefix.PROVIDER, provider_id)!r}", param="provider_id")
+    if provider.state not in _MAY_OFFER:
+        raise Forbidden(f"provider {provider.slug!r} is {provider.state.value}; ask the marketplace")
+
+
+def _check_asks(*, ask_prompt_nano_usd: int, ask_completion_nano_usd: int) -> None:
+    """Raises: InvalidRequest when an ask is negative or over the limit."""
+    asks = {"ask_prompt_nano_usd": ask_prompt_nano_usd, "ask_completion_nano_usd": ask_completion_nano_usd}
+    for param, ask in asks.items():
+        if not 0 <= ask <= ASK_NANO_USD_MAX:
+            raise InvalidRequest(f"{param}={ask} is outside 0 to {ASK_NANO_USD_MAX}", param=param)
+
+
+def _checked_slug(text: str, *, param: str = "slug") -> str:
+    """`text`. Raises: InvalidRequest when it is no slug."""
+    if _SLUG.fullmatch(text) is None:
+        raise InvalidRequest(f"{text[:80]!r} is no {param}; use 1 to 40 of a-z, 0-9 and '-'", param=param)
+    return text
