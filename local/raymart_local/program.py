@@ -6,7 +6,7 @@ import pwd
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +39,10 @@ class Program:
     env: Mapping[str, str]
     cwd: Path = Path("/")
     account: Account | None = None
+
+    def with_environment(self, more: Mapping[str, str]) -> "Program":
+        """The same program with `more` in its environment."""
+        return replace(self, env={**self.env, **more})
 
     async def spawn(self, *, output: IO[bytes]) -> asyncio.subprocess.Process:
         """The same as `launch` for a process that an event loop waits for."""
