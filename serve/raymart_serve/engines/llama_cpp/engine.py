@@ -27,7 +27,6 @@ from raymart_serve.engines.protocol import (
     EngineSpec,
     EngineStats,
     GenerationEvent,
-    GenerationFinish,
     GenerationStep,
     PromptTooLong,
     RequestRefused,
@@ -167,33 +166,14 @@ class LlamaCppEngine:
         work = loop.run_in_executor(self._workers, self._run, body, reader, channel)
         # The slot is free when the thread is, which may be a step after the reader has left.
         work.add_done_callback(lambda _: self._gate.release())
-        finished = False
-
-        async def events() -> AsyncGenerator[GenerationEvent, None]:
-            nonlocal finished
-            async for event in self._read(channel):
-                finished = isinstance(event, GenerationFinish)
-                yield event
-
+        events = _Events(channel)
         try:
-            yield events()
+            yield events
         finally:
             channel.close()
             self._open_channels.discard(channel)
-            self._requests_aborted += not finished
-
-    async def _read(self, channel: _Channel) -> AsyncGenerator[GenerationEvent, None]:
-        counted = 0
-        while True:
-            event = await channel.get()
-            if isinstance(event, EngineFailed):
-                raise event
-            if isinstance(event, GenerationStep):
-                self._tokens_generated += event.count - counted
-                counted = event.count
-            yield event
-            if isinstance(event, GenerationFinish):
-                return
+            self._tokens_generated += events.tokens
+            self._requests_aborted += not events.finished
 
     def _request(self, ids: list[int], sampling: Sampling) -> tuple[bytes, ChunkReader]:
         if self._vocabulary is None:
@@ -238,6 +218,27 @@ class LlamaCppEngine:
         else:
             if not reader.finished:
                 channel.put(EngineFailed("llama.cpp ended the generation without saying why"))
+
+
+class _Events(AsyncIterator[GenerationEvent]):
+    """What one generation's thread puts into its channel, up to the finish."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+        self.tokens = 0
+        self.finished = False
+
+    async def __anext__(self) -> GenerationEvent:
+        if self.finished:
+            raise StopAsyncIteration
+        event = await self._channel.get()
+        if isinstance(event, EngineFailed):
+            raise event
+        if isinstance(event, GenerationStep):
+            self.tokens = event.count
+        else:
+            self.finished = True
+        return event
 
 
 def _parameters(

@@ -1,0 +1,53 @@
+"""A small HTTP/1.1 server for a few known peers: one request at a time per connection, everything bounded.
+
+Closing a connection cancels its handler at once, which is how a caller aborts a generation. Idle connections are
+kept: the node agent holds one and takes its end for the replica's death. Where there are too many, the oldest idle
+one that never showed the secret goes first.
+"""
+
+import asyncio
+
+from raymart_serve.replica.http_connection import Connection, Handler, HttpLimits
+
+
+class HttpServer:
+    """Serves `handler` to peers that know `secret`. Lives on the event loop that starts it."""
+
+    def __init__(self, handler: Handler, *, secret: str, limits: HttpLimits) -> None:
+        self.handler = handler
+        self.secret = secret.encode("ascii")
+        self.limits = limits
+        self._server: asyncio.Server | None = None
+        # In order of arrival; a dict because a set has no order.
+        self._connections: dict[Connection, None] = {}
+
+    async def start(self, host: str, port: int = 0) -> str:
+        """Listen on `host`; returns "host:port", with the port that the system gave for 0."""
+        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), host, port)
+        bound_host, bound_port = self._server.sockets[0].getsockname()[:2]
+        return f"{bound_host}:{bound_port}"
+
+    async def close(self) -> None:
+        """Stop listening and end every connection; running handlers are cancelled."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in tuple(self._connections):
+            connection.close()
+        async with asyncio.timeout(5.0):
+            await self._server.wait_closed()
+
+    def opened(self, connection: Connection) -> bool:
+        """Count `connection` in; False when there is no room."""
+        if len(self._connections) >= self.limits.connections_max:
+            stranger = next((one for one in self._connections if one.idle and not one.trusted), None)
+            if stranger is None:
+                return False
+            self.closed(stranger)
+            stranger.close()
+        self._connections[connection] = None
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        """Count `connection` out; harmless for one that was never in."""
+        self._connections.pop(connection, None)

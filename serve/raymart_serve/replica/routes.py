@@ -1,0 +1,193 @@
+"""What the replica answers on its port: generate, health, stats, drain."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Protocol
+
+import structlog
+
+from raymart_core.units import Fault
+from raymart_core.wire.replica import (
+    DRAIN_PATH,
+    GENERATE_PATH,
+    HEALTH_PATH,
+    NDJSON,
+    STATS_PATH,
+    ErrorEvent,
+    FinishEvent,
+    GenerateRequest,
+    Health,
+    PromptEvent,
+    Stats,
+    StepEvent,
+    encode,
+)
+from raymart_serve.engines.protocol import (
+    Engine,
+    EngineBusy,
+    EngineFailed,
+    GenerationEvent,
+    GenerationStep,
+    RequestRefused,
+)
+from raymart_serve.replica.generate_request import read_generate_request
+from raymart_serve.replica.http_exchange import Exchange, ReaderTooSlow, Request
+
+log = structlog.get_logger()
+
+DEADLINE_MS_MAX = 24 * 3600 * 1000
+
+
+class ReplicaState(Protocol):
+    """What the routes need of the replica."""
+
+    engine: Engine
+    revision: str
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new generations are taken."""
+
+    async def health(self) -> Health:
+        """For `GET /health`."""
+
+    def stats(self) -> Stats:
+        """For `GET /stats`."""
+
+    def drain(self) -> None:
+        """Take no new generations from now on."""
+
+
+class Routes:
+    """The handler of the replica's HTTP server. `in_flight` counts generations from admission to the last byte."""
+
+    def __init__(self, replica: ReplicaState) -> None:
+        self._replica = replica
+        self._routes: Mapping[str, Mapping[str, Callable[[Request, Exchange], Awaitable[None]]]] = {
+            GENERATE_PATH: {"POST": self._generate},
+            HEALTH_PATH: {"GET": self._health},
+            STATS_PATH: {"GET": self._stats},
+            DRAIN_PATH: {"POST": self._drain},
+        }
+        self.in_flight = 0
+        self.quiet = asyncio.Event()
+        """Set while nothing is in flight."""
+        self.quiet.set()
+
+    async def __call__(self, request: Request, exchange: Exchange) -> None:
+        """Answer `request`."""
+        methods = self._routes.get(request.path)
+        if methods is None:
+            exchange.refuse(HTTPStatus.NOT_FOUND, f"there is no {request.path!r} here", fault=Fault.PLATFORM)
+        elif request.method not in methods:
+            allowed = ", ".join(methods)
+            message = f"{request.path} takes {allowed}, not {request.method}"
+            exchange.refuse(HTTPStatus.METHOD_NOT_ALLOWED, message, fault=Fault.PLATFORM)
+        else:
+            await methods[request.method](request, exchange)
+
+    async def _health(self, _request: Request, exchange: Exchange) -> None:
+        exchange.send(HTTPStatus.OK, await self._replica.health())
+
+    async def _stats(self, _request: Request, exchange: Exchange) -> None:
+        exchange.send(HTTPStatus.OK, self._replica.stats())
+
+    async def _drain(self, _request: Request, exchange: Exchange) -> None:
+        self._replica.drain()
+        exchange.send(HTTPStatus.ACCEPTED)
+
+    async def _generate(self, request: Request, exchange: Exchange) -> None:
+        if not self._replica.accepting:
+            message = "this replica is starting or draining; try another endpoint"
+            exchange.refuse(HTTPStatus.SERVICE_UNAVAILABLE, message, fault=Fault.PROVIDER)
+            return
+        self.in_flight += 1
+        self.quiet.clear()
+        try:
+            await self._answered(request, exchange)
+        finally:
+            self.in_flight -= 1
+            if self.in_flight == 0:
+                self.quiet.set()
+
+    async def _answered(self, request: Request, exchange: Exchange) -> None:
+        """Run the generation; every failure becomes a refusal before the first event, an error event after it."""
+        try:
+            deadline_ms = _deadline_ms(request.headers)
+            async with asyncio.timeout(None if deadline_ms is None else deadline_ms / 1000):
+                await self._stream(read_generate_request(request.body), exchange)
+        except RequestRefused as error:
+            exchange.refuse(HTTPStatus.BAD_REQUEST, error.message, fault=Fault.CUSTOMER, param=error.param)
+        except EngineBusy as error:
+            exchange.refuse(HTTPStatus.SERVICE_UNAVAILABLE, error.message, fault=Fault.PROVIDER)
+        except TimeoutError:
+            await _give_up(
+                exchange, HTTPStatus.SERVICE_UNAVAILABLE, "the deadline passed", late=Fault.PLATFORM
+            )
+        except EngineFailed as error:
+            log.warning("generation.engine_failed", reason=error.message)
+            await _give_up(exchange, HTTPStatus.INTERNAL_SERVER_ERROR, error.message)
+        except ReaderTooSlow:
+            raise
+        except Exception:
+            log.exception("generation.failed")
+            message = "the replica failed in a way it did not expect"
+            await _give_up(exchange, HTTPStatus.INTERNAL_SERVER_ERROR, message)
+
+    async def _stream(self, request: GenerateRequest, exchange: Exchange) -> None:
+        engine = self._replica.engine
+        prompt_ids = await self._prompt_ids(request)
+        generation = engine.generate(prompt_ids, sampling=request.sampling, resume_ids=request.resume_ids)
+        async with generation as events:
+            exchange.start(NDJSON)
+            await exchange.write(encode(PromptEvent(ids=prompt_ids)) + b"\n")
+            await self._send_steps(events, exchange)
+
+    async def _send_steps(self, events: AsyncIterator[GenerationEvent], exchange: Exchange) -> None:
+        index = 0
+        async for event in events:
+            if isinstance(event, GenerationStep):
+                await exchange.write(encode(_step(index, event)) + b"\n")
+                index += 1
+            else:
+                finish = FinishEvent(
+                    finish=event.reason,
+                    usage=event.usage,
+                    revision=self._replica.revision,
+                    engine=self._replica.engine.label,
+                )
+                await exchange.finish(encode(finish) + b"\n")
+
+    async def _prompt_ids(self, request: GenerateRequest) -> tuple[int, ...]:
+        if request.prompt_ids is not None:
+            return request.prompt_ids
+        if request.messages is not None:
+            return await self._replica.engine.encode_chat(request.messages)
+        return await self._replica.engine.encode_prompt(request.prompt or "")
+
+
+def _step(index: int, step: GenerationStep) -> StepEvent:
+    return StepEvent(i=index, t=step.ids, n=step.count, d=step.text, exact=step.exact, lp=step.logprobs)
+
+
+async def _give_up(
+    exchange: Exchange, status: HTTPStatus, message: str, *, late: Fault = Fault.PROVIDER
+) -> None:
+    """Tell the failure: with `status` and the provider's fault before the first event, as an event with `late` after."""
+    if not exchange.started:
+        exchange.refuse(status, message, fault=Fault.PROVIDER)
+    elif not exchange.finished:
+        await exchange.finish(encode(ErrorEvent(message=message, fault=late)) + b"\n")
+
+
+def _deadline_ms(headers: Mapping[str, str]) -> int | None:
+    """`X-Deadline-Ms`: milliseconds from now; None when the caller sets none."""
+    text = headers.get("x-deadline-ms")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:12]) <= DEADLINE_MS_MAX):
+        raise RequestRefused(
+            f"X-Deadline-Ms is {text[:20]!r}; it must be 1 to {DEADLINE_MS_MAX}", param="X-Deadline-Ms"
+        )
+    return int(text)
