@@ -1,0 +1,136 @@
+"""The meter: what a replica says it generated, believed only as far as it adds up.
+
+The replica runs on a machine that is not ours and is paid by these counts. Every event is checked before its text is
+forwarded; one that breaks a rule ends the attempt as the provider's fault, and what it claims is not billed.
+"""
+
+from typing import Final
+
+import msgspec
+
+from raymart_core.units import Fault
+from raymart_core.wire.replica import FinishEvent, PromptEvent, ReplicaEvent, StepEvent
+from raymart_marketplace.supply.upstream import UpstreamBroken
+
+LINE_BYTES_MAX = 1 << 20
+"""Longest NDJSON line. The longest honest one is the prompt's ids: about 8 bytes a token, so 128 k tokens fit."""
+TOKEN_ID_MAX: Final = 2**31 - 1
+TOKEN_CHARACTERS_MAX = 512
+"""Longest text one token may bring, averaged; more would be text that nobody counts."""
+INEXACT_SLACK_TOKENS = 64
+"""Tokens an engine may be ahead of its text when it does not know the ids (incomplete characters, held-back stops)."""
+
+_decode_lines = msgspec.json.Decoder(ReplicaEvent).decode_lines
+
+
+class EventLines:
+    """Splits a body into events, whatever the pieces it arrives in."""
+
+    def __init__(self) -> None:
+        # Pieces of an unfinished line are kept apart: joining at each would be quadratic in a drip of single bytes.
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = 0
+
+    def feed(self, chunk: bytes) -> list[ReplicaEvent]:
+        """The events that `chunk` completes. Raises: UpstreamBroken for a line that is too long or is no event."""
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            self._keep(chunk)
+            return []
+        lines = chunk if end == len(chunk) else chunk[:end]
+        if self._pieces:
+            lines = b"".join((*self._pieces, lines))
+            self._pieces.clear()
+            self._pieces_bytes = 0
+        if end < len(chunk):
+            self._keep(chunk[end:])
+        try:
+            return _decode_lines(lines)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise _broken(f"a line that is no event: {str(error)[:200]}") from None
+
+    def _keep(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._pieces_bytes += len(piece)
+        if self._pieces_bytes > LINE_BYTES_MAX:
+            raise _broken(f"a line of more than {LINE_BYTES_MAX} bytes")
+
+
+class Meter:
+    """Counts one attempt's tokens.
+
+    A step with exact ids must raise the running count by exactly its ids. A step without them may raise it by what its
+    text can hold. Nothing may exceed what was asked for.
+    """
+
+    __slots__ = (
+        "_characters",
+        "_index",
+        "_prompt_max",
+        "_tokens_max",
+        "exact",
+        "tokens_completion",
+        "tokens_prompt",
+    )
+
+    def __init__(self, *, tokens_prompt_max: int, tokens_completion_max: int) -> None:
+        self.tokens_prompt = 0
+        self.tokens_completion = 0
+        """Tokens of every step accepted so far."""
+        self.exact = True
+        """Whether every step so far named its ids."""
+        self._prompt_max = tokens_prompt_max
+        self._tokens_max = tokens_completion_max
+        self._index = -1
+        self._characters = 0
+
+    def prompt(self, event: ReplicaEvent) -> None:
+        """Take the first event. Raises: UpstreamBroken."""
+        if not isinstance(event, PromptEvent):
+            raise _broken(f"the first event is a {type(event).__name__}, not the prompt")
+        if len(event.ids) > self._prompt_max:
+            raise _broken(f"{len(event.ids)} prompt tokens; the request can have {self._prompt_max} at most")
+        _check_ids(event.ids)
+        self.tokens_prompt = len(event.ids)
+
+    def step(self, event: StepEvent) -> None:
+        """Take a step. Raises: UpstreamBroken, and then nothing of the step counts."""
+        ids = event.t
+        if event.i <= self._index:
+            raise _broken(f"step {event.i} after step {self._index}")
+        if ids:
+            _check_ids(ids)
+        if event.exact:
+            if event.n != self.tokens_completion + len(ids):
+                raise _broken(
+                    f"a count of {event.n} after {self.tokens_completion} tokens and {len(ids)} more"
+                )
+        elif event.n < self.tokens_completion:
+            raise _broken(f"a count of {event.n} after {self.tokens_completion} tokens")
+        if event.n > self._tokens_max:
+            raise _broken(f"{event.n} tokens; {self._tokens_max} were asked for")
+        characters = self._characters + len(event.d)
+        if characters > TOKEN_CHARACTERS_MAX * (event.n + 1):
+            raise _broken(f"{characters} characters for {event.n} tokens")
+        # A character has at most 4 bytes, and no vocabulary has a token of less than one.
+        if not event.exact and event.n > 4 * characters + INEXACT_SLACK_TOKENS:
+            raise _broken(f"{event.n} tokens without ids for {characters} characters")
+        self._index = event.i
+        self._characters = characters
+        self.tokens_completion = event.n
+        if not event.exact:
+            self.exact = False
+
+    def finish(self, event: FinishEvent, *, revision: str) -> None:
+        """Take the last event; the engine's own counts are not used. Raises: UpstreamBroken."""
+        if event.revision != revision:
+            raise _broken(f"served {event.revision[:80]}, not {revision}")
+
+
+def _check_ids(ids: tuple[int, ...]) -> None:
+    if min(ids, default=0) < 0 or max(ids, default=0) > TOKEN_ID_MAX:
+        raise _broken("a token id outside 0 to 2**31 - 1")
+
+
+def _broken(reason: str) -> UpstreamBroken:
+    return UpstreamBroken(f"the replica sent {reason}", fault=Fault.PROVIDER)
