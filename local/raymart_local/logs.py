@@ -49,6 +49,7 @@ class PartLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._opened_at_bytes = 0
         self._read_bytes = 0
         self._rest = b""
 
@@ -58,9 +59,18 @@ class PartLog:
         if self.path.exists() and self.path.stat().st_size > LOG_BYTES_MAX:
             self.path.replace(self.path.with_name(self.path.name + ".1"))
         file = self.path.open("ab")
-        self._read_bytes = file.tell()
+        self._opened_at_bytes = self._read_bytes = file.tell()
         self._rest = b""
         return file
+
+    def says(self, text: str) -> bool:
+        """Whether `text` was written since the file was opened, within its first 256 KiB."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._opened_at_bytes)
+                return text.encode() in file.read(READ_BYTES_MAX)
+        except FileNotFoundError:
+            return False
 
     def new_lines(self) -> Sequence[str]:
         """Whole lines written since the last call, at most 256 KiB of them; the rest comes next time."""

@@ -36,6 +36,8 @@ class Part:
     """Parts that are ready before this one starts, and that stop after it."""
     kind: Literal["service", "task"] = "service"
     is_ready: ReadyCheck = _runs
+    ready_log_line: str | None = None
+    """Text that its log must also contain since its start, for programs that can be asked in no other way."""
     ready_timeout_s: float = 60.0
     starts_max: int = 1
     """Tries before the first time that it is ready."""

@@ -27,6 +27,13 @@ def is_free(port: int) -> bool:
         return True
 
 
+def is_open(port: int) -> bool:
+    """Whether somebody accepts connections on `port` of 127.0.0.1 (one attempt, at most 1 s)."""
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
+        return True
+    return False
+
+
 def remembered_port(path: Path) -> int:
     """The port written at `path` while it is free, else a new one, written there for the next start."""
     with contextlib.suppress(FileNotFoundError, ValueError):

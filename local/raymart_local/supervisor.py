@@ -119,12 +119,15 @@ class Supervisor:
                     status = await process.wait()
                     return None if status == 0 else f"failed with {_described(status)}"
                 while process.returncode is None:
-                    if await part.is_ready():
+                    if self._log_says(part) and await part.is_ready():
                         return None
                     await asyncio.sleep(READY_POLL_S)
         except TimeoutError:
             return f"was not ready within {part.ready_timeout_s:g} s"
         return f"died before it was ready, with {_described(process.returncode)}"
+
+    def _log_says(self, part: Part) -> bool:
+        return part.ready_log_line is None or self._logs[part.name].says(part.ready_log_line)
 
     async def _launch(self, part: Part) -> None:
         program = await asyncio.to_thread(part.program)

@@ -1,0 +1,130 @@
+"""The house pool's Ray cluster on one host: a small head and the providers' nodes, all on 127.0.0.1."""
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from raymart_local.part import Part, says_yes
+from raymart_local.ports import LOOPBACK, is_open, remembered_port
+from raymart_local.program import Program
+from raymart_local.secret_file import secret_at
+
+HEAD = "ray-head"
+OBJECT_STORE_BYTES = 80_000_000
+"""Little more than Ray's minimum: no tokens travel through the object store."""
+TEMP_DIR_BYTES_MAX = 40
+"""Ray adds up to 66 bytes for a socket's path, which the system limits to 107."""
+READY_TIMEOUT_S = 60.0
+STARTS_MAX = 2
+
+_TUNED = {
+    # A silent machine is dead after about 7 s; with Ray's defaults it was 63 s (facts: infrastructure, section 2c).
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_grpc_client_keepalive_time_ms": "5000",
+    "RAY_grpc_client_keepalive_timeout_ms": "3000",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "3",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    # Without Redis behind it a restarted head is a new cluster: nodes leave the old one soon instead of after 60 s.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+    "RAY_START_HOOK": "raymart_local.ray_start_hook.shape_node",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayCluster:
+    """One cluster on this machine: where its files are, its port and the environment of its processes."""
+
+    port: int
+    """Port of the head (GCS)."""
+    temp_dir: Path
+    environment: Mapping[str, str]
+    """What a process of the cluster, or a program that connects to it, has in its environment."""
+
+    @classmethod
+    def at(cls, data_dir: Path, *, token_path: Path, environment: Mapping[str, str]) -> Self:
+        """The cluster of `data_dir` (the stack's `ray/`), which must not run; an earlier run's files are deleted."""
+        data_dir.mkdir(parents=True, exist_ok=True)
+        secret_at(token_path)
+        more = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_path)}
+        if sys.platform == "darwin":
+            more["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
+        return cls(
+            port=remembered_port(data_dir / "port"),
+            temp_dir=_new_temp_dir(data_dir),
+            environment={**environment, **_TUNED, **more},
+        )
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the head."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def head(self) -> Part:
+        """The head: cluster state and Serve's controller, no work."""
+        head = self._part(
+            "head",
+            "--head",
+            f"--port={self.port}",
+            f"--temp-dir={self.temp_dir}",
+            "--num-cpus=0",
+            "--include-dashboard=false",
+            "--no-monitor",
+            "--labels=raymart.io/node=head",
+        )
+        # Nodes can join as soon as the head's GCS answers; the rest of the head starts beside them.
+        return replace(head, ready_log_line=None, is_ready=says_yes(lambda: is_open(self.port)))
+
+    def node(self, name: str, *, provider: str, cpus: int, agent_file: Path) -> Part:
+        """A provider's machine `name`; replicas on it find its node agent through `agent_file`."""
+        part = self._part(
+            name,
+            f"--address={self.address}",
+            f"--num-cpus={cpus}",
+            f"--labels=raymart.io/node={name},raymart.io/provider={provider}",
+            more={"RAYMART_AGENT_FILE": str(agent_file)},
+        )
+        return replace(part, needs=(HEAD,))
+
+    def _part(self, name: str, *arguments: str, more: Mapping[str, str] = {}) -> Part:
+        common = (
+            "--block",
+            f"--node-ip-address={LOOPBACK}",
+            "--num-gpus=0",
+            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            "--include-log-monitor=false",
+            "--disable-usage-stats",
+        )
+        argv = (sys.executable, "-m", "raymart_serve.ray_node", "start", *arguments, *common)
+        environment = {
+            **self.environment,
+            **more,
+            "RAYMART_RAY_SOCKETS": str(self.temp_dir / "sockets" / name),
+        }
+        return Part(
+            name=f"ray-{name}",
+            program=lambda: Program(argv=argv, env=environment, cwd=self.temp_dir),
+            ready_log_line="Ray runtime started.",
+            ready_timeout_s=READY_TIMEOUT_S,
+            starts_max=STARTS_MAX,
+        )
+
+
+def _new_temp_dir(data_dir: Path) -> Path:
+    """An empty directory for Ray's session, in `data_dir` where sockets below it keep within the system's limit."""
+    inside = data_dir / "session"
+    if len(os.fsencode(inside)) > TEMP_DIR_BYTES_MAX:
+        key = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
+        inside = Path(f"/tmp/raymart-{os.getuid()}-{key}")  # noqa: S108 - its owner is checked below
+    shutil.rmtree(inside, ignore_errors=True)
+    inside.mkdir(mode=0o700)  # Refuses what somebody else put there meanwhile.
+    return inside

@@ -1,0 +1,30 @@
+"""Settings of the embedded stack: `raymart up`, `demo` and `doctor`."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from raymart_core.settings import ProcessSettings
+
+
+class LocalSettings(ProcessSettings):
+    """Read once in main. A URL that is given replaces the embedded part of its kind."""
+
+    port: int = Field(default=8000, ge=1, le=65535)
+    """RAYMART_PORT: where the API listens, on 127.0.0.1."""
+    data_dir: Path = Path("var")
+    """RAYMART_DATA_DIR: everything that the stack keeps, secrets and logs included."""
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    """postgresql://user:password@host:port/database of a server that somebody else runs."""
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    broker_url: str | None = Field(default=None, validation_alias="BROKER_URL")
+    """Where Celery's messages go; default the embedded Redis, beside the caches."""
+    ready_timeout_s: float = Field(default=180.0, gt=0)
+    """RAYMART_READY_TIMEOUT_S: how long the whole stack may take to become ready."""
+
+
+class RayStartSettings(ProcessSettings):
+    """What our hook in `ray start` reads from the environment of a node."""
+
+    ray_sockets: str
+    """RAYMART_RAY_SOCKETS: path that the node's socket files begin with; at most 90 bytes."""
