@@ -45,6 +45,9 @@ class Prefix(StrEnum):
     PLACEMENT = "plc"
     REQUEST = "req"
     ATTEMPT = "att"
+    USAGE_RECORD = "use"
+    LEDGER_ACCOUNT = "acct"
+    TRANSFER = "tr"
     JOIN_TOKEN = "join"
 
 

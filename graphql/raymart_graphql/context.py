@@ -1,0 +1,74 @@
+"""What every resolver gets: who asks, the services, and the loaders of this one operation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import strawberry
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from raymart_graphql.principal import ANONYMOUS, Principal, identify
+from raymart_graphql.reading import Reading
+from raymart_marketplace.db.session import session_scope
+
+if TYPE_CHECKING:
+    from raymart_graphql.loaders import Loaders
+    from raymart_graphql.services import Services
+
+
+@dataclass(slots=True, kw_only=True)
+class Client:
+    """The other end of one HTTP request or one WebSocket."""
+
+    services: Services
+    authorization: bytes | None
+    """The `Authorization` header, or what `connection_init` carried in its place."""
+    request_id: str
+    """"req_..." of this HTTP request or WebSocket, for the client's support ticket and our logs."""
+    connection_params: dict[str, object] | None = None
+    """Payload of `connection_init`; Strawberry writes it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Operation:
+    """One GraphQL operation: its loaders and its reading transaction live as long as it does."""
+
+    client: Client
+    reading: Reading
+    loaders: Loaders
+    _principal: Principal | None = field(default=None, repr=False)
+
+    @property
+    def services(self) -> Services:
+        """The process's services."""
+        return self.client.services
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """The transaction of one mutation: committed when the block ends, rolled back when it raises.
+
+        GraphQL runs an operation's mutations one after another and each answers for itself, so each is a
+        transaction of its own. What was read before is forgotten, so that the payload shows what is true now.
+        """
+        await self.reading.aclose()
+        async with session_scope(self.services.sessions) as session:
+            yield session
+        self.loaders = type(self.loaders)(self.reading)
+
+    async def principal(self) -> Principal:
+        """Who asks, looked up once. Raises: NotAuthenticated for credentials that are wrong."""
+        if self._principal is None:
+            self._principal = await self._identify()
+        return self._principal
+
+    async def _identify(self) -> Principal:
+        if self.client.authorization is None:
+            return ANONYMOUS
+        return await identify(self.client.authorization, self.services.authenticator, self.reading)
+
+
+Info = strawberry.Info[Operation, None]
+"""Annotation of a resolver's `info`."""

@@ -1,0 +1,184 @@
+"""Enums of the domain as the schema shows them, each member with its description."""
+
+from enum import Enum
+
+import strawberry
+from strawberry.types.base import has_strawberry_definition
+from strawberry.types.enum import StrawberryEnumDefinition
+
+from raymart_core.money import Asset
+from raymart_core.units import Fault, FinishReason
+from raymart_marketplace.accounts.models import OrganizationKind, Role
+from raymart_marketplace.catalog.models import Modality, RevisionState
+from raymart_marketplace.metering.models import AttemptOutcome, RequestState, Surface
+from raymart_marketplace.supply.models import (
+    NodeRole,
+    NodeState,
+    OfferState,
+    PlacementState,
+    PoolKind,
+    ProviderState,
+)
+
+
+def expose(members: type[Enum], *, name: str, description: str, values: dict[str, str]) -> None:
+    """Show `members` in the schema as the enum `name`; `values` describes each member by its Python name."""
+    undescribed = {member.name for member in members} ^ set(values)
+    assert not undescribed, f"enum {name}: describe exactly its members; differs in {sorted(undescribed)}"
+    strawberry.enum(members, name=name, description=description)
+    assert has_strawberry_definition(members)
+    definition = members.__strawberry_definition__
+    assert isinstance(definition, StrawberryEnumDefinition)
+    for value in definition.values:
+        value.description = values[value.name]
+
+
+expose(
+    Asset,
+    name="Currency",
+    description="What an amount of money counts.",
+    values={"USD": "US dollars, exact to 1e-9.", "USDC": "USDC on Solana, exact to 1e-6."},
+)
+expose(
+    OrganizationKind,
+    name="OrganizationKind",
+    description="What an organization does in the market.",
+    values={
+        "CUSTOMER": "Buys inference.",
+        "PROVIDER": "Sells inference.",
+        "PLATFORM": "Runs the marketplace.",
+    },
+)
+expose(
+    Role,
+    name="Role",
+    description="What a member may do in an organization.",
+    values={
+        "OWNER": "Everything, members included.",
+        "ADMIN": "Everything but ownership.",
+        "DEVELOPER": "Keys and inference.",
+        "VIEWER": "Reading only.",
+    },
+)
+expose(Modality, name="Modality", description="What a model makes.", values={"CHAT": "Answers to conversations."})
+expose(
+    RevisionState,
+    name="RevisionState",
+    description="Where a model revision stands.",
+    values={
+        "DRAFT": "Not yet offered.",
+        "PUBLISHED": "Can be offered and served.",
+        "DEPRECATED": "Still served, no longer placed anew.",
+        "WITHDRAWN": "Not served.",
+    },
+)
+expose(
+    ProviderState,
+    name="ProviderState",
+    description="Where a provider stands.",
+    values={
+        "APPLIED": "Waiting for approval.",
+        "ACTIVE": "Sells.",
+        "SUSPENDED": "Kept from selling for now.",
+        "CLOSED": "Sells no more.",
+    },
+)
+expose(
+    PoolKind,
+    name="PoolKind",
+    description="Who is inside a pool's trust domain.",
+    values={
+        "HOUSE": "Verified providers on a private network share one Ray cluster.",
+        "PROVIDER": "One provider's own Ray cluster.",
+    },
+)
+expose(
+    NodeState,
+    name="ProviderNodeState",
+    description="Where a provider's machine stands.",
+    values={
+        "ENROLLED": "Has a key, was never seen.",
+        "BENCHMARKING": "Being measured.",
+        "READY": "Serves.",
+        "DRAINING": "Finishes what it has, takes nothing new.",
+        "OFFLINE": "Its link is down.",
+        "RETIRED": "Gone for good.",
+    },
+)
+expose(
+    NodeRole,
+    name="ProviderNodeRole",
+    description="What a machine's key holder does.",
+    values={
+        "NODE": "Runs replicas and tunnels inference.",
+        "CONTROLLER": "Applies a pool's placements beside its Ray head.",
+    },
+)
+expose(
+    OfferState,
+    name="OfferState",
+    description="Whether an offer sells.",
+    values={"OPEN": "Sells.", "PAUSED": "Does not sell for now.", "CLOSED": "Sells no more."},
+)
+expose(
+    PlacementState,
+    name="PlacementState",
+    description="Where a placement stands.",
+    values={
+        "REQUESTED": "Wanted, not yet begun.",
+        "PLACING": "Replicas are starting.",
+        "RUNNING": "Replicas serve.",
+        "FAILED": "Could not be placed; the reason says why.",
+        "DRAINING": "Replicas finish what they have.",
+        "GONE": "No replica is left.",
+    },
+)
+expose(
+    Surface,
+    name="Surface",
+    description="Through which API a request came.",
+    values={"REST": "The OpenAI-compatible HTTP API.", "GRAPHQL": "This API."},
+)
+expose(
+    RequestState,
+    name="RequestState",
+    description="How a request ended.",
+    values={
+        "COMPLETED": "The whole answer was delivered.",
+        "FAILED": "An error ended it.",
+        "CANCELLED": "The client left.",
+    },
+)
+expose(
+    AttemptOutcome,
+    name="AttemptOutcome",
+    description="How a try on one endpoint ended.",
+    values={
+        "DELIVERED": "The whole answer was delivered.",
+        "FAILED": "The endpoint failed.",
+        "CANCELLED": "The client left.",
+    },
+)
+expose(
+    Fault,
+    name="Fault",
+    description="Whose failure ended an attempt.",
+    values={
+        "NONE": "Nobody's.",
+        "CUSTOMER": "The request was wrong, or the customer left.",
+        "PROVIDER": "The endpoint refused, died, stalled or miscounted.",
+        "PLATFORM": "The marketplace's own failure.",
+        "NETWORK": "The link broke while both ends lived.",
+    },
+)
+expose(
+    FinishReason,
+    name="FinishReason",
+    description="Why a generation ended.",
+    values={
+        "STOP": "The model ended, or a stop string matched.",
+        "LENGTH": "The token limit or the context was used up.",
+        "ABORT": "The caller went away.",
+        "ERROR": "The endpoint failed in mid-stream.",
+    },
+)

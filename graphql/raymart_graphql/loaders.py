@@ -1,0 +1,262 @@
+"""Request-scoped loaders: whatever a page of rows refers to is fetched in one statement per kind.
+
+A loader lives for one operation, so nothing of one caller can reach another, and nothing goes stale for long.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute
+from strawberry.dataloader import DataLoader
+
+from raymart_billing.ledger import models as ledger
+from raymart_core.ids import Prefix
+from raymart_graphql.keyset import Listing, page_of, pages_by_parent
+from raymart_graphql.reading import Reading
+from raymart_graphql.relay import Connection, Page
+from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
+from raymart_graphql.schema.catalog.types import Model, ModelRevision
+from raymart_graphql.schema.identity.types import ApiKey, Organization, Project, User
+from raymart_graphql.schema.prices import TokenPrices
+from raymart_graphql.schema.supply.types import Offer, Placement, Pool, Provider, ProviderNode
+from raymart_graphql.schema.usage.types import Attempt, Request, UsageRecord
+from raymart_marketplace.accounts import models as accounts
+from raymart_marketplace.catalog import models as catalog
+from raymart_marketplace.catalog.models import RevisionState
+from raymart_marketplace.db.base import Row
+from raymart_marketplace.metering import models as metering
+from raymart_marketplace.supply import models as supply
+from raymart_marketplace.supply.models import OfferState, PoolKind
+
+RowType = TypeVar("RowType", bound=Row)
+Shown = TypeVar("Shown")
+Numbered = TypeVar("Numbered", ledger.LedgerAccount, ledger.Transfer)
+Key = TypeVar("Key", bound=Hashable)
+
+SERVED = (RevisionState.PUBLISHED, RevisionState.DEPRECATED)
+ById = DataLoader[UUID, Shown | None]
+Pages = DataLoader[tuple[UUID, Page], Connection[Shown]]
+
+
+class Known(DataLoader[UUID, Shown | None], Generic[Shown]):
+    """A loader by id."""
+
+    async def load_known(self, key: UUID) -> Shown:
+        """What a foreign key refers to; its absence is a bug of ours."""
+        found = await self.load(key)
+        assert found is not None, f"no row for the reference {key}"
+        return found
+
+
+class Loaders:
+    """Every loader of one operation."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self.user = self._known(accounts.User, User.of)
+        self.organization = self._known(accounts.Organization, Organization.of)
+        self.project = self._known(accounts.Project, Project.of)
+        self.api_key = self._known(accounts.ApiKey, ApiKey.of)
+        self.model = self._known(catalog.Model, Model.of)
+        self.revision = self._known(catalog.ModelRevision, ModelRevision.of)
+        self.provider = self._known(supply.Provider, Provider.of)
+        self.pool = self._known(supply.Pool, Pool.of)
+        self.node = self._known(supply.Node, ProviderNode.of)
+        self.placement = self._known(supply.Placement, Placement.of)
+        self.offer = self._known(supply.Offer, Offer.of)
+        self.request = self._known(metering.Request, Request.of)
+        self.usage_record = self._known(metering.UsageRecord, UsageRecord.of)
+
+        self.ledger_account = self._numbered(ledger.LedgerAccount, LedgerAccount.of)
+        self.transfer = self._numbered(ledger.Transfer, Transfer.of)
+        self.by_prefix: Mapping[Prefix, DataLoader[UUID, Any]] = {
+            Prefix.USER: self.user,
+            Prefix.ORGANIZATION: self.organization,
+            Prefix.PROJECT: self.project,
+            Prefix.API_KEY: self.api_key,
+            Prefix.MODEL: self.model,
+            Prefix.REVISION: self.revision,
+            Prefix.PROVIDER: self.provider,
+            Prefix.POOL: self.pool,
+            Prefix.NODE: self.node,
+            Prefix.PLACEMENT: self.placement,
+            Prefix.OFFER: self.offer,
+            Prefix.REQUEST: self.request,
+            Prefix.USAGE_RECORD: self.usage_record,
+            Prefix.LEDGER_ACCOUNT: self.ledger_account,
+            Prefix.TRANSFER: self.transfer,
+        }
+
+        self.provider_of_organization = self._by(
+            supply.Provider, supply.Provider.organization_id, Provider.of
+        )
+        self.provider_by_slug = self._by(supply.Provider, supply.Provider.slug, Provider.of)
+        self.attempts_of_request: DataLoader[UUID, list[Attempt]] = DataLoader(load_fn=self._attempts)
+        self.lowest_prices_of_model: DataLoader[UUID, TokenPrices | None] = DataLoader(
+            load_fn=self._lowest_prices
+        )
+
+        self.projects_of_organization = self._pages(PROJECTS, accounts.Project.organization_id)
+        self.api_keys_of_organization = self._pages(
+            API_KEYS, accounts.Project.organization_id, joined=_join_project
+        )
+        self.usage_of_organization = self._pages(USAGE, metering.UsageRecord.organization_id)
+        self.revisions_of_model = self._pages(REVISIONS, catalog.ModelRevision.model_id)
+        self.open_offers_of_model = self._pages(
+            OPEN_OFFERS, catalog.ModelRevision.model_id, joined=_join_revision
+        )
+        self.offers_of_provider = self._pages(OFFERS, supply.Offer.provider_id)
+        self.nodes_of_provider = self._pages(NODES, supply.Node.provider_id)
+        self.placements_of_node = self._pages(PLACEMENTS, supply.Placement.node_id)
+        self.pools_of_provider: Pages[Pool] = DataLoader(load_fn=self._pools)
+
+    def _known(self, entity: type[RowType], show: Callable[[RowType], Shown]) -> Known[Shown]:
+        return Known(load_fn=self._fetch_by(entity, entity.id, show))
+
+    def _numbered(self, entity: type[Numbered], show: Callable[[Numbered], Shown]) -> DataLoader[UUID, Shown | None]:
+        """Rows with a number as their key; their global ids carry it as a UUID's integer."""
+
+        async def fetch(keys: list[UUID]) -> list[Shown | None]:
+            numbers = [key.int for key in keys if key.int < 1 << 63]
+            async with self._reading.session() as session:
+                rows = (await session.scalars(select(entity).where(entity.id.in_(numbers)))).all()
+            by_number = {row.id: show(row) for row in rows}
+            return [by_number.get(key.int) for key in keys]
+
+        return DataLoader(load_fn=fetch)
+
+    def _by(
+        self, entity: type[RowType], column: InstrumentedAttribute[Key], show: Callable[[RowType], Shown]
+    ) -> DataLoader[Key, Shown | None]:
+        return DataLoader(load_fn=self._fetch_by(entity, column, show))
+
+    def _fetch_by(
+        self, entity: type[RowType], column: InstrumentedAttribute[Key], show: Callable[[RowType], Shown]
+    ) -> Callable[[list[Key]], Awaitable[list[Shown | None]]]:
+        """Rows by a unique column, in one statement."""
+
+        async def fetch(keys: list[Key]) -> list[Shown | None]:
+            async with self._reading.session() as session:
+                rows = (await session.scalars(select(entity).where(column.in_(keys)))).all()
+            by_key = {getattr(row, column.key): show(row) for row in rows}
+            return [by_key.get(key) for key in keys]
+
+        return fetch
+
+    def _pages(
+        self,
+        listing: Listing[RowType, Shown],
+        parent: ColumnElement[UUID] | InstrumentedAttribute[UUID] | InstrumentedAttribute[UUID | None],
+        *,
+        joined: Callable[[Select[tuple[RowType]]], Select[tuple[RowType]]] = lambda statement: statement,
+    ) -> Pages[Shown]:
+        """The list's pages of many parents: one statement for each page that differs in its arguments."""
+
+        async def fetch(keys: list[tuple[UUID, Page]]) -> list[Connection[Shown]]:
+            parents_by_page: dict[Page, list[UUID]] = defaultdict(list)
+            for parent_id, page in keys:
+                parents_by_page[page].append(parent_id)
+            found: dict[tuple[UUID, Page], Connection[Shown]] = {}
+            for page, parents in parents_by_page.items():
+                async with self._reading.session() as session:
+                    pages = await pages_by_parent(
+                        session, listing, parent, parents=parents, page=page, joined=joined
+                    )
+                found |= {(parent_id, page): connection for parent_id, connection in pages.items()}
+            return [found[key] for key in keys]
+
+        return DataLoader(load_fn=fetch)
+
+    async def _attempts(self, request_ids: list[UUID]) -> list[list[Attempt]]:
+        statement = (
+            select(metering.Attempt)
+            .where(metering.Attempt.request_id.in_(request_ids))
+            .order_by(metering.Attempt.request_id, metering.Attempt.position)
+        )
+        found: dict[UUID, list[Attempt]] = {request_id: [] for request_id in request_ids}
+        async with self._reading.session() as session:
+            for row in await session.scalars(statement):
+                found[row.request_id].append(Attempt.of(row))
+        return [found[request_id] for request_id in request_ids]
+
+    async def _lowest_prices(self, model_ids: list[UUID]) -> list[TokenPrices | None]:
+        statement = (
+            select(
+                catalog.ModelRevision.model_id,
+                func.min(supply.Offer.ask_prompt_nano_usd).label("prompt"),
+                func.min(supply.Offer.ask_completion_nano_usd).label("completion"),
+            )
+            .join(supply.Offer, supply.Offer.revision_id == catalog.ModelRevision.id)
+            .where(
+                catalog.ModelRevision.model_id.in_(model_ids),
+                catalog.ModelRevision.state.in_(SERVED),
+                supply.Offer.state == OfferState.OPEN,
+            )
+            .group_by(catalog.ModelRevision.model_id)
+        )
+        async with self._reading.session() as session:
+            rows = (await session.execute(statement)).all()
+        found = {
+            row.model_id: TokenPrices.of_nano_usd(prompt=row.prompt, completion=row.completion)
+            for row in rows
+        }
+        return [found.get(model_id) for model_id in model_ids]
+
+    async def _pools(self, keys: list[tuple[UUID, Page]]) -> list[Connection[Pool]]:
+        """A provider sees the house pools and its own; an operation asks this of one provider or two."""
+        async with self._reading.session() as session:
+            return [await page_of(session, _pools_for(provider_id), page) for provider_id, page in keys]
+
+
+PROJECTS = Listing(name="projects", entity=accounts.Project, key=accounts.Project.id, show=Project.of)
+API_KEYS = Listing(
+    name="api_keys", entity=accounts.ApiKey, key=accounts.ApiKey.id, show=ApiKey.of, newest_first=True
+)
+USAGE = Listing(
+    name="usage",
+    entity=metering.UsageRecord,
+    key=metering.UsageRecord.id,
+    show=UsageRecord.of,
+    newest_first=True,
+)
+MODELS = Listing(name="models", entity=catalog.Model, key=catalog.Model.slug, show=Model.of)
+REVISIONS = Listing(
+    name="revisions",
+    entity=catalog.ModelRevision,
+    key=catalog.ModelRevision.id,
+    show=ModelRevision.of,
+    newest_first=True,
+    where=(catalog.ModelRevision.state.in_(SERVED),),
+)
+OPEN_OFFERS = Listing(
+    name="open_offers",
+    entity=supply.Offer,
+    key=supply.Offer.id,
+    show=Offer.of,
+    where=(supply.Offer.state == OfferState.OPEN,),
+)
+OFFERS = Listing(
+    name="offers",
+    entity=supply.Offer,
+    key=supply.Offer.id,
+    show=Offer.of,
+    where=(supply.Offer.state != OfferState.CLOSED,),
+)
+NODES = Listing(name="nodes", entity=supply.Node, key=supply.Node.id, show=ProviderNode.of)
+PLACEMENTS = Listing(name="placements", entity=supply.Placement, key=supply.Placement.id, show=Placement.of)
+
+
+def _join_project(statement: Select[tuple[accounts.ApiKey]]) -> Select[tuple[accounts.ApiKey]]:
+    return statement.join(accounts.Project, accounts.Project.id == accounts.ApiKey.project_id)
+
+
+def _join_revision(statement: Select[tuple[supply.Offer]]) -> Select[tuple[supply.Offer]]:
+    return statement.join(catalog.ModelRevision, catalog.ModelRevision.id == supply.Offer.revision_id)
+
+
+def _pools_for(provider_id: UUID) -> Listing[supply.Pool, Pool]:
+    joinable = (supply.Pool.kind == PoolKind.HOUSE) | (supply.Pool.provider_id == provider_id)
+    return Listing(name="pools", entity=supply.Pool, key=supply.Pool.id, show=Pool.of, where=(joinable,))

@@ -1,0 +1,47 @@
+"""`raymart db`: the schema."""
+
+from typing import Annotated
+
+import typer
+
+from raymart_core.errors import InvalidRequest
+from raymart_graphql.operator.running import database_settings
+from raymart_marketplace.db import migrate
+
+database = typer.Typer(help="The database's schema.", no_args_is_help=True)
+
+
+@database.command("upgrade")
+def db_upgrade(revision: Annotated[str, typer.Option(help="Where to stop.")] = "head") -> None:
+    """Apply the migrations that are missing."""
+    settings = database_settings()
+    migrate.upgrade(settings.database_url, revision, scripts=settings.migrations_dir)
+    typer.echo(f"the database is at {migrate.current(settings.database_url)}")
+
+
+@database.command("downgrade")
+def db_downgrade(
+    revision: Annotated[str, typer.Argument(help="Where to go back to; base for an empty database.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Yes, lose what the dropped tables hold.")] = False,
+) -> None:
+    """Take migrations back. Data in dropped tables is lost."""
+    if not yes:
+        raise InvalidRequest(f"going back to {revision!r} drops tables with their data; add --yes if you mean it")
+    settings = database_settings()
+    migrate.downgrade(settings.database_url, revision, scripts=settings.migrations_dir)
+    typer.echo(f"the database is at {migrate.current(settings.database_url) or 'base'}")
+
+
+@database.command("current")
+def db_current() -> None:
+    """Print the migration that the database is at."""
+    typer.echo(migrate.current(database_settings().database_url) or "base")
+
+
+@database.command("check")
+def db_check() -> None:
+    """Compare the database with the models; fails when a migration is missing."""
+    settings = database_settings()
+    migrate.check(settings.database_url, scripts=settings.migrations_dir)
+    typer.echo("the database matches the models")

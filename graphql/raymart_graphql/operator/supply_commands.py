@@ -1,0 +1,151 @@
+"""`raymart node`, `raymart provider`, `raymart model`: what is served, by whom."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from sqlalchemy import select
+
+from raymart_core.errors import InvalidRequest, NotFound
+from raymart_core.ids import Prefix, parse, show
+from raymart_graphql.operator.listing import Output, print_rows
+from raymart_graphql.operator.running import database_settings, with_database
+from raymart_marketplace.catalog.models import Model, ModelRevision
+from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.supply.models import Node, NodeRole, Pool, Provider
+from raymart_marketplace.supply.service import (
+    JOIN_TOKEN_TTL_S_MAX,
+    create_join_token,
+    pool_by_slug,
+    provider_by_slug,
+    revoke_node,
+)
+
+LISTING_MAX = 1_000
+"""Rows that a listing prints."""
+
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table or json")]
+
+node = typer.Typer(help="Machines that serve.", no_args_is_help=True)
+provider = typer.Typer(help="Providers.", no_args_is_help=True)
+model = typer.Typer(help="Models.", no_args_is_help=True)
+
+
+@node.command("token")
+def node_token(
+    pool: Annotated[str, typer.Option(help="Slug of the pool.")],
+    provider: Annotated[str | None, typer.Option(help="Slug of the provider; none for a house controller.")] = None,
+    role: Annotated[NodeRole, typer.Option(help="What the machine will be.")] = NodeRole.NODE,
+    ttl_s: Annotated[int, typer.Option(min=1, max=JOIN_TOKEN_TTL_S_MAX, help="Life in seconds.")] = 3_600,
+) -> None:
+    """Print a one-time token for `raymart-provider join`."""
+
+    async def create(sessions: Sessions) -> str:
+        async with session_scope(sessions) as session:
+            found = await pool_by_slug(session, pool)
+            if found is None:
+                raise NotFound(f"there is no pool {pool!r}")
+            owner = await provider_by_slug(session, provider) if provider else None
+            if provider and owner is None:
+                raise NotFound(f"there is no provider {provider!r}; `raymart provider list` shows them")
+            _, text = await create_join_token(
+                session,
+                pool_id=found.id,
+                provider_id=owner.id if owner else None,
+                role=role,
+                user_id=None,
+                ttl_s=ttl_s,
+            )
+            return text
+
+    typer.echo(with_database(database_settings().database_url, create))
+
+
+@node.command("list")
+def node_list(output: OutputOption = Output.TABLE) -> None:
+    """List nodes and controllers, revoked ones too."""
+    statement = (
+        select(Node, Pool.slug, Provider.slug)
+        .join(Pool, Pool.id == Node.pool_id)
+        .outerjoin(Provider, Provider.id == Node.provider_id)
+        .order_by(Node.id)
+        .limit(LISTING_MAX)
+    )
+
+    async def rows(sessions: Sessions) -> Sequence[dict[str, object]]:
+        async with session_scope(sessions) as session:
+            return [
+                {
+                    "id": show(Prefix.NODE, found.id),
+                    "name": found.name,
+                    "role": found.role.value,
+                    "pool": pool_slug,
+                    "provider": provider_slug,
+                    "state": found.state.value,
+                    "last_seen_at": found.last_seen_at,
+                }
+                for found, pool_slug, provider_slug in await session.execute(statement)
+            ]
+
+    columns = ("id", "name", "role", "pool", "provider", "state", "last_seen_at")
+    print_rows(with_database(database_settings().database_url, rows), columns=columns, output=output)
+
+
+@node.command("revoke")
+def node_revoke(node_id: Annotated[str, typer.Argument(help="Such as node_0199...")]) -> None:
+    """End a node's key; its name and its machine may then enrol again."""
+    try:
+        parsed = parse(Prefix.NODE, node_id)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+
+    async def revoke(sessions: Sessions) -> None:
+        async with session_scope(sessions) as session:
+            await revoke_node(session, node_id=parsed)
+
+    with_database(database_settings().database_url, revoke)
+    typer.echo(f"{node_id} revoked")
+
+
+@provider.command("list")
+def provider_list(output: OutputOption = Output.TABLE) -> None:
+    """List providers."""
+
+    async def rows(sessions: Sessions) -> Sequence[dict[str, object]]:
+        async with session_scope(sessions) as session:
+            found = await session.scalars(select(Provider).order_by(Provider.id).limit(LISTING_MAX))
+            return [
+                {"id": show(Prefix.PROVIDER, each.id), "slug": each.slug, "name": each.name, "state": each.state.value}
+                for each in found
+            ]
+
+    columns = ("id", "slug", "name", "state")
+    print_rows(with_database(database_settings().database_url, rows), columns=columns, output=output)
+
+
+@model.command("list")
+def model_list(output: OutputOption = Output.TABLE) -> None:
+    """List model revisions."""
+    statement = (
+        select(Model.slug, ModelRevision)
+        .join(ModelRevision, ModelRevision.model_id == Model.id)
+        .order_by(Model.slug, ModelRevision.id)
+        .limit(LISTING_MAX)
+    )
+
+    async def rows(sessions: Sessions) -> Sequence[dict[str, object]]:
+        async with session_scope(sessions) as session:
+            return [
+                {
+                    "model": slug,
+                    "revision": revision.digest,
+                    "engine": revision.engine,
+                    "quantization": revision.quantization,
+                    "context_length": revision.context_length,
+                    "state": revision.state.value,
+                }
+                for slug, revision in await session.execute(statement)
+            ]
+
+    columns = ("model", "revision", "engine", "quantization", "context_length", "state")
+    print_rows(with_database(database_settings().database_url, rows), columns=columns, output=output)

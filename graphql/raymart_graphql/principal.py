@@ -1,0 +1,81 @@
+"""Who asks: nobody, a person with an access token, or the holder of an API key."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy import select
+
+from raymart_core.errors import NotAuthenticated
+from raymart_graphql.reading import Reading
+from raymart_marketplace.accounts.authenticator import Authenticator
+from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.accounts.models import Membership, Organization, OrganizationKind, Role, User
+
+MEMBERSHIPS_MAX = 1_000
+"""Memberships of one person that count; far above any real one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A person's role in one organization."""
+
+    organization_id: UUID
+    kind: OrganizationKind
+    role: Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks. Exactly one of `user_id` and `caller` is set, or neither for nobody."""
+
+    user_id: UUID | None = None
+    caller: Caller | None = None
+    """Set for the holder of an API key."""
+    standings: Mapping[UUID, Standing] = field(default_factory=dict)
+    """By organization."""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this is an owner or admin of the platform's organization."""
+        return any(
+            standing.kind is OrganizationKind.PLATFORM and standing.role in {Role.OWNER, Role.ADMIN}
+            for standing in self.standings.values()
+        )
+
+    def role_in(self, organization_id: UUID) -> Role | None:
+        """The person's role there, None for a stranger."""
+        standing = self.standings.get(organization_id)
+        return standing.role if standing else None
+
+
+ANONYMOUS = Principal()
+
+
+async def identify(authorization: bytes, authenticator: Authenticator, reading: Reading) -> Principal:
+    """Read an `Authorization` header: "Bearer rm_live_..." is a key, anything else an access token.
+
+    Raises: NotAuthenticated.
+    """
+    _, _, credential = authorization.partition(b" ")
+    if credential.lstrip().startswith(b"rm_"):
+        return Principal(caller=await authenticator.caller(authorization))
+    claims = await authenticator.user(authorization)
+    statement = (
+        select(User.disabled_at, Membership.organization_id, Organization.kind, Membership.role)
+        .select_from(User)
+        .outerjoin(Membership, Membership.user_id == User.id)
+        .outerjoin(Organization, Organization.id == Membership.organization_id)
+        .where(User.id == claims.user_id)
+        .limit(MEMBERSHIPS_MAX)
+    )
+    async with reading.session() as session:
+        rows = (await session.execute(statement)).all()
+    if not rows or rows[0].disabled_at is not None:
+        raise NotAuthenticated("this access token's user no longer exists or is disabled")
+    standings = {
+        row.organization_id: Standing(organization_id=row.organization_id, kind=row.kind, role=row.role)
+        for row in rows
+        if row.organization_id is not None
+    }
+    return Principal(user_id=claims.user_id, standings=standings)

@@ -1,0 +1,37 @@
+"""The reading side of an operation: one lazily opened transaction, used by one statement at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from raymart_marketplace.db.session import Sessions
+
+
+class Reading:
+    """Lends a session for reads. Resolvers run side by side but a connection serves one statement at a time.
+
+    `aclose` ends the transaction; the next use opens a fresh one. Call it before work over the network, so that no
+    transaction is held meanwhile, and after a write, so that what follows sees it.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._session: AsyncSession | None = None
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """The operation's reading session, for this block alone."""
+        async with self._turn:
+            if self._session is None:
+                self._session = self._sessions()
+            yield self._session
+
+    async def aclose(self) -> None:
+        """End the transaction and give its connection back; safe to call at any time."""
+        async with self._turn:
+            session, self._session = self._session, None
+            if session is not None:
+                await session.close()

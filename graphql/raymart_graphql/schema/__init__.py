@@ -1,0 +1,44 @@
+"""The schema: one folder per domain, put together here."""
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+
+from raymart_graphql.guarded import GuardedSchema
+from raymart_graphql.scalars import SCALARS
+from raymart_graphql.schema.admin.mutations import AdminMutation
+from raymart_graphql.schema.admin.queries import AdminQuery
+from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
+from raymart_graphql.schema.catalog.queries import CatalogQuery
+from raymart_graphql.schema.identity.mutations import IdentityMutation
+from raymart_graphql.schema.identity.queries import IdentityQuery
+from raymart_graphql.schema.inference.mutations import InferenceMutation
+from raymart_graphql.schema.inference.subscriptions import InferenceSubscription
+from raymart_graphql.schema.nodes import NodeQuery
+from raymart_graphql.schema.supply.mutations import SupplyMutation
+from raymart_graphql.schema.supply.queries import SupplyQuery
+
+
+@strawberry.type(description="What can be read.")
+class Query(IdentityQuery, CatalogQuery, SupplyQuery, AdminQuery, NodeQuery):
+    """Every root field that reads."""
+
+
+@strawberry.type(description="What can be changed. Each field is a transaction of its own.")
+class Mutation(IdentityMutation, InferenceMutation, SupplyMutation, AdminMutation):
+    """Every root field that changes something."""
+
+
+@strawberry.type(description="What can be followed, over graphql-transport-ws.")
+class Subscription(InferenceSubscription):
+    """Every root field that streams."""
+
+
+def build_schema() -> GuardedSchema:
+    """The whole schema."""
+    return GuardedSchema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        types=[LedgerAccount, Transfer],
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )

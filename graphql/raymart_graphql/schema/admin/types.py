@@ -1,0 +1,180 @@
+"""The ledger as administrators see it."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import strawberry
+
+from raymart_billing.ledger import models
+from raymart_billing.ledger.models import AccountKind, TransferCode, TransferState
+from raymart_core.ids import Prefix
+from raymart_core.money import Money as Amount
+from raymart_graphql.context import Info, Operation
+from raymart_graphql.enums import expose
+from raymart_graphql.relay import Node, global_id
+from raymart_graphql.scalars import Money
+from raymart_graphql.schema.identity.types import Organization
+from raymart_graphql.schema.supply.types import Provider
+from raymart_graphql.schema.user_error import Payload
+
+expose(
+    AccountKind,
+    name="LedgerAccountKind",
+    description="The chart of accounts. Every balance is credits less debits.",
+    values={
+        "CUSTOMER_BALANCE": "What an organization has paid or was granted and has not used.",
+        "USAGE_CLEARING": "Where usage passes through to those who earn it; zero after each posting.",
+        "PROVIDER_PAYABLE": "What a provider has earned and was not paid.",
+        "PLATFORM_FEE": "The platform's share of what customers pay.",
+        "PROMOTIONAL_CREDIT": "The expense of granted credit; negative.",
+        "PLATFORM_LOSS": "The expense of usage that nothing covered; negative.",
+    },
+)
+expose(
+    TransferCode,
+    name="TransferCode",
+    description="Why money moved.",
+    values={
+        "CREDIT_GRANT": "An administrator gave credit.",
+        "USAGE_HOLD": "A request's upper bound was reserved.",
+        "USAGE_CHARGE": "A request was billed.",
+        "USAGE_SHORTFALL": "The platform paid for what neither hold nor balance covered.",
+        "USAGE_EARNING": "A provider earned its part.",
+        "USAGE_FEE": "The platform earned its part.",
+        "HOLD_RELEASED": "A hold was given back: nothing was delivered.",
+        "HOLD_EXPIRED": "A hold was given back: its time was over.",
+    },
+)
+expose(
+    TransferState,
+    name="TransferState",
+    description="What a transfer does to its accounts.",
+    values={"PENDING": "Reserves.", "POSTED": "Moves.", "VOIDED": "Gives a reservation back."},
+)
+
+
+@strawberry.type(description="A pot of money in the double-entry ledger.")
+class LedgerAccount(Node):
+    """Visible to administrators."""
+
+    owner_uuid: strawberry.Private[UUID | None]
+    kind: AccountKind = strawberry.field(description="What it is for.")
+    debits_posted: Money = strawberry.field(description="What has left it.")
+    credits_posted: Money = strawberry.field(description="What has come in.")
+    debits_pending: Money = strawberry.field(description="What is held in it.")
+    credits_pending: Money = strawberry.field(description="What is held for it.")
+    balance: Money = strawberry.field(description="Posted credits less posted debits.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+
+    @classmethod
+    def of(cls, row: models.LedgerAccount) -> "LedgerAccount":
+        """`row` as the API shows it."""
+        return cls(
+            id=ledger_account_id(row.id),
+            owner_uuid=row.owner_id,
+            kind=row.kind,
+            debits_posted=Money.of(Amount(row.debits_posted, row.asset)),
+            credits_posted=Money.of(Amount(row.credits_posted, row.asset)),
+            debits_pending=Money.of(Amount(row.debits_pending, row.asset)),
+            credits_pending=Money.of(Amount(row.credits_pending, row.asset)),
+            balance=Money.of(Amount(row.credits_posted - row.debits_posted, row.asset)),
+            created_at=row.created_at,
+        )
+
+    async def owner(self, _operation: Operation) -> UUID | None:
+        """Nobody but the platform sees the ledger."""
+        return None
+
+    @strawberry.field(description="The customer it belongs to; null for other kinds.")
+    async def organization(self, info: Info) -> Organization | None:
+        """Owner of a customer's account."""
+        if self.owner_uuid is None or self.kind is AccountKind.PROVIDER_PAYABLE:
+            return None
+        return await info.context.loaders.organization.load(self.owner_uuid)
+
+    @strawberry.field(description="The provider it belongs to; null for other kinds.")
+    async def provider(self, info: Info) -> Provider | None:
+        """Owner of a provider's account."""
+        if self.owner_uuid is None or self.kind is not AccountKind.PROVIDER_PAYABLE:
+            return None
+        return await info.context.loaders.provider.load(self.owner_uuid)
+
+
+@strawberry.type(description="One movement of money. It never changes.")
+class Transfer(Node):
+    """Visible to administrators."""
+
+    code: TransferCode = strawberry.field(description="Why it moved.")
+    state: TransferState = strawberry.field(description="What it does to its accounts.")
+    amount: Money = strawberry.field(description="How much.")
+    debit_account_id: strawberry.ID = strawberry.field(description="The account it left.")
+    credit_account_id: strawberry.ID = strawberry.field(description="The account it went to.")
+    idempotency_key: str = strawberry.field(description="The same key moves money once.")
+    created_at: datetime = strawberry.field(description="When it was written.")
+
+    @classmethod
+    def of(cls, row: models.Transfer) -> "Transfer":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.TRANSFER, UUID(int=row.id)),
+            code=row.code,
+            state=row.state,
+            amount=Money.of_nano_usd(row.amount),
+            debit_account_id=ledger_account_id(row.debit_account_id),
+            credit_account_id=ledger_account_id(row.credit_account_id),
+            idempotency_key=row.key,
+            created_at=row.created_at,
+        )
+
+    async def owner(self, _operation: Operation) -> UUID | None:
+        """Nobody but the platform sees the ledger."""
+        return None
+
+
+@strawberry.type(description="Sums over all accounts of one kind.")
+class TrialBalanceRow:
+    """One line of the trial balance."""
+
+    kind: AccountKind = strawberry.field(description="Which accounts.")
+    accounts: int = strawberry.field(description="How many there are.")
+    debits: Money = strawberry.field(description="Posted debits.")
+    credits: Money = strawberry.field(description="Posted credits.")
+    balance: Money = strawberry.field(description="Credits less debits.")
+
+
+@strawberry.type(description="Whether the books balance.")
+class TrialBalance:
+    """Sums over the whole ledger, read in one snapshot."""
+
+    rows: list[TrialBalanceRow] = strawberry.field(description="One per kind of account.")
+    debits: Money = strawberry.field(description="All posted debits.")
+    credits: Money = strawberry.field(description="All posted credits.")
+    balanced: bool = strawberry.field(description="Whether both sums are equal and no account drifts.")
+    drift: Money = strawberry.field(description="Difference between accounts and the transfers behind them; zero.")
+
+
+@strawberry.input(description="Credit to give to an organization.")
+class GrantCreditInput:
+    """Money in, by an administrator."""
+
+    organization_id: strawberry.ID = strawberry.field(description="Who gets it.")
+    amount: Decimal = strawberry.field(description="US dollars, above 0, at most 9 decimal places.")
+    idempotency_key: str = strawberry.field(
+        description="1 to 128 characters of your choice; the same key grants once, however often it is sent."
+    )
+
+
+@strawberry.type(description="What grantCredit gives back.")
+class GrantCreditPayload(Payload):
+    """The transfer, or why there is none."""
+
+    transfer: Transfer | None = strawberry.field(default=None, description="Null when there are user errors.")
+    organization: Organization | None = strawberry.field(
+        default=None, description="Who got it; null when there are user errors."
+    )
+
+
+def ledger_account_id(number: int) -> strawberry.ID:
+    """Global id of the account with this number."""
+    return global_id(Prefix.LEDGER_ACCOUNT, UUID(int=number))

@@ -1,0 +1,152 @@
+"""Models, their revisions, and what serves them at this moment."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import strawberry
+
+from raymart_core.ids import Prefix
+from raymart_graphql.context import Info
+from raymart_graphql.relay import Connection, Node, Page, PageArguments, global_id, page_of_sequence
+from raymart_graphql.schema.prices import TokenPrices
+from raymart_marketplace.catalog import models
+from raymart_marketplace.catalog.models import Modality, RevisionState
+from raymart_marketplace.supply import live
+
+if TYPE_CHECKING:
+    from raymart_graphql.schema.supply.types import Offer, Provider
+
+LazyOffer = Annotated["Offer", strawberry.lazy("raymart_graphql.schema.supply.types")]
+LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.supply.types")]
+
+
+@strawberry.type(description="A model as customers name it.")
+class Model(Node):
+    """Public."""
+
+    uuid: strawberry.Private[UUID]
+    slug: str = strawberry.field(description="The name that requests carry, such as 'raymart/demo-chat'.")
+    name: str = strawberry.field(description="Name for people.")
+    description: str = strawberry.field(description="What it is.")
+    modality: Modality = strawberry.field(description="What it makes.")
+    licence: str = strawberry.field(description="Licence of the weights.")
+
+    @classmethod
+    def of(cls, row: models.Model) -> "Model":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.MODEL, row.id),
+            uuid=row.id,
+            slug=row.slug,
+            name=row.name,
+            description=row.description,
+            modality=row.modality,
+            licence=row.licence,
+        )
+
+    @strawberry.field(description="Its revisions that can be served, newest first.", extensions=[PageArguments()])
+    async def revisions(self, info: Info, page: Page) -> "Connection[ModelRevision]":
+        """Published and deprecated revisions by id."""
+        return await info.context.loaders.revisions_of_model.load((self.uuid, page))
+
+    @strawberry.field(description="Open offers of any of its revisions, oldest first.", extensions=[PageArguments()])
+    async def offers(self, info: Info, page: Page) -> Connection[LazyOffer]:
+        """Open offers by id."""
+        return await info.context.loaders.open_offers_of_model.load((self.uuid, page))
+
+    @strawberry.field(
+        description="The lowest ask for each kind of token over its open offers; null without an open offer."
+    )
+    async def lowest_prices(self, info: Info) -> TokenPrices | None:
+        """Least asks, each kind by itself."""
+        return await info.context.loaders.lowest_prices_of_model.load(self.uuid)
+
+    @strawberry.field(description="Endpoints that serve it at this moment.", extensions=[PageArguments()])
+    async def live_endpoints(self, info: Info, page: Page) -> "Connection[LiveEndpoint]":
+        """From the directory in memory, by id."""
+        return live_endpoint_page(info.context.services.directory.live(self.slug), page)
+
+
+@strawberry.type(description="One set of weights with one engine, named by the digest of its manifest.")
+class ModelRevision(Node):
+    """Public once it is published."""
+
+    uuid: strawberry.Private[UUID]
+    model_uuid: strawberry.Private[UUID]
+    digest: str = strawberry.field(description="'sha256:<hex>' of the canonical manifest.")
+    engine: str = strawberry.field(description="Engine that serves it, such as 'llama_cpp'.")
+    quantization: str = strawberry.field(description="Number format of the weights.")
+    context_length: int = strawberry.field(description="Tokens of prompt and completion together.")
+    capabilities: list[str] = strawberry.field(description="What requests may ask for beside plain text.")
+    state: RevisionState = strawberry.field(description="Where it stands.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+
+    @classmethod
+    def of(cls, row: models.ModelRevision) -> "ModelRevision":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.REVISION, row.id),
+            uuid=row.id,
+            model_uuid=row.model_id,
+            digest=row.digest,
+            engine=row.engine,
+            quantization=row.quantization,
+            context_length=row.context_length,
+            capabilities=row.capabilities,
+            state=row.state,
+            created_at=row.created_at,
+        )
+
+    @strawberry.field(description="The model it is a revision of.")
+    async def model(self, info: Info) -> Model:
+        """Its model."""
+        return await info.context.loaders.model.load_known(self.model_uuid)
+
+
+@strawberry.type(description="Something that serves a model at this moment.")
+class LiveEndpoint:
+    """A snapshot from this process's directory."""
+
+    id: strawberry.ID = strawberry.field(description="Id of the endpoint.")
+    provider_uuid: strawberry.Private[UUID]
+    revision_uuid: strawberry.Private[UUID]
+    model_slug: str = strawberry.field(description="The model it serves.")
+    region: str = strawberry.field(description="Where it runs.")
+    prices: TokenPrices = strawberry.field(description="What it asks.")
+    capacity: int = strawberry.field(description="Generations at once, over all its replicas.")
+    running: int = strawberry.field(description="Generations that run now, as far as this process knows.")
+    quarantined: bool = strawberry.field(description="Whether recent failures keep it out of routing for now.")
+
+    @classmethod
+    def of(cls, endpoint: live.LiveEndpoint) -> "LiveEndpoint":
+        """`endpoint` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.ENDPOINT, endpoint.id),
+            provider_uuid=endpoint.provider_id,
+            revision_uuid=endpoint.revision_id,
+            model_slug=endpoint.model_slug,
+            region=endpoint.region,
+            prices=TokenPrices.of(endpoint.prices),
+            capacity=endpoint.capacity,
+            running=endpoint.running,
+            quarantined=endpoint.quarantined,
+        )
+
+    @strawberry.field(description="Who serves it.")
+    async def provider(self, info: Info) -> LazyProvider:
+        """Its provider."""
+        return await info.context.loaders.provider.load_known(self.provider_uuid)
+
+    @strawberry.field(description="The revision it serves.")
+    async def revision(self, info: Info) -> ModelRevision:
+        """Its revision."""
+        return await info.context.loaders.revision.load_known(self.revision_uuid)
+
+
+def live_endpoint_page(endpoints: Sequence[live.LiveEndpoint], page: Page) -> Connection[LiveEndpoint]:
+    """A page of live endpoints by id."""
+    return page_of_sequence(
+        [LiveEndpoint.of(endpoint) for endpoint in endpoints], page, name="live_endpoints", key=lambda item: str(item.id)
+    )

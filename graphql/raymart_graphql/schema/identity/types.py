@@ -1,0 +1,173 @@
+"""Users, organizations, projects and API keys."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import strawberry
+
+from raymart_billing import ledger
+from raymart_core.ids import Prefix
+from raymart_graphql.context import Info, Operation
+from raymart_graphql.relay import Connection, Node, Page, PageArguments, global_id
+from raymart_graphql.schema.billing.types import Balance
+from raymart_marketplace.accounts import models
+from raymart_marketplace.accounts.models import OrganizationKind, Role
+
+if TYPE_CHECKING:
+    from raymart_graphql.schema.supply.types import Provider
+    from raymart_graphql.schema.usage.types import UsageRecord
+
+LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.supply.types")]
+LazyUsageRecord = Annotated["UsageRecord", strawberry.lazy("raymart_graphql.schema.usage.types")]
+
+
+@strawberry.type(description="A person.")
+class User(Node):
+    """A person; visible to themselves and to administrators."""
+
+    uuid: strawberry.Private[UUID]
+    email: str = strawberry.field(description="E-mail address, in lower case.")
+    name: str = strawberry.field(description="How the person is called.")
+    created_at: datetime = strawberry.field(description="When the account was made.")
+
+    @classmethod
+    def of(cls, row: models.User) -> "User":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.USER, row.id),
+            uuid=row.id,
+            email=row.email,
+            name=row.name,
+            created_at=row.created_at,
+        )
+
+
+@strawberry.type(description="A tenant: the owner of projects, keys, money or machines.")
+class Organization(Node):
+    """Visible to its members and to administrators."""
+
+    uuid: strawberry.Private[UUID]
+    slug: str = strawberry.field(description="Unique name for links.")
+    name: str = strawberry.field(description="Name for people.")
+    kind: OrganizationKind = strawberry.field(description="What it does in the market.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+
+    @classmethod
+    def of(cls, row: models.Organization) -> "Organization":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.ORGANIZATION, row.id),
+            uuid=row.id,
+            slug=row.slug,
+            name=row.name,
+            kind=row.kind,
+            created_at=row.created_at,
+        )
+
+    async def owner(self, _operation: Operation) -> UUID:
+        """The organization itself."""
+        return self.uuid
+
+    @strawberry.field(description="The viewer's role here; null for an administrator who is no member.")
+    async def viewer_role(self, info: Info) -> Role | None:
+        """Role by the viewer's memberships."""
+        principal = await info.context.principal()
+        return principal.role_in(self.uuid)
+
+    @strawberry.field(description="What it has to spend; null while the ledger is away.")
+    async def balance(self, info: Info) -> Balance | None:
+        """Balance of the organization's account in the ledger."""
+        async with info.context.reading.session() as session:
+            return Balance.of(await ledger.balance(session, self.uuid))
+
+    @strawberry.field(description="Its projects, oldest first.", extensions=[PageArguments()])
+    async def projects(self, info: Info, page: Page) -> "Connection[Project]":
+        """Projects by id."""
+        return await info.context.loaders.projects_of_organization.load((self.uuid, page))
+
+    @strawberry.field(description="Its API keys, revoked ones included, newest first.", extensions=[PageArguments()])
+    async def api_keys(self, info: Info, page: Page) -> "Connection[ApiKey]":
+        """Keys of all projects by id."""
+        return await info.context.loaders.api_keys_of_organization.load((self.uuid, page))
+
+    @strawberry.field(description="What it was billed, newest first.", extensions=[PageArguments()])
+    async def usage_records(self, info: Info, page: Page) -> Connection[LazyUsageRecord]:
+        """Usage records by id."""
+        return await info.context.loaders.usage_of_organization.load((self.uuid, page))
+
+    @strawberry.field(description="What it sells as; null unless it is a provider.")
+    async def provider(self, info: Info) -> LazyProvider | None:
+        """The provider that belongs to this organization."""
+        return await info.context.loaders.provider_of_organization.load(self.uuid)
+
+
+@strawberry.type(description="A part of an organization that keys and usage belong to.")
+class Project(Node):
+    """Visible to the organization's members."""
+
+    uuid: strawberry.Private[UUID]
+    organization_uuid: strawberry.Private[UUID]
+    slug: str = strawberry.field(description="Unique name in the organization.")
+    name: str = strawberry.field(description="Name for people.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+
+    @classmethod
+    def of(cls, row: models.Project) -> "Project":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.PROJECT, row.id),
+            uuid=row.id,
+            organization_uuid=row.organization_id,
+            slug=row.slug,
+            name=row.name,
+            created_at=row.created_at,
+        )
+
+    async def owner(self, _operation: Operation) -> UUID:
+        """Its organization."""
+        return self.organization_uuid
+
+    @strawberry.field(description="Whose project it is.")
+    async def organization(self, info: Info) -> Organization:
+        """The owning organization."""
+        return await info.context.loaders.organization.load_known(self.organization_uuid)
+
+
+@strawberry.type(description="A key for inference. The key itself is shown once, when it is made.")
+class ApiKey(Node):
+    """Visible to the organization's members."""
+
+    uuid: strawberry.Private[UUID]
+    project_uuid: strawberry.Private[UUID]
+    created_by_uuid: strawberry.Private[UUID]
+    name: str = strawberry.field(description="Name for people.")
+    prefix: str = strawberry.field(description="The first characters, to recognise a key by.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    expires_at: datetime | None = strawberry.field(description="When it ends by itself; null for never.")
+    revoked_at: datetime | None = strawberry.field(description="When it was revoked; null while it works.")
+
+    @classmethod
+    def of(cls, row: models.ApiKey) -> "ApiKey":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.API_KEY, row.id),
+            uuid=row.id,
+            project_uuid=row.project_id,
+            created_by_uuid=row.created_by,
+            name=row.name,
+            prefix=row.prefix,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+        )
+
+    async def owner(self, operation: Operation) -> UUID:
+        """The organization of its project."""
+        project = await operation.loaders.project.load_known(self.project_uuid)
+        return project.organization_uuid
+
+    @strawberry.field(description="The project that its usage belongs to.")
+    async def project(self, info: Info) -> Project:
+        """Its project."""
+        return await info.context.loaders.project.load_known(self.project_uuid)

@@ -1,0 +1,103 @@
+"""`node` and `nodes`: anything by its global id, as far as the viewer may see it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import strawberry
+
+from raymart_core.errors import InvalidRequest
+from raymart_core.ids import Prefix, parse
+from raymart_graphql.context import Info, Operation
+from raymart_graphql.permissions import may_see
+from raymart_graphql.relay import Node
+from raymart_graphql.schema.catalog.types import ModelRevision
+from raymart_graphql.schema.identity.types import User
+from raymart_graphql.schema.supply.types import Offer, Pool
+from raymart_marketplace.catalog.models import RevisionState
+from raymart_marketplace.supply.models import OfferState, PoolKind
+
+NODES_MAX = 100
+Visible = Callable[[Operation, Any], Awaitable[bool]]
+
+
+async def _anybody(_operation: Operation, _item: object) -> bool:
+    return True
+
+
+async def _themselves(operation: Operation, item: User) -> bool:
+    principal = await operation.principal()
+    return principal.is_admin or principal.user_id == item.uuid
+
+
+async def _anybody_once_published(operation: Operation, item: ModelRevision) -> bool:
+    return item.state is not RevisionState.DRAFT or (await operation.principal()).is_admin
+
+
+async def _anybody_until_closed(operation: Operation, item: Offer) -> bool:
+    return item.state is not OfferState.CLOSED or await may_see(operation, item)
+
+
+async def _those_who_may_join(operation: Operation, item: Pool) -> bool:
+    principal = await operation.principal()
+    if principal.is_admin:
+        return True
+    if item.kind is PoolKind.HOUSE:
+        return principal.user_id is not None
+    if item.provider_uuid is None:
+        return False
+    return await may_see(operation, await operation.loaders.provider.load_known(item.provider_uuid))
+
+
+NODE_RULES: Mapping[Prefix, Visible] = {
+    Prefix.USER: _themselves,
+    Prefix.ORGANIZATION: may_see,
+    Prefix.PROJECT: may_see,
+    Prefix.API_KEY: may_see,
+    Prefix.MODEL: _anybody,
+    Prefix.REVISION: _anybody_once_published,
+    Prefix.PROVIDER: _anybody,
+    Prefix.POOL: _those_who_may_join,
+    Prefix.NODE: may_see,
+    Prefix.PLACEMENT: may_see,
+    Prefix.OFFER: _anybody_until_closed,
+    Prefix.REQUEST: may_see,
+    Prefix.USAGE_RECORD: may_see,
+    Prefix.LEDGER_ACCOUNT: may_see,
+    Prefix.TRANSFER: may_see,
+}
+"""Who sees a node, by what its id names. A test holds that every type with the interface Node has an entry."""
+
+
+@strawberry.type
+class NodeQuery:
+    """Root fields of Relay's refetching."""
+
+    @strawberry.field(description="Anything by its global id; null when there is no such thing, or not for the viewer.")
+    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+        """One node."""
+        return await _node(info.context, id)
+
+    @strawberry.field(description=f"The same for up to {NODES_MAX} ids, in their order.")
+    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
+        """Several nodes."""
+        if len(ids) > NODES_MAX:
+            raise InvalidRequest(f"{len(ids)} ids; the limit is {NODES_MAX}", param="ids")
+        return await asyncio.gather(*(_node(info.context, id) for id in ids))
+
+
+async def _node(operation: Operation, text: str) -> Node | None:
+    prefix, item_id = _read(text)
+    found = await operation.loaders.by_prefix[prefix].load(item_id)
+    return found if found is not None and await NODE_RULES[prefix](operation, found) else None
+
+
+def _read(text: str) -> tuple[Prefix, Any]:
+    head = text.partition("_")[0]
+    try:
+        prefix = Prefix(head)
+        if prefix in NODE_RULES:
+            return prefix, parse(prefix, text)
+    except ValueError:
+        pass
+    raise InvalidRequest(f"{text[:60]!r} is no global id, such as 'org_' and 32 hex digits", param="id")

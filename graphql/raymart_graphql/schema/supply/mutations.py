@@ -1,0 +1,121 @@
+"""What providers change: who joins, and what they ask."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import strawberry
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from raymart_core.errors import InvalidRequest, NotFound
+from raymart_core.ids import Prefix
+from raymart_core.money import Money as Amount
+from raymart_graphql.context import Info
+from raymart_graphql.relay import parse_global_id
+from raymart_graphql.schema.supply.types import Offer, Pool
+from raymart_graphql.schema.user_error import Payload
+from raymart_marketplace.supply import models, service
+from raymart_marketplace.supply.models import NodeRole, PoolKind
+
+JOIN_TOKEN_TTL_S_MAX = 3_600
+
+
+@strawberry.input(description="A one-time token that turns a machine into a node.")
+class CreateJoinTokenInput:
+    """For one of the provider's machines."""
+
+    provider_id: strawberry.ID = strawberry.field(description="Whose machine joins.")
+    pool_id: strawberry.ID = strawberry.field(description="Which pool it joins: a house pool or the provider's own.")
+    role: NodeRole = strawberry.field(default=NodeRole.NODE, description="What the machine does there.")
+    ttl_seconds: int = strawberry.field(
+        default=JOIN_TOKEN_TTL_S_MAX, description=f"How long the token can be used, 60 to {JOIN_TOKEN_TTL_S_MAX} seconds."
+    )
+
+
+@strawberry.type(description="What createJoinToken gives back.")
+class CreateJoinTokenPayload(Payload):
+    """The token, or why there is none."""
+
+    token: str | None = strawberry.field(
+        default=None, description="For `raymart-provider join --token`, shown this once; null when there are user errors."
+    )
+    expires_at: datetime | None = strawberry.field(
+        default=None, description="When it can no longer be used; null when there are user errors."
+    )
+    pool: Pool | None = strawberry.field(default=None, description="The pool; null when there are user errors.")
+
+
+@strawberry.input(description="New prices of an offer, in US dollars per token, at most 9 decimal places.")
+class SetOfferAsksInput:
+    """Requests that are running keep the price they began with."""
+
+    offer_id: strawberry.ID = strawberry.field(description="Which offer.")
+    prompt: Decimal = strawberry.field(description="Of one prompt token, such as '0.000000150'.")
+    completion: Decimal = strawberry.field(description="Of one generated token.")
+
+
+@strawberry.type(description="What setOfferAsks gives back.")
+class SetOfferAsksPayload(Payload):
+    """The changed offer, or why it is not."""
+
+    offer: Offer | None = strawberry.field(default=None, description="Null when there are user errors.")
+
+
+@strawberry.type
+class SupplyMutation:
+    """Root fields of the domain."""
+
+    @strawberry.mutation(description="Make a one-time token for one of the provider's machines.")
+    async def create_join_token(self, info: Info, input: CreateJoinTokenInput) -> CreateJoinTokenPayload:
+        """Shown once; at most an hour old."""
+        provider_id = parse_global_id(Prefix.PROVIDER, input.provider_id, field="provider_id")
+        pool_id = parse_global_id(Prefix.POOL, input.pool_id, field="pool_id")
+        if not 60 <= input.ttl_seconds <= JOIN_TOKEN_TTL_S_MAX:
+            raise InvalidRequest(
+                f"{input.ttl_seconds} is not between 60 and {JOIN_TOKEN_TTL_S_MAX}", param="ttl_seconds"
+            )
+        principal = await info.context.principal()
+        async with info.context.writing() as session:
+            pool = await _joinable_pool(session, pool_id, provider_id, input.role)
+            row, token = await service.create_join_token(
+                session,
+                pool_id=pool_id,
+                provider_id=provider_id,
+                role=input.role,
+                user_id=principal.user_id,
+                ttl_s=input.ttl_seconds,
+            )
+        return CreateJoinTokenPayload(token=token, expires_at=row.expires_at, pool=Pool.of(pool))
+
+    @strawberry.mutation(description="Change what an offer asks, from the next request on.")
+    async def set_offer_asks(self, info: Info, input: SetOfferAsksInput) -> SetOfferAsksPayload:
+        """Both asks at once."""
+        async with info.context.writing() as session:
+            row = await service.set_asks(
+                session,
+                offer_id=parse_global_id(Prefix.OFFER, input.offer_id, field="offer_id"),
+                ask_prompt_nano_usd=_nano_usd(input.prompt, "prompt"),
+                ask_completion_nano_usd=_nano_usd(input.completion, "completion"),
+            )
+        return SetOfferAsksPayload(offer=Offer.of(row))
+
+
+async def _joinable_pool(session: AsyncSession, pool_id: UUID, provider_id: UUID, role: NodeRole) -> models.Pool:
+    """The pool, if the provider may join it in this role: who controls a house pool is the platform's choice."""
+    pool = await session.scalar(select(models.Pool).where(models.Pool.id == pool_id))
+    own = pool is not None and pool.provider_id == provider_id
+    house = pool is not None and pool.kind is PoolKind.HOUSE and role is NodeRole.NODE
+    if pool is None or not (own or house):
+        raise NotFound(f"there is no pool that this provider may join as {role.value}; see its `pools`", param="pool_id")
+    return pool
+
+
+def _nano_usd(value: Decimal, field: str) -> int:
+    try:
+        amount = Amount.parse(str(value)).amount
+    except ValueError as error:
+        raise InvalidRequest(str(error), param=field) from None
+    if amount < 0:
+        raise InvalidRequest(f"{value:f} is below 0", param=field)
+    return amount

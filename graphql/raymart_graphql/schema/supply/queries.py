@@ -1,0 +1,18 @@
+"""Providers by id."""
+
+import strawberry
+
+from raymart_core.ids import Prefix
+from raymart_graphql.context import Info
+from raymart_graphql.relay import parse_global_id
+from raymart_graphql.schema.supply.types import Provider
+
+
+@strawberry.type
+class SupplyQuery:
+    """Root fields of the domain."""
+
+    @strawberry.field(description="The provider with this id; null when there is none.")
+    async def provider(self, info: Info, id: strawberry.ID) -> Provider | None:
+        """Public fields for all, machines and earnings for its members."""
+        return await info.context.loaders.provider.load(parse_global_id(Prefix.PROVIDER, id, field="id"))

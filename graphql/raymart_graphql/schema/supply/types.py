@@ -1,0 +1,268 @@
+"""Providers, their machines, and what they ask."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import strawberry
+
+from raymart_billing import ledger
+from raymart_core.ids import Prefix
+from raymart_graphql.context import Info, Operation
+from raymart_graphql.relay import Connection, Node, Page, PageArguments, global_id
+from raymart_graphql.scalars import BigInt, Money
+from raymart_graphql.schema.billing.types import Earnings
+from raymart_graphql.schema.catalog.types import LiveEndpoint, ModelRevision, live_endpoint_page
+from raymart_graphql.schema.prices import TokenPrices
+from raymart_marketplace.supply import models
+from raymart_marketplace.supply.models import NodeRole, NodeState, OfferState, PlacementState, PoolKind, ProviderState
+
+
+@strawberry.type(description="An organization that sells inference.")
+class Provider(Node):
+    """Its name and offers are public; machines and earnings are for its members."""
+
+    uuid: strawberry.Private[UUID]
+    organization_uuid: strawberry.Private[UUID]
+    slug: str = strawberry.field(description="Unique name; what a request's provider preference lists.")
+    name: str = strawberry.field(description="Name for people.")
+    state: ProviderState = strawberry.field(description="Where it stands.")
+
+    @classmethod
+    def of(cls, row: models.Provider) -> "Provider":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.PROVIDER, row.id),
+            uuid=row.id,
+            organization_uuid=row.organization_id,
+            slug=row.slug,
+            name=row.name,
+            state=row.state,
+        )
+
+    async def owner(self, _operation: Operation) -> UUID:
+        """Its organization."""
+        return self.organization_uuid
+
+    @strawberry.field(description="Its open and paused offers, oldest first.", extensions=[PageArguments()])
+    async def offers(self, info: Info, page: Page) -> "Connection[Offer]":
+        """Offers that are not closed, by id."""
+        return await info.context.loaders.offers_of_provider.load((self.uuid, page))
+
+    @strawberry.field(description="Its machines, oldest first. For its members.", extensions=[PageArguments()])
+    async def nodes(self, info: Info, page: Page) -> "Connection[ProviderNode]":
+        """Nodes by id."""
+        return await info.context.loaders.nodes_of_provider.load((self.uuid, page))
+
+    @strawberry.field(description="Pools its machines may join. For its members.", extensions=[PageArguments()])
+    async def pools(self, info: Info, page: Page) -> "Connection[Pool]":
+        """The house pools and the provider's own, by id."""
+        return await info.context.loaders.pools_of_provider.load((self.uuid, page))
+
+    @strawberry.field(description="What it has earned; null while the ledger is away. For its members.")
+    async def earnings(self, info: Info) -> Earnings | None:
+        """Balance of the provider's payable account."""
+        async with info.context.reading.session() as session:
+            return Earnings(payable=Money.of(await ledger.earnings(session, self.uuid)))
+
+
+@strawberry.type(description="One Ray cluster and one trust domain.")
+class Pool(Node):
+    """Visible to those who may join it."""
+
+    uuid: strawberry.Private[UUID]
+    provider_uuid: strawberry.Private[UUID | None]
+    slug: str = strawberry.field(description="Unique name.")
+    kind: PoolKind = strawberry.field(description="Who is inside.")
+    region: str = strawberry.field(description="Where its machines are.")
+
+    @classmethod
+    def of(cls, row: models.Pool) -> "Pool":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.POOL, row.id),
+            uuid=row.id,
+            provider_uuid=row.provider_id,
+            slug=row.slug,
+            kind=row.kind,
+            region=row.region,
+        )
+
+
+@strawberry.type(description="One GPU as its driver reports it.")
+class Gpu:
+    """From NVML."""
+
+    uuid: str = strawberry.field(description="The driver's id of the card.")
+    model: str = strawberry.field(description="Such as 'NVIDIA H200'.")
+    memory_bytes: BigInt = strawberry.field(description="Memory of the card, in bytes.")
+    driver: str = strawberry.field(description="Version of the driver.")
+
+
+@strawberry.type(description="What a machine is made of, as its agent reported it.")
+class Hardware:
+    """Not verified."""
+
+    hostname: str = strawberry.field(description="The machine's own name.")
+    cpu_model: str = strawberry.field(description="Such as 'AMD EPYC 9654'.")
+    cpu_count: int = strawberry.field(description="Logical processors.")
+    memory_bytes: BigInt = strawberry.field(description="Main memory, in bytes.")
+    gpus: list[Gpu] = strawberry.field(description="Its GPUs; at most a few.")
+
+
+@strawberry.type(description="A provider's machine (Relay's interface already has the name Node).")
+class ProviderNode(Node):
+    """Visible to the provider's members."""
+
+    uuid: strawberry.Private[UUID]
+    provider_uuid: strawberry.Private[UUID | None]
+    pool_uuid: strawberry.Private[UUID]
+    name: str = strawberry.field(description="Unique in the pool.")
+    role: NodeRole = strawberry.field(description="What it does in its pool.")
+    state: NodeState = strawberry.field(description="Where it stands.")
+    hardware: Hardware = strawberry.field(description="What it is made of.")
+    created_at: datetime = strawberry.field(description="When it enrolled.")
+    last_seen_at: datetime | None = strawberry.field(description="When its link was last up; null before the first time.")
+    revoked_at: datetime | None = strawberry.field(description="When its key was revoked; null while it works.")
+
+    @classmethod
+    def of(cls, row: models.Node) -> "ProviderNode":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.NODE, row.id),
+            uuid=row.id,
+            provider_uuid=row.provider_id,
+            pool_uuid=row.pool_id,
+            name=row.name,
+            role=row.role,
+            state=row.state,
+            hardware=_hardware(row.hardware),
+            created_at=row.created_at,
+            last_seen_at=row.last_seen_at,
+            revoked_at=row.revoked_at,
+        )
+
+    async def owner(self, operation: Operation) -> UUID | None:
+        """The provider's organization; None for a house controller."""
+        if self.provider_uuid is None:
+            return None
+        provider = await operation.loaders.provider.load_known(self.provider_uuid)
+        return provider.organization_uuid
+
+    @strawberry.field(description="The pool it is in.")
+    async def pool(self, info: Info) -> Pool:
+        """Its pool."""
+        return await info.context.loaders.pool.load_known(self.pool_uuid)
+
+    @strawberry.field(description="What it serves at this moment.", extensions=[PageArguments()])
+    async def live_endpoints(self, info: Info, page: Page) -> Connection[LiveEndpoint]:
+        """From the directory in memory, by id."""
+        endpoints = info.context.services.directory.all_live()
+        return live_endpoint_page([endpoint for endpoint in endpoints if endpoint.node_id == self.uuid], page)
+
+    @strawberry.field(description="What should run on it, oldest first.", extensions=[PageArguments()])
+    async def placements(self, info: Info, page: Page) -> "Connection[Placement]":
+        """Placements by id."""
+        return await info.context.loaders.placements_of_node.load((self.uuid, page))
+
+
+@strawberry.type(description="A revision that should run on a machine.")
+class Placement(Node):
+    """Visible to the provider's members."""
+
+    uuid: strawberry.Private[UUID]
+    node_uuid: strawberry.Private[UUID]
+    revision_uuid: strawberry.Private[UUID]
+    desired: bool = strawberry.field(description="False once it should be gone.")
+    state: PlacementState = strawberry.field(description="Where it stands.")
+    reason: str = strawberry.field(description="Why it failed; empty otherwise.")
+    replicas_min: int = strawberry.field(description="Fewest replicas.")
+    replicas_max: int = strawberry.field(description="Most replicas.")
+    replicas_running: int = strawberry.field(description="Replicas that serve now.")
+    slots: int = strawberry.field(description="Generations at once per replica.")
+
+    @classmethod
+    def of(cls, row: models.Placement) -> "Placement":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.PLACEMENT, row.id),
+            uuid=row.id,
+            node_uuid=row.node_id,
+            revision_uuid=row.revision_id,
+            desired=row.desired,
+            state=row.state,
+            reason=row.reason,
+            replicas_min=row.replicas_min,
+            replicas_max=row.replicas_max,
+            replicas_running=row.replicas_running,
+            slots=row.slots,
+        )
+
+    async def owner(self, operation: Operation) -> UUID | None:
+        """The organization of the machine's provider."""
+        node = await operation.loaders.node.load_known(self.node_uuid)
+        return await node.owner(operation)
+
+    @strawberry.field(description="What should run.")
+    async def revision(self, info: Info) -> ModelRevision:
+        """Its revision."""
+        return await info.context.loaders.revision.load_known(self.revision_uuid)
+
+
+@strawberry.type(description="A provider's ask for one revision of a model.")
+class Offer(Node):
+    """Public while it is not closed."""
+
+    uuid: strawberry.Private[UUID]
+    provider_uuid: strawberry.Private[UUID]
+    revision_uuid: strawberry.Private[UUID]
+    asks: TokenPrices = strawberry.field(description="What the provider asks.")
+    state: OfferState = strawberry.field(description="Whether it sells.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+
+    @classmethod
+    def of(cls, row: models.Offer) -> "Offer":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.OFFER, row.id),
+            uuid=row.id,
+            provider_uuid=row.provider_id,
+            revision_uuid=row.revision_id,
+            asks=TokenPrices.of_nano_usd(prompt=row.ask_prompt_nano_usd, completion=row.ask_completion_nano_usd),
+            state=row.state,
+            created_at=row.created_at,
+        )
+
+    async def owner(self, operation: Operation) -> UUID:
+        """The provider's organization."""
+        provider = await operation.loaders.provider.load_known(self.provider_uuid)
+        return provider.organization_uuid
+
+    @strawberry.field(description="Who asks.")
+    async def provider(self, info: Info) -> Provider:
+        """Its provider."""
+        return await info.context.loaders.provider.load_known(self.provider_uuid)
+
+    @strawberry.field(description="What is offered.")
+    async def revision(self, info: Info) -> ModelRevision:
+        """Its revision."""
+        return await info.context.loaders.revision.load_known(self.revision_uuid)
+
+
+def _hardware(found: dict[str, Any]) -> Hardware:
+    """Hardware as enrolment stored it: `wire.link.Hardware` as JSON. Older agents may have left fields out."""
+    return Hardware(
+        hostname=str(found.get("hostname", "")),
+        cpu_model=str(found.get("cpu_model", "")),
+        cpu_count=int(found.get("cpu_count", 0)),
+        memory_bytes=BigInt(int(found.get("memory_bytes", 0))),
+        gpus=[
+            Gpu(
+                uuid=str(gpu.get("uuid", "")),
+                model=str(gpu.get("model", "")),
+                memory_bytes=BigInt(int(gpu.get("memory_bytes", 0))),
+                driver=str(gpu.get("driver", "")),
+            )
+            for gpu in found.get("gpus", ())
+        ],
+    )

@@ -1,0 +1,200 @@
+"""Requests, their attempts, and what they were billed."""
+
+from datetime import datetime
+from uuid import UUID
+
+import strawberry
+
+from raymart_core.ids import Prefix
+from raymart_core.units import Fault, FinishReason
+from raymart_graphql.context import Info, Operation
+from raymart_graphql.relay import Node, global_id
+from raymart_graphql.scalars import Money
+from raymart_graphql.schema.catalog.types import Model, ModelRevision
+from raymart_graphql.schema.identity.types import ApiKey, Project
+from raymart_graphql.schema.prices import TokenPrices
+from raymart_graphql.schema.supply.types import Provider
+from raymart_marketplace.metering import models
+from raymart_marketplace.metering.models import AttemptOutcome, RequestState, Surface
+
+
+@strawberry.type(description="Tokens of a request.")
+class TokenUsage:
+    """By the gateway's count."""
+
+    tokens_prompt: int = strawberry.field(description="Tokens of the prompt, after the chat template.")
+    tokens_completion: int = strawberry.field(description="Generated tokens that were delivered.")
+    tokens_total: int = strawberry.field(description="Both together.")
+
+    @classmethod
+    def of(cls, *, tokens_prompt: int, tokens_completion: int) -> "TokenUsage":
+        """Both counts with their sum."""
+        return cls(
+            tokens_prompt=tokens_prompt,
+            tokens_completion=tokens_completion,
+            tokens_total=tokens_prompt + tokens_completion,
+        )
+
+
+@strawberry.type(description="What a request was billed.")
+class UsageRecord(Node):
+    """Visible to the customer's members; there is at most one per request."""
+
+    uuid: strawberry.Private[UUID]
+    organization_uuid: strawberry.Private[UUID]
+    project_uuid: strawberry.Private[UUID]
+    api_key_uuid: strawberry.Private[UUID | None]
+    provider_uuid: strawberry.Private[UUID]
+    revision_uuid: strawberry.Private[UUID]
+    usage: TokenUsage = strawberry.field(description="What was used.")
+    prices: TokenPrices = strawberry.field(description="What it was billed at.")
+    amount: Money = strawberry.field(description="What the customer pays: usage times prices.")
+    provider_amount: Money = strawberry.field(description="The provider's part of it.")
+    fee_amount: Money = strawberry.field(description="The marketplace's part of it.")
+    exact: bool = strawberry.field(description="Whether every token was known by its id.")
+    created_at: datetime = strawberry.field(description="When it was recorded.")
+    posted_at: datetime | None = strawberry.field(description="When the ledger took it; null for a moment after the request.")
+
+    @classmethod
+    def of(cls, row: models.UsageRecord) -> "UsageRecord":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.USAGE_RECORD, row.id),
+            uuid=row.id,
+            organization_uuid=row.organization_id,
+            project_uuid=row.project_id,
+            api_key_uuid=row.api_key_id,
+            provider_uuid=row.provider_id,
+            revision_uuid=row.revision_id,
+            usage=TokenUsage.of(tokens_prompt=row.tokens_prompt, tokens_completion=row.tokens_completion),
+            prices=TokenPrices.of_nano_usd(
+                prompt=row.price_prompt_nano_usd, completion=row.price_completion_nano_usd
+            ),
+            amount=Money.of_nano_usd(row.customer_nano_usd),
+            provider_amount=Money.of_nano_usd(row.provider_nano_usd),
+            fee_amount=Money.of_nano_usd(row.fee_nano_usd),
+            exact=row.exact,
+            created_at=row.created_at,
+            posted_at=row.posted_at,
+        )
+
+    async def owner(self, _operation: Operation) -> UUID:
+        """The customer's organization."""
+        return self.organization_uuid
+
+    @strawberry.field(description="The request that was billed.")
+    async def request(self, info: Info) -> "Request":
+        """Its request; both have one id."""
+        return await info.context.loaders.request.load_known(self.uuid)
+
+    @strawberry.field(description="The project it belongs to.")
+    async def project(self, info: Info) -> Project:
+        """Its project."""
+        return await info.context.loaders.project.load_known(self.project_uuid)
+
+    @strawberry.field(description="The key that asked; null when a person's token did.")
+    async def api_key(self, info: Info) -> ApiKey | None:
+        """Its API key."""
+        return await info.context.loaders.api_key.load(self.api_key_uuid) if self.api_key_uuid else None
+
+    @strawberry.field(description="Who served it.")
+    async def provider(self, info: Info) -> Provider:
+        """Its provider."""
+        return await info.context.loaders.provider.load_known(self.provider_uuid)
+
+    @strawberry.field(description="The revision that served it.")
+    async def revision(self, info: Info) -> ModelRevision:
+        """Its revision."""
+        return await info.context.loaders.revision.load_known(self.revision_uuid)
+
+    @strawberry.field(description="The model that served it.")
+    async def model(self, info: Info) -> Model:
+        """The revision's model."""
+        revision = await info.context.loaders.revision.load_known(self.revision_uuid)
+        return await info.context.loaders.model.load_known(revision.model_uuid)
+
+
+@strawberry.type(description="One inference request, kept without its text.")
+class Request(Node):
+    """Visible to the customer's members. Its id is the one that `x-request-id` shows."""
+
+    uuid: strawberry.Private[UUID]
+    organization_uuid: strawberry.Private[UUID]
+    surface: Surface = strawberry.field(description="Through which API it came.")
+    model_asked: str = strawberry.field(description="The model as the customer named it.")
+    model_served: str = strawberry.field(description="The model that answered.")
+    state: RequestState = strawberry.field(description="How it ended.")
+    finish_reason: FinishReason | None = strawberry.field(description="Why the generation ended; null when none began.")
+    error_code: str | None = strawberry.field(description="Code of the failure, when it failed.")
+    streamed: bool = strawberry.field(description="Whether the answer was streamed.")
+    created_at: datetime = strawberry.field(description="When it arrived.")
+    first_token_ms: int | None = strawberry.field(description="Milliseconds to the first token; null without one.")
+    duration_ms: int = strawberry.field(description="Milliseconds to its end.")
+
+    @classmethod
+    def of(cls, row: models.Request) -> "Request":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.REQUEST, row.id),
+            uuid=row.id,
+            organization_uuid=row.organization_id,
+            surface=row.surface,
+            model_asked=row.model_asked,
+            model_served=row.model_served,
+            state=row.state,
+            finish_reason=row.finish_reason,
+            error_code=row.error_code,
+            streamed=row.streamed,
+            created_at=row.created_at,
+            first_token_ms=row.first_token_ms,
+            duration_ms=row.duration_ms,
+        )
+
+    async def owner(self, _operation: Operation) -> UUID:
+        """The customer's organization."""
+        return self.organization_uuid
+
+    @strawberry.field(description="Its tries in order; a request has a handful at most.")
+    async def attempts(self, info: Info) -> "list[Attempt]":
+        """Attempts by position."""
+        return await info.context.loaders.attempts_of_request.load(self.uuid)
+
+    @strawberry.field(description="What it was billed; null when nothing was delivered.")
+    async def usage_record(self, info: Info) -> UsageRecord | None:
+        """Its usage record; both have one id."""
+        return await info.context.loaders.usage_record.load(self.uuid)
+
+
+@strawberry.type(description="One try of a request on one endpoint.")
+class Attempt:
+    """Part of a request."""
+
+    id: strawberry.ID = strawberry.field(description="Id of the attempt.")
+    provider_uuid: strawberry.Private[UUID]
+    position: int = strawberry.field(description="0 for the first try.")
+    outcome: AttemptOutcome = strawberry.field(description="How it ended.")
+    fault: Fault = strawberry.field(description="Whose failure ended it.")
+    tokens_delivered: int = strawberry.field(description="Tokens that reached the customer.")
+    created_at: datetime = strawberry.field(description="When it began.")
+    first_token_ms: int | None = strawberry.field(description="Milliseconds to its first token; null without one.")
+    duration_ms: int = strawberry.field(description="Milliseconds to its end.")
+
+    @classmethod
+    def of(cls, row: models.Attempt) -> "Attempt":
+        """`row` as the API shows it."""
+        return cls(
+            id=global_id(Prefix.ATTEMPT, row.id),
+            provider_uuid=row.provider_id,
+            position=row.position,
+            outcome=row.outcome,
+            fault=row.fault,
+            tokens_delivered=row.tokens_delivered,
+            created_at=row.created_at,
+            first_token_ms=row.first_token_ms,
+            duration_ms=row.duration_ms,
+        )
+
+    @strawberry.field(description="Whose endpoint was tried.")
+    async def provider(self, info: Info) -> Provider:
+        """Its provider."""
+        return await info.context.loaders.provider.load_known(self.provider_uuid)
