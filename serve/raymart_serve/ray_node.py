@@ -9,9 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pydantic import ValidationError
-
-from raymart_serve.settings import RaySettings
+from raymart_serve.settings import ray_authentication_problem
 
 LOOPBACK = "127.0.0.1"
 _ADDRESS_FLAG = "--node-ip-address"
@@ -19,27 +17,13 @@ _ADDRESS_FLAG = "--node-ip-address"
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """Run the ray command with `arguments`, which ends the process; status 2 when it may not start."""
-    problem = authentication_problem()
+    problem = ray_authentication_problem()
     if problem is not None:
         sys.stderr.write(f"ray_node: {problem}\n")
         raise SystemExit(2)
     if asks_for_loopback(arguments):
         _stay_on_loopback()
     _run_ray(arguments)
-
-
-def authentication_problem() -> str | None:
-    """What is wrong with the token authentication named in the environment, or None."""
-    try:
-        # The fields come from the environment, which mypy cannot see.
-        settings = RaySettings()  # type: ignore[call-arg]
-    except ValidationError as error:
-        names = ", ".join(str(part["loc"][0]) for part in error.errors())
-        return f"{names} must be set: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<file>"
-    path = settings.auth_token_path
-    if not path.is_file() or path.stat().st_size == 0:
-        return f"RAY_AUTH_TOKEN_PATH={str(path)!r} is no file with a token; write one, readable only by its owner"
-    return None
 
 
 def asks_for_loopback(arguments: Sequence[str]) -> bool:

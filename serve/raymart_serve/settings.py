@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from raymart_core.settings import ProcessSettings
 
@@ -28,3 +28,17 @@ class ReplicaSettings(ProcessSettings):
     """RAYMART_AGENT_FILE: JSON file with the url and token of this machine's node agent."""
     replica_host: str = "127.0.0.1"
     """RAYMART_REPLICA_HOST: address the replica's HTTP server binds; loopback, or the pool's private address."""
+
+
+def ray_authentication_problem() -> str | None:
+    """What is wrong with the Ray authentication named in the environment, or None."""
+    try:
+        # The fields come from the environment, which mypy cannot see.
+        settings = RaySettings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        names = ", ".join(str(part["loc"][0]) for part in error.errors())
+        return f"{names} must be set: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<file>"
+    path = settings.auth_token_path
+    if not path.is_file() or path.stat().st_size == 0:
+        return f"RAY_AUTH_TOKEN_PATH={str(path)!r} is no file with a token; write one, readable only by its owner"
+    return None
