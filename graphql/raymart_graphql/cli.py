@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from raymart_core.errors import DomainError, NotFound
+from raymart_core.logs import configure_logs
 from raymart_graphql.operator.database_commands import database
 from raymart_graphql.operator.people_commands import admin, token
 from raymart_graphql.operator.running import access_tokens, control_settings, with_database
@@ -40,6 +41,7 @@ app.add_typer(model, name="model")
 
 def main() -> None:
     """Run the command line. An expected failure is one line on standard error and exit status 1, misuse is 2."""
+    configure_logs(process="raymart")
     try:
         _add_commands(_wanted(sys.argv[1:]))
         app()
@@ -48,7 +50,9 @@ def main() -> None:
     except ValidationError as error:
         _fail(_wrong_settings(error), status=2)
     except DBAPIError as error:
-        _fail(f"the database refused: {_first_line(error.orig or error)}; is DATABASE_URL right, is it migrated?")
+        _fail(
+            f"the database refused: {_first_line(error.orig or error)}; is DATABASE_URL right, is it migrated?"
+        )
     except (CommandError, OSError) as error:
         _fail(_first_line(error))
 
@@ -113,7 +117,8 @@ def _wrong_settings(error: ValidationError) -> str:
     for problem in error.errors(include_url=False, include_input=False):
         field = ".".join(str(part) for part in problem["loc"])
         variable = field if field.isupper() else f"RAYMART_{field.upper()}"
-        problems.append(f"{variable}: {problem['msg']}" if field else problem["msg"])
+        reason = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{variable}: {reason}" if field else reason)
     return "; ".join(problems)
 
 
@@ -124,5 +129,5 @@ def _first_line(error: BaseException) -> str:
 
 def _fail(message: str, *, status: int = 1) -> NoReturn:
     """One line on standard error and the exit status."""
-    print(f"raymart: {message}", file=sys.stderr)
+    typer.echo(f"raymart: {message}", err=True)
     raise SystemExit(status)

@@ -27,7 +27,9 @@ def db_downgrade(
 ) -> None:
     """Take migrations back. Data in dropped tables is lost."""
     if not yes:
-        raise InvalidRequest(f"going back to {revision!r} drops tables with their data; add --yes if you mean it")
+        raise InvalidRequest(
+            f"going back to {revision!r} drops tables with their data; add --yes if you mean it"
+        )
     settings = database_settings()
     migrate.downgrade(settings.database_url, revision, scripts=settings.migrations_dir)
     typer.echo(f"the database is at {migrate.current(settings.database_url) or 'base'}")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +20,7 @@ def print_rows(rows: Sequence[Mapping[str, object]], *, columns: Sequence[str], 
     """Print `rows` to standard output; JSON is one array of objects with the names in `columns`."""
     if output is Output.JSON:
         # Not through rich: it would wrap and colour what a program reads.
-        print(json.dumps([{name: row[name] for name in columns} for row in rows], default=str, indent=2))
+        typer.echo(json.dumps([{name: row[name] for name in columns} for row in rows], default=str, indent=2))
         return
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:

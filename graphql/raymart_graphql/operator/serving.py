@@ -29,7 +29,7 @@ def serve_api(settings: ControlSettings) -> None:
 
 
 def _config(settings: ControlSettings) -> uvicorn.Config:
-    """uvicorn's configuration."""
+    """Uvicorn's configuration."""
     return uvicorn.Config(
         "raymart_graphql.app:create_app",
         factory=True,

@@ -34,7 +34,9 @@ model = typer.Typer(help="Models.", no_args_is_help=True)
 @node.command("token")
 def node_token(
     pool: Annotated[str, typer.Option(help="Slug of the pool.")],
-    provider: Annotated[str | None, typer.Option(help="Slug of the provider; none for a house controller.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Slug of the provider; none for a house controller.")
+    ] = None,
     role: Annotated[NodeRole, typer.Option(help="What the machine will be.")] = NodeRole.NODE,
     ttl_s: Annotated[int, typer.Option(min=1, max=JOIN_TOKEN_TTL_S_MAX, help="Life in seconds.")] = 3_600,
 ) -> None:
@@ -115,7 +117,12 @@ def provider_list(output: OutputOption = Output.TABLE) -> None:
         async with session_scope(sessions) as session:
             found = await session.scalars(select(Provider).order_by(Provider.id).limit(LISTING_MAX))
             return [
-                {"id": show(Prefix.PROVIDER, each.id), "slug": each.slug, "name": each.name, "state": each.state.value}
+                {
+                    "id": show(Prefix.PROVIDER, each.id),
+                    "slug": each.slug,
+                    "name": each.name,
+                    "state": each.state.value,
+                }
                 for each in found
             ]
 

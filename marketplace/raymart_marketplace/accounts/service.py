@@ -108,6 +108,11 @@ async def platform_organization(session: AsyncSession) -> Organization:
     return (await session.scalars(select(Organization).where(Organization.slug == PLATFORM_SLUG))).one()
 
 
+async def organization_by_slug(session: AsyncSession, slug: str) -> Organization | None:
+    """The organization with this slug."""
+    return await session.scalar(select(Organization).where(Organization.slug == slug))
+
+
 async def add_member(session: AsyncSession, *, organization_id: UUID, user_id: UUID, role: Role) -> None:
     """Give the user `role` in the organization; a repeat changes the role."""
     member = insert(Membership).values(
@@ -141,6 +146,16 @@ async def user_by_email(session: AsyncSession, email: str) -> User | None:
     except InvalidRequest:
         return None
     return await session.scalar(select(User).where(User.email == address))
+
+
+async def set_password(session: AsyncSession, *, user_id: UUID, password: str) -> None:
+    """Replace the user's password. Raises: InvalidRequest, NotFound."""
+    password_hash = await asyncio.to_thread(hash_password, password)
+    changed = await session.scalar(
+        update(User).where(User.id == user_id).values(password_hash=password_hash).returning(User.id)
+    )
+    if changed is None:
+        raise NotFound(f"there is no user {show(Prefix.USER, user_id)!r}")
 
 
 async def memberships(session: AsyncSession, user_id: UUID) -> Sequence[tuple[Organization, Role]]:
