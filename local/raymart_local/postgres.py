@@ -21,6 +21,8 @@ from raymart_local.program import Program, last_line, launched_and_ready, stoppe
 from raymart_local.secret_file import secret_at
 
 USER = "raymart"
+STOP_SIGNAL = signal.SIGINT
+"""PostgreSQL's fast shutdown: sessions end, a checkpoint is written."""
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 _STARTS_MAX = 5
@@ -88,7 +90,10 @@ class EmbeddedPostgres:
         if not (cluster / "PG_VERSION").exists():
             self._initialise(cluster)
         stop_leftover_server(
-            cluster / "postmaster.pid", argument=str(cluster), signal=signal.SIGINT, timeout_s=STOP_TIMEOUT_S
+            cluster / "postmaster.pid",
+            argument=str(cluster),
+            signal=STOP_SIGNAL,
+            timeout_s=STOP_TIMEOUT_S,
         )
         self._port = self._choose_port()
         settings = {**_SETTINGS, "port": str(self._port)}
@@ -126,7 +131,7 @@ class EmbeddedPostgres:
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop the server: "fast" ends sessions and checkpoints, "immediate" leaves recovery to the next start."""
         if self._process is not None:
-            how = signal.SIGINT if mode == "fast" else signal.SIGQUIT
+            how = STOP_SIGNAL if mode == "fast" else signal.SIGQUIT
             stopped(self._process, signal=how, timeout_s=STOP_TIMEOUT_S)
             self._process = None
         self._lock.release()

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -170,16 +170,18 @@ class Supervisor:
 
 @asynccontextmanager
 async def supervised(
-    parts: Sequence[Part], *, data_dir: Path, console: Console
+    make_parts: Callable[[], Sequence[Part]], *, data_dir: Path, console: Console
 ) -> AsyncGenerator[Supervisor, None]:
-    """Run `parts` while the body runs; it begins when all are ready. Afterwards nothing of them runs.
+    """Run parts while the body runs; it begins when all are ready. Afterwards nothing of them runs.
 
+    `make_parts` is called once, when `data_dir` is ours alone and nothing of an earlier stack runs on it.
     Whatever ends this process, its guardian stops the parts; what a crashed stack of the same `data_dir` left is
     stopped first. A part that fails for good cancels the body.
-    Raises: DataDirInUse, PartFailed, and what the body raises.
+    Raises: DataDirInUse, PartFailed, and what `make_parts` or the body raises.
     """
     with DataDirLock(data_dir):
         await _stop_crashed_stack(data_dir, console)
+        parts = make_parts()
         record = StackRecord.new()
         record.save(record_path(data_dir))
         guardian_log = data_dir / "logs" / "guardian.log"

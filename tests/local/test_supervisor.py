@@ -170,9 +170,9 @@ class TestSecondSupervisor:
 
     async def test_lock_file_of_a_dead_process_is_no_lock(self, tmp_path: Path):
         (tmp_path / "lock").write_text("1\n")
-        async with supervised([], data_dir=tmp_path, console=Console()):
+        async with supervised(list, data_dir=tmp_path, console=Console()):
             with pytest.raises(DataDirInUse, match=f"process {os.getpid()}"):
-                async with supervised([], data_dir=tmp_path, console=Console()):
+                async with supervised(list, data_dir=tmp_path, console=Console()):
                     pass
 
 
@@ -181,21 +181,21 @@ class TestPartThatDies:
         dying = tiny_stack.part(tmp_path, "dying", "print('no such luck'); raise SystemExit(3)")
         store = tiny_stack.part(tmp_path, "store", tiny_stack.SERVICE)
         with pytest.raises(PartFailed, match=r"dying died before it was ready, with status 3.*dying\.log"):
-            async with supervised([store, dying], data_dir=tmp_path, console=Console()):
+            async with supervised(lambda: [store, dying], data_dir=tmp_path, console=Console()):
                 raise AssertionError("the body must not run")
         assert processes_of(record_of(tmp_path)) == []
 
     async def test_never_ready_is_stopped_and_named(self, tmp_path: Path):
         late = tiny_stack.part(tmp_path, "late", "import signal; signal.pause()", ready_timeout_s=0.5)
         with pytest.raises(PartFailed, match=r"late was not ready within 0\.5 s"):
-            async with supervised([late], data_dir=tmp_path, console=Console()):
+            async with supervised(lambda: [late], data_dir=tmp_path, console=Console()):
                 pass
         assert processes_of(record_of(tmp_path)) == []
 
     async def test_failed_task_ends_the_stack(self, tmp_path: Path):
         failing = tiny_stack.part(tmp_path, "migrate", "raise SystemExit('no database')", kind="task")
         with pytest.raises(PartFailed, match="migrate failed with status 1"):
-            async with supervised([failing], data_dir=tmp_path, console=Console()):
+            async with supervised(lambda: [failing], data_dir=tmp_path, console=Console()):
                 pass
 
     async def test_flaky_start_is_tried_again(self, tmp_path: Path):
@@ -204,12 +204,12 @@ class TestPartThatDies:
             "if not flag.exists():\n    flag.touch()\n    sys.exit(1)\n" + tiny_stack.SERVICE
         )
         flaky = tiny_stack.part(tmp_path, "flaky", code, starts_max=2)
-        async with supervised([flaky], data_dir=tmp_path, console=Console()) as running:
+        async with supervised(lambda: [flaky], data_dir=tmp_path, console=Console()) as running:
             assert running.pids.keys() == {"flaky"}
 
     async def test_service_is_started_again(self, tmp_path: Path):
         service = tiny_stack.part(tmp_path, "service", tiny_stack.SERVICE)
-        async with supervised([service], data_dir=tmp_path, console=Console()) as running:
+        async with supervised(lambda: [service], data_dir=tmp_path, console=Console()) as running:
             first = running.pids["service"]
             (tmp_path / "service.ready").unlink()
             os.kill(first, signal.SIGKILL)
@@ -223,7 +223,7 @@ class TestPartThatDies:
         front = tiny_stack.part(tmp_path, "front", tiny_stack.SERVICE, needs=("store",))
 
         async def kill_the_store() -> None:
-            async with supervised([store, front], data_dir=tmp_path, console=Console()) as running:
+            async with supervised(lambda: [store, front], data_dir=tmp_path, console=Console()) as running:
                 os.kill(running.pids["store"], signal.SIGKILL)
                 await asyncio.sleep(WITHIN_S)
 
@@ -233,7 +233,7 @@ class TestPartThatDies:
 
     async def test_stubborn_part_is_killed_after_its_grace(self, tmp_path: Path):
         stubborn = tiny_stack.part(tmp_path, "stubborn", tiny_stack.STUBBORN, stop_grace_s=0.3)
-        async with supervised([stubborn], data_dir=tmp_path, console=Console()) as running:
+        async with supervised(lambda: [stubborn], data_dir=tmp_path, console=Console()) as running:
             pid = running.pids["stubborn"]
         assert not psutil.pid_exists(pid)
         assert processes_of(record_of(tmp_path)) == []
@@ -241,6 +241,6 @@ class TestPartThatDies:
     async def test_error_of_the_body_is_raised_as_itself(self, tmp_path: Path):
         service = tiny_stack.part(tmp_path, "service", tiny_stack.SERVICE)
         with pytest.raises(ZeroDivisionError):
-            async with supervised([service], data_dir=tmp_path, console=Console()):
+            async with supervised(lambda: [service], data_dir=tmp_path, console=Console()):
                 raise ZeroDivisionError
         assert "service stopped" in events(tmp_path)

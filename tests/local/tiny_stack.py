@@ -88,7 +88,7 @@ async def main(data_dir: Path) -> None:
     assert me is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, me.cancel)
-    async with supervised(parts(data_dir), data_dir=data_dir, console=Console()) as running:
+    async with supervised(lambda: parts(data_dir), data_dir=data_dir, console=Console()) as running:
         say("READY", *running.pids.values())
         await asyncio.Event().wait()
 

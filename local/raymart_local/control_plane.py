@@ -1,0 +1,139 @@
+"""The control plane's part of the embedded stack: Postgres, Redis, migrations, seed, API, Celery."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from raymart_local import postgres
+from raymart_local.errors import PortBusy
+from raymart_local.layout import Layout
+from raymart_local.part import Part, answers_http, says_yes
+from raymart_local.ports import LOOPBACK, is_free
+from raymart_local.postgres import EmbeddedPostgres
+from raymart_local.program import Program
+from raymart_local.redis import EmbeddedRedis
+from raymart_local.secret_file import secret_at
+from raymart_local.settings import LocalSettings
+
+API = "api"
+SEED = "seed"
+
+_BIN = Path(sys.executable).parent
+_API_GRACE_S = 25.0
+"""The API lets running requests end for 20 s."""
+
+
+class ControlPlane:
+    """Parts of the control plane and the environment they share. A URL in the settings replaces its embedded part."""
+
+    def __init__(
+        self, settings: LocalSettings, *, layout: Layout, environment: Mapping[str, str], endpoints_min: int
+    ) -> None:
+        self._settings = settings
+        self._layout = layout
+        self._inherited = environment
+        self._endpoints_min = endpoints_min
+        self._postgres = EmbeddedPostgres(layout.postgres) if settings.database_url is None else None
+        is_redis_needed = settings.redis_url is None or settings.broker_url is None
+        self._redis = EmbeddedRedis(layout.redis) if is_redis_needed else None
+
+    @property
+    def base_url(self) -> str:
+        """Where the API answers."""
+        return f"http://{LOOPBACK}:{self._settings.port}"
+
+    def parts(self) -> Sequence[Part]:
+        """All parts, each after what it needs. Raises: PortBusy, when the API could not listen."""
+        if not is_free(self._settings.port):
+            raise PortBusy(self._settings.port, purpose="API", setting="RAYMART_PORT")
+        return [
+            *self._stores(),
+            self._task("migrate", "db", "upgrade", needs=self._needs("postgres")),
+            self._task(SEED, "seed", *self._seed_arguments(), needs=("migrate",)),
+            self._api(),
+            self._celery("worker", "--pool=solo", "--concurrency=1", "--without-gossip", "--without-mingle"),
+            self._celery("beat", f"--schedule={self._layout.beat_schedule}", "--pidfile="),
+        ]
+
+    def environment(self) -> Mapping[str, str]:
+        """What every process of the control plane gets; known once the stores' ports are chosen."""
+        return {
+            **self._inherited,
+            "DATABASE_URL": self._database_url(),
+            "REDIS_URL": self._redis_url(self._settings.redis_url, database=0),
+            "BROKER_URL": self._redis_url(self._settings.broker_url, database=1),
+            "RAYMART_TOKEN_SECRET": secret_at(self._layout.token_secret),
+            "RAYMART_HOST": LOOPBACK,
+            "RAYMART_PORT": str(self._settings.port),
+            "RAYMART_READY_ENDPOINTS_MIN": str(self._endpoints_min),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _stores(self) -> Sequence[Part]:
+        parts = []
+        if self._postgres is not None:
+            parts.append(
+                Part(
+                    name="postgres",
+                    program=self._postgres.prepare,
+                    is_ready=says_yes(self._postgres.is_answering),
+                    starts_max=3,
+                    # Everything hangs on it: better a clear end than a half-dead stack.
+                    if_it_dies="end the stack",
+                    stop_signal=postgres.STOP_SIGNAL,
+                    stop_grace_s=20.0,
+                )
+            )
+        if self._redis is not None:
+            ready = says_yes(self._redis.is_answering)
+            parts.append(Part(name="redis", program=self._redis.prepare, is_ready=ready))
+        return parts
+
+    def _api(self) -> Part:
+        return Part(
+            name=API,
+            program=lambda: self._program("serve-api"),
+            needs=(SEED, *self._needs("redis")),
+            is_ready=answers_http(f"{self.base_url}/health"),
+            stop_grace_s=_API_GRACE_S,
+        )
+
+    def _celery(self, name: str, *arguments: str) -> Part:
+        argv = (sys.executable, "-m", "celery", "-A", "raymart_billing.celery_app", name, *arguments)
+        self._layout.beat_schedule.parent.mkdir(parents=True, exist_ok=True)
+        return Part(
+            name=f"celery-{name}",
+            program=lambda: Program(argv=(*argv, "--loglevel=INFO"), env=self.environment()),
+            needs=("migrate", *self._needs("redis")),
+            ready_log_line="ready." if name == "worker" else "beat: Starting",
+        )
+
+    def _task(self, name: str, *arguments: str, needs: tuple[str, ...]) -> Part:
+        return Part(name=name, kind="task", program=lambda: self._program(*arguments), needs=needs)
+
+    def _program(self, *arguments: str) -> Program:
+        return Program(argv=(str(_BIN / "raymart"), *arguments), env=self.environment())
+
+    def _seed_arguments(self) -> tuple[str, ...]:
+        return (
+            f"--output={self._layout.credentials}",
+            f"--base-url={self.base_url}",
+            f"--join-tokens={self._layout.join_tokens}",
+        )
+
+    def _needs(self, store: str) -> tuple[str, ...]:
+        """`store`, when it is a part of ours."""
+        is_ours = self._postgres is not None if store == "postgres" else self._redis is not None
+        return (store,) if is_ours else ()
+
+    def _database_url(self) -> str:
+        if self._postgres is not None:
+            return self._postgres.url
+        assert self._settings.database_url is not None
+        return self._settings.database_url
+
+    def _redis_url(self, given: str | None, *, database: int) -> str:
+        if given is not None:
+            return given
+        assert self._redis is not None
+        return self._redis.url_of(database=database)

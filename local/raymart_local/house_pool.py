@@ -1,0 +1,81 @@
+"""The house pool's part of the embedded stack: its Ray cluster, its providers' node agents and its controller."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from raymart_local.control_plane import API
+from raymart_local.layout import Layout
+from raymart_local.part import Part
+from raymart_local.program import Program
+from raymart_local.ray_nodes import HEAD, RayCluster
+
+CPUS_PER_NODE = 2
+"""What each node offers to Ray's scheduler; both share the machine's cores."""
+
+_PROVIDER_COMMAND = str(Path(sys.executable).parent / "raymart-provider")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoNode:
+    """A machine of a demo provider; the seed makes its join token, `<name>.token`."""
+
+    name: str
+    provider: str
+
+
+DEMO_NODES = (DemoNode("demo-a", "demo-a"), DemoNode("demo-b", "demo-b"))
+CONTROLLER = "controller"
+
+
+class HousePool:
+    """Two providers' machines and the controller, on this one machine."""
+
+    def __init__(self, *, layout: Layout, environment: Mapping[str, str], server_url: str) -> None:
+        self._layout = layout
+        self._server_url = server_url
+        self._cluster = RayCluster.at(layout.ray, token_path=layout.ray_token, environment=environment)
+        self._environment = environment
+
+    def parts(self) -> Sequence[Part]:
+        """The Ray head and nodes, the agents and the controller."""
+        nodes = [
+            self._cluster.node(
+                node.name,
+                provider=node.provider,
+                cpus=CPUS_PER_NODE,
+                agent_file=self._layout.node(node.name) / "agent.json",
+            )
+            for node in DEMO_NODES
+        ]
+        return [
+            self._cluster.head(),
+            *nodes,
+            *(self._agent(node.name) for node in DEMO_NODES),
+            self._controller(),
+        ]
+
+    def _agent(self, name: str) -> Part:
+        arguments = ("join", *self._link_arguments(name, state_dir=self._layout.node(name)))
+        program = Program(argv=(_PROVIDER_COMMAND, *arguments), env=self._environment)
+        return Part(name=f"agent-{name}", program=lambda: program, needs=(API,))
+
+    def _controller(self) -> Part:
+        arguments = (
+            "controller",
+            *self._link_arguments(CONTROLLER, state_dir=self._layout.controller),
+            f"--ray-address={self._cluster.address}",
+        )
+        program = Program(argv=(_PROVIDER_COMMAND, *arguments), env=self._cluster.environment)
+        # It waits for the nodes: an application pinned to a node that has not joined yet is retried late.
+        nodes = tuple(f"ray-{node.name}" for node in DEMO_NODES)
+        return Part(name=CONTROLLER, program=lambda: program, needs=(API, HEAD, *nodes))
+
+    def _link_arguments(self, name: str, *, state_dir: Path) -> tuple[str, ...]:
+        return (
+            f"--token-file={self._layout.join_tokens / f'{name}.token'}",
+            f"--server={self._server_url}",
+            f"--name={name}",
+            f"--state-dir={state_dir}",
+        )

@@ -1,0 +1,65 @@
+"""Where a stack keeps what: the paths below RAYMART_DATA_DIR."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one stack; `root` is absolute."""
+
+    root: Path
+
+    @property
+    def postgres(self) -> Path:
+        """The embedded Postgres."""
+        return self.root / "pg"
+
+    @property
+    def redis(self) -> Path:
+        """The embedded Redis."""
+        return self.root / "redis"
+
+    @property
+    def ray(self) -> Path:
+        """The house pool's Ray cluster."""
+        return self.root / "ray"
+
+    @property
+    def secrets(self) -> Path:
+        """Secrets that the stack makes for itself, 0700."""
+        return self.root / "secrets"
+
+    @property
+    def token_secret(self) -> Path:
+        """Signs access tokens."""
+        return self.secrets / "token-secret"
+
+    @property
+    def ray_token(self) -> Path:
+        """Lets a process into the Ray cluster."""
+        return self.secrets / "ray-token"
+
+    @property
+    def join_tokens(self) -> Path:
+        """One-time tokens of the nodes and the controller."""
+        return self.secrets / "join"
+
+    @property
+    def beat_schedule(self) -> Path:
+        """When Celery beat sent what."""
+        return self.root / "celery" / "beat-schedule"
+
+    @property
+    def credentials(self) -> Path:
+        """The seeded demo accounts, 0600."""
+        return self.root / "credentials.json"
+
+    def node(self, name: str) -> Path:
+        """State of the agent of node `name`."""
+        return self.root / "nodes" / name
+
+    @property
+    def controller(self) -> Path:
+        """State of the pool controller."""
+        return self.root / "controller"
