@@ -157,10 +157,16 @@ end $$;
 create function ledger_apply() returns trigger
 language plpgsql security definer set search_path = public, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+    v_accounts bigint[];
+    v_opens boolean;
+    v_resolves boolean;
 begin
-    perform ledger_lock_accounts(array(
-        select debit_account_id from inserted union select credit_account_id from inserted
-    ));
+    select array_agg(debit_account_id) || array_agg(credit_account_id), bool_or(state = 'pending'),
+           bool_or(pending_id is not null)
+      into v_accounts, v_opens, v_resolves
+      from inserted;
+    perform ledger_lock_accounts(v_accounts);
     -- One update per touched account, however many transfers touch it: a check sees the statement's net effect.
     update ledger_account a
        set debits_posted = a.debits_posted + moved.debits_posted,
@@ -189,9 +195,13 @@ begin
       ) moved
      where a.id = moved.account_id;
 
-    insert into open_hold (transfer_id, expires_at)
-    select id, expires_at from inserted where state = 'pending';
-    delete from open_hold o using inserted n where o.transfer_id = n.pending_id;
+    if v_opens then
+        insert into open_hold (transfer_id, expires_at)
+        select id, expires_at from inserted where state = 'pending';
+    end if;
+    if v_resolves then
+        delete from open_hold o using inserted n where o.transfer_id = n.pending_id;
+    end if;
     return null;
 end $$;
 

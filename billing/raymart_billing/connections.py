@@ -1,0 +1,84 @@
+"""Connections of the hot path: a psycopg pool without ORM, and patience while PostgreSQL restarts."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from raymart_core.errors import Unavailable
+
+log = structlog.get_logger()
+
+Connection = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Connection]
+T = TypeVar("T")
+
+OUTAGE = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
+"""What a lost, refused or late connection raises; also a deadlock, which is as harmless to repeat."""
+PAUSE_S_MIN, PAUSE_S_MAX = 0.02, 0.5
+
+
+def make_pool(url: str, *, size_max: int = 10, name: str = "billing") -> Pool:
+    """A closed pool on `url` (postgresql://...) of at most `size_max` connections in autocommit; open it with `async with`.
+
+    Autocommit, because a hold is one statement: a transaction around it would triple its round trips.
+    """
+    return AsyncConnectionPool(
+        url,
+        connection_class=AsyncConnection[TupleRow],
+        kwargs={"autocommit": True, "connect_timeout": 5, "application_name": f"raymart-{name}"},
+        min_size=min(2, size_max),
+        max_size=size_max,
+        timeout=10,
+        open=False,
+        name=name,
+    )
+
+
+async def insist(
+    pool: Pool, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float, purpose: str
+) -> T:
+    """Run `work` on a connection of `pool`; after an outage again on another one, with growing, jittered pauses.
+
+    `work` must be idempotent: a connection lost during its commit leaves open whether it took effect.
+    Raises: Unavailable after `timeout_s`; whatever else `work` raises.
+    """
+    clock = asyncio.get_running_loop()
+    deadline = clock.time() + timeout_s
+    pauses = Pauses()
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline), pool.connection(timeout_s) as connection:
+                return await work(connection)
+        except OUTAGE as error:
+            if clock.time() + PAUSE_S_MAX >= deadline:
+                raise Unavailable(
+                    f"{purpose}: the database did not answer within {timeout_s:g} s; try again"
+                ) from error
+            log.warning("database.away", purpose=purpose, error=type(error).__name__)
+        await pauses.rest()
+
+
+class Pauses:
+    """Waits between tries: doubling from 20 ms to 0.5 s, each shortened by up to half so that many waiters spread."""
+
+    def __init__(self) -> None:
+        self._pause_s = PAUSE_S_MIN
+
+    async def rest(self) -> None:
+        """Wait before the next try."""
+        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
+        self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX)
+
+
+async def scalar(connection: Connection, statement: bytes, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - the statement's own type
+    """The first column of the only row of `statement`."""
+    row = await (await connection.execute(statement, parameters)).fetchone()
+    assert row is not None, f"no row: {statement!r}"
+    return row[0]

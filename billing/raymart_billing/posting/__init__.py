@@ -1,0 +1,7 @@
+"""Posting: usage made durable before the final byte, then turned into money, once."""
+
+from raymart_billing.holds import sweep_holds
+from raymart_billing.posting.post import post_requests, post_usage, sweep_usage
+from raymart_billing.posting.sink import LedgerUsageSink
+
+__all__ = ["LedgerUsageSink", "post_requests", "post_usage", "sweep_holds", "sweep_usage"]

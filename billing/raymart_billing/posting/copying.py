@@ -1,0 +1,99 @@
+"""Finished requests into their three tables, by COPY in one transaction."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from raymart_billing.connections import Connection
+from raymart_core.ports import FinishedRequest
+
+_REQUEST = (
+    "id", "created_at", "organization_id", "project_id", "api_key_id", "user_id", "surface", "model_asked",
+    "model_served", "state", "finish_reason", "error_code", "streamed", "first_token_ms", "duration_ms",
+)  # fmt: skip
+_ATTEMPT = (
+    "id", "created_at", "request_id", "position", "endpoint_id", "provider_id", "node_id", "outcome", "fault", "reason",
+    "tokens_delivered", "first_token_ms", "duration_ms",
+)  # fmt: skip
+_USAGE_RECORD = (
+    "id", "organization_id", "project_id", "api_key_id", "provider_id", "endpoint_id", "offer_id", "revision_id",
+    "tokens_prompt", "tokens_completion", "price_prompt_nano_usd", "price_completion_nano_usd", "customer_nano_usd",
+    "provider_nano_usd", "fee_nano_usd", "exact",
+)  # fmt: skip
+
+
+async def copy_requests(
+    connection: Connection, requests: Sequence[FinishedRequest], *, may_exist: bool
+) -> None:
+    """Write all of `requests` in one transaction, or none; durable when this returns.
+
+    The request row is written in the same transaction as its attempts and usage, so its presence tells that the rest is
+    there. With `may_exist`, requests already present are left as they are: that makes a second try safe after a
+    connection was lost during COMMIT. A first try saves the look-up.
+    Raises: psycopg.errors.UniqueViolation when one was there after all.
+    """
+    async with connection.transaction():
+        fresh = await _without_present(connection, requests) if may_exist else requests
+        used = [request for request in fresh if request.usage is not None]
+        attempts = [row for request in fresh for row in _attempt_rows(request)]
+        await _copy(connection, "request", _REQUEST, [_request_row(request) for request in fresh])
+        await _copy(connection, "attempt", _ATTEMPT, attempts)
+        await _copy(connection, "usage_record", _USAGE_RECORD, [_usage_row(request) for request in used])
+
+
+async def _without_present(
+    connection: Connection, requests: Sequence[FinishedRequest]
+) -> Sequence[FinishedRequest]:
+    ids = [request.id for request in requests]
+    cursor = await connection.execute("select id from request where id = any(%s)", (ids,))
+    present: set[UUID] = {row[0] for row in await cursor.fetchall()}
+    return [request for request in requests if request.id not in present]
+
+
+async def _copy(
+    connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    if not rows:
+        return
+    statement = sql.SQL("copy {} ({}) from stdin").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            await copy.write_row(row)
+
+
+def _request_row(request: FinishedRequest) -> tuple[Any, ...]:
+    return (
+        request.id, request.created_at, request.organization_id, request.project_id, request.api_key_id,
+        request.user_id, request.surface, _storable(request.model_asked), request.model_served, request.state,
+        request.finish_reason and request.finish_reason.value, request.error_code, request.streamed,
+        request.first_token_ms, request.duration_ms,
+    )  # fmt: skip
+
+
+def _attempt_rows(request: FinishedRequest) -> Iterable[tuple[Any, ...]]:
+    for position, attempt in enumerate(request.attempts):
+        yield (
+            attempt.id, attempt.started_at, request.id, position, attempt.endpoint_id, attempt.provider_id,
+            attempt.node_id, attempt.outcome, attempt.fault.value, _storable(attempt.reason), attempt.tokens_delivered,
+            attempt.first_token_ms, attempt.duration_ms,
+        )  # fmt: skip
+
+
+def _usage_row(request: FinishedRequest) -> tuple[Any, ...]:
+    usage = request.usage
+    assert usage is not None
+    return (
+        request.id, request.organization_id, request.project_id, request.api_key_id, usage.provider_id,
+        usage.endpoint_id, usage.offer_id, usage.revision_id, usage.tokens_prompt, usage.tokens_completion,
+        usage.price_prompt_nano_usd, usage.price_completion_nano_usd, usage.customer_amount.amount,
+        usage.provider_amount.amount, usage.fee_amount.amount, usage.exact,
+    )  # fmt: skip
+
+
+def _storable(text: str) -> str:
+    """`text` from outside without what PostgreSQL cannot store: NUL and half surrogates become "?"."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode()

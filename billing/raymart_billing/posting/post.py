@@ -1,0 +1,100 @@
+"""The poster: recorded usage into transfers, each exactly once.
+
+One statement marks up to 1,000 usage records as posted and captures them, so that "posted" and "paid for" are one fact.
+The process that recorded them posts at once; the sweeper posts what that process left.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from raymart_billing.connections import OUTAGE, Connection
+from raymart_billing.ledger.models import TransferCode
+from raymart_core.ids import Prefix, show
+
+log = structlog.get_logger()
+
+USAGES_PER_POST_MAX = 1_000
+"""What `ledger_capture_usage` takes at once: it locks their accounts, for about 0.1 s."""
+
+_POST = b"""
+    with marked as (
+        update usage_record u set posted_at = clock_timestamp()
+          from (
+            select id from usage_record where id = any(%(ids)s) and posted_at is null
+             order by id
+               for update skip locked
+          ) picked
+         where u.id = picked.id
+        returning u.id, u.organization_id, u.provider_id, u.customer_nano_usd, u.provider_nano_usd, u.fee_nano_usd
+    ), batch as (
+        select count(*) as usages, array_agg(id) as ids, array_agg(organization_id) as organizations,
+               array_agg(provider_id) as providers, array_agg(customer_nano_usd) as charges,
+               array_agg(provider_nano_usd) as earnings, array_agg(fee_nano_usd) as fees
+          from marked
+    )
+    select batch.usages, posted.code, posted.amount
+      from batch
+      left join lateral ledger_capture_usage(ids, organizations, providers, charges, earnings, fees) posted on true
+     where batch.usages > 0
+"""
+_UNPOSTED = b"""
+    select id from usage_record where posted_at is null and id > %(after)s order by id limit %(limit)s
+"""
+_BEFORE_ALL = UUID(int=0)
+
+
+async def post_requests(connection: Connection, request_ids: Sequence[UUID]) -> int:
+    """Post the unposted usage of these requests (at most 1,000); returns how many. Idempotent.
+
+    What another poster has at hand is passed over. When the ledger refuses a batch, halves of it are tried, down to the
+    one usage that it refuses: that stays unposted, for an operator to look at, and the others are posted.
+    Locks the usage rows, then the accounts in id order.
+    """
+    assert len(request_ids) <= USAGES_PER_POST_MAX, f"batch of {len(request_ids)}"
+    if not request_ids:
+        return 0
+    try:
+        async with connection.transaction():
+            rows = await (await connection.execute(_POST, {"ids": list(request_ids)})).fetchall()
+    except OUTAGE:
+        raise
+    except psycopg.DatabaseError as error:
+        if len(request_ids) == 1:
+            log.exception(
+                "usage.post_refused", request_id=show(Prefix.REQUEST, request_ids[0]), error=str(error)
+            )
+            return 0
+        middle = len(request_ids) // 2
+        first = await post_requests(connection, request_ids[:middle])
+        return first + await post_requests(connection, request_ids[middle:])
+    for _, code, amount in rows:
+        if code == TransferCode.USAGE_SHORTFALL:
+            log.error("usage.loss_taken", amount_nano_usd=amount)
+    return rows[0][0] if rows else 0
+
+
+async def post_usage(connection: Connection, *, limit: int = USAGES_PER_POST_MAX) -> int:
+    """Post up to `limit` (at most 1,000) unposted usage records, oldest first; returns how many. Idempotent."""
+    return await post_requests(connection, await _unposted(connection, after=_BEFORE_ALL, limit=limit))
+
+
+async def sweep_usage(connection: Connection) -> int:
+    """Post every unposted usage record, batch by batch; returns how many.
+
+    Goes through the records once by id, so that one that is refused holds up none of those behind it.
+    """
+    posted, after = 0, _BEFORE_ALL
+    while batch := await _unposted(connection, after=after, limit=USAGES_PER_POST_MAX):
+        posted += await post_requests(connection, batch)
+        after = batch[-1]
+    if posted:
+        log.info("usage.swept", usages=posted)
+    return posted
+
+
+async def _unposted(connection: Connection, *, after: UUID, limit: int) -> Sequence[UUID]:
+    cursor = await connection.execute(_UNPOSTED, {"after": after, "limit": limit})
+    return [row[0] for row in await cursor.fetchall()]

@@ -1,0 +1,225 @@
+"""The usage sink: one group-committed write per batch of finished requests, then their capture.
+
+Natural batching: while one transaction commits, the requests that finish meanwhile gather for the next. Alone, a request
+waits for one commit; under load, a thousand share one. There is no timer and no window to tune.
+
+Writer and poster run side by side, so that nobody's final byte waits for the ledger:
+
+    record() -> queue -> writer: COPY, COMMIT -> caller may send its final byte
+                              `-> queue -> poster: capture the usage, void the holds of those that used nothing
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psycopg
+import structlog
+
+from raymart_billing.connections import OUTAGE, Pauses, Pool
+from raymart_billing.holds import release_holds
+from raymart_billing.posting.copying import copy_requests
+from raymart_billing.posting.post import USAGES_PER_POST_MAX, post_requests
+from raymart_core.errors import Unavailable
+from raymart_core.ids import Prefix, show
+from raymart_core.ports import FinishedRequest
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+QUEUE_MAX = 10_000
+"""Finished requests that may wait for the writer, about 20 MB; beyond, `record` refuses at once."""
+BATCH_MAX = 1_000
+WRITE_TIMEOUT_S = 10.0
+"""One try of a batch; a server that accepts and then says nothing is an outage too."""
+STOP_TIMEOUT_S = 20.0
+POST_TRIES_MAX = 5
+"""Tries of the poster before it leaves a batch to the sweeper."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A finished request and who waits for it. A `done` that is over before the write withdraws the request."""
+
+    request: FinishedRequest
+    done: asyncio.Future[None]
+
+
+class LedgerUsageSink:
+    """Implements `core.ports.UsageSink`. Start it before the gateway takes requests, stop it after the last.
+
+    Uses up to two connections of `pool` at once.
+    """
+
+    def __init__(self, pool: Pool, *, record_timeout_s: float) -> None:
+        self._pool = pool
+        self._record_timeout_s = record_timeout_s
+        self._records: asyncio.Queue[_Waiting | None] = asyncio.Queue(QUEUE_MAX)
+        self._posts: asyncio.Queue[FinishedRequest | None] = asyncio.Queue(QUEUE_MAX)
+        self._writer: asyncio.Task[None] | None = None
+        self._poster: asyncio.Task[None] | None = None
+        self._is_open = False
+
+    async def start(self) -> None:
+        """Begin to write and post."""
+        assert self._writer is None, "started twice"
+        self._writer = asyncio.create_task(self._write_batches(), name="usage-writer")
+        self._poster = asyncio.create_task(self._post_batches(), name="usage-poster")
+        self._is_open = True
+
+    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Refuse new records, write and post those at hand, and end; what is left after `timeout_s` is refused."""
+        if self._writer is None or self._poster is None:
+            return
+        self._is_open = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._records.put(None)
+                await asyncio.shield(self._writer)
+                await self._posts.put(None)
+                await asyncio.shield(self._poster)
+        except TimeoutError:
+            log.warning("usage.stopped_early", records=self._records.qsize(), posts=self._posts.qsize())
+        for task in (self._writer, self._poster):
+            task.cancel()
+        await asyncio.gather(self._writer, self._poster, return_exceptions=True)
+        self._writer = self._poster = None
+        left = [self._records.get_nowait() for _ in range(self._records.qsize())]
+        _refuse([waiting for waiting in left if waiting is not None], "the process is stopping")
+
+    async def record(self, request: FinishedRequest) -> None:
+        """Return when `request`, its attempts and its usage are committed. A repeat of the same id is a no-op.
+
+        A caller that is cancelled while it waits does not take its record along: it is written all the same. After
+        Unavailable it is withdrawn, unless its commit was under way at that moment; what was not recorded is not
+        billed, and its hold ends by its TTL.
+        Raises: Unavailable after `record_timeout_s`, at once when the queue is full or the sink stopped.
+        """
+        if not self._is_open:
+            raise _unavailable(request, "the usage sink is not running")
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        # A failure that nobody is left to hear was logged by the writer.
+        waiting.done.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            self._records.put_nowait(waiting)
+        except asyncio.QueueFull:
+            raise _unavailable(request, f"{QUEUE_MAX} records are waiting already") from None
+        try:
+            async with asyncio.timeout(self._record_timeout_s):
+                await asyncio.shield(waiting.done)
+        except TimeoutError:
+            if not waiting.done.cancel():
+                return waiting.done.result()  # It was committed, or refused, at the last moment.
+            raise _unavailable(request, f"no commit within {self._record_timeout_s:g} s") from None
+
+    async def _write_batches(self) -> None:
+        while batch := await _gather(self._records, BATCH_MAX):
+            try:
+                await self._write(batch, may_exist=False)
+            finally:
+                # Nobody waits for a writer that was cancelled.
+                _refuse(batch, "the process is stopping")
+
+    async def _write(self, batch: Sequence[_Waiting], *, may_exist: bool) -> None:
+        """Write `batch` whole, waiting out outages; when the database refuses it, by halves down to the culprit."""
+        pauses = Pauses()
+        while wanted := [waiting for waiting in batch if not waiting.done.done()]:
+            try:
+                await self._copy(wanted, may_exist=may_exist)
+            except OUTAGE as error:
+                log.warning("usage.write_retried", records=len(wanted), error=type(error).__name__)
+                await pauses.rest()
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not stop the writer
+                if may_exist or not isinstance(error, psycopg.errors.UniqueViolation):
+                    await self._split(wanted, error)
+                    return
+                # An id was recorded before: the next try looks which.
+            else:
+                self._acknowledge(wanted)
+                return
+            may_exist = True
+
+    async def _copy(self, batch: Sequence[_Waiting], *, may_exist: bool) -> None:
+        async with asyncio.timeout(WRITE_TIMEOUT_S), self._pool.connection(WRITE_TIMEOUT_S) as connection:
+            await copy_requests(connection, [waiting.request for waiting in batch], may_exist=may_exist)
+
+    async def _split(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._write(batch[:middle], may_exist=True)
+            await self._write(batch[middle:], may_exist=True)
+            return
+        [culprit] = batch
+        log.error(
+            "usage.write_refused",
+            request_id=show(Prefix.REQUEST, culprit.request.id),
+            error=f"{type(error).__name__}: {error}",
+        )
+        if not culprit.done.done():
+            culprit.done.set_exception(error)
+
+    def _acknowledge(self, batch: Sequence[_Waiting]) -> None:
+        for waiting in batch:
+            if not waiting.done.done():
+                waiting.done.set_result(None)
+            try:
+                self._posts.put_nowait(waiting.request)
+            except asyncio.QueueFull:
+                # The rows are committed: the sweeper finds usage by `posted_at`, and holds by their TTL.
+                log.warning("usage.post_left_to_sweeper", request_id=show(Prefix.REQUEST, waiting.request.id))
+
+    async def _post_batches(self) -> None:
+        while batch := await _gather(self._posts, USAGES_PER_POST_MAX):
+            await self._post(batch)
+
+    async def _post(self, batch: Sequence[FinishedRequest]) -> None:
+        used = [request.id for request in batch if request.usage is not None]
+        unused = [request.id for request in batch if request.usage is None]
+        pauses = Pauses()
+        for _ in range(POST_TRIES_MAX):
+            try:
+                async with (
+                    asyncio.timeout(WRITE_TIMEOUT_S),
+                    self._pool.connection(WRITE_TIMEOUT_S) as connection,
+                ):
+                    await post_requests(connection, used)
+                    if unused:
+                        await release_holds(connection, unused)
+                return
+            except OUTAGE as error:
+                log.warning("usage.post_retried", requests=len(batch), error=type(error).__name__)
+                await pauses.rest()
+            except Exception:
+                # The next batch must be posted; to this one the sweeper comes back.
+                log.exception("usage.post_failed", requests=len(batch))
+                return
+        log.warning("usage.posts_left_to_sweeper", requests=len(batch))
+
+
+async def _gather(queue: asyncio.Queue[T | None], size_max: int) -> list[T]:
+    """Wait for one item and take what else is there, up to `size_max`; empty once the queue's end (None) came."""
+    batch: list[T] = []
+    item = await queue.get()
+    while item is not None:
+        batch.append(item)
+        if len(batch) == size_max or queue.empty():
+            return batch
+        item = queue.get_nowait()
+    if batch:
+        queue.put_nowait(
+            None
+        )  # The end comes again, after this batch. There is room: we just took items out.
+    return batch
+
+
+def _refuse(batch: Sequence[_Waiting], reason: str) -> None:
+    for waiting in batch:
+        if not waiting.done.done():
+            waiting.done.set_exception(_unavailable(waiting.request, reason))
+
+
+def _unavailable(request: FinishedRequest, reason: str) -> Unavailable:
+    return Unavailable(
+        f"the usage of {show(Prefix.REQUEST, request.id)} could not be recorded: {reason}; it is not billed, try again"
+    )
