@@ -246,6 +246,10 @@ class GoAway(msgspec.Struct, frozen=True, tag_field="m", tag="goaway"):
     reason: str
 
 
+class Leave(msgspec.Struct, frozen=True, tag_field="m", tag="leave"):
+    """This machine gives up its node key: the node is revoked, and `Refuse` with reason `left` answers."""
+
+
 Control = (
     Enrol
     | Enrolled
@@ -259,6 +263,7 @@ Control = (
     | Desired
     | Report
     | GoAway
+    | Leave
 )
 """Any control message."""
 
@@ -281,10 +286,14 @@ class ResponseHead(msgspec.Struct, frozen=True):
     content_type: str
 
 
+ResetCode = Literal["cancelled", "no_replica", "replica_lost", "protocol", "limit", "draining"]
+"""Why a stream ended."""
+
+
 class Reset(msgspec.Struct, frozen=True):
     """Payload of RESET: the stream is over at once."""
 
-    code: Literal["cancelled", "no_replica", "replica_lost", "protocol", "limit", "draining"]
+    code: ResetCode
     message: str
     fault: Fault
 

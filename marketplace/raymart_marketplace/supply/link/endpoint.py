@@ -1,0 +1,161 @@
+"""The ASGI app of the route `/link`: admits proven nodes, one live link each, and keeps them until they end."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from raymart_core.clock import Clock, SystemClock
+from raymart_core.wire.link import Refuse, Welcome
+from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.supply.directory import Directory
+from raymart_marketplace.supply.enrolment import LinkRefused, NodeIdentity, mark_offline
+from raymart_marketplace.supply.link.duties import ControllerDuty, LinkContext, NodeDuty
+from raymart_marketplace.supply.link.handshake import Handshake
+from raymart_marketplace.supply.link.limits import LinkLimits
+from raymart_marketplace.supply.link.session import LinkSession
+from raymart_marketplace.supply.link.socket import (
+    CLOSE_REFUSED,
+    LinkClosed,
+    LinkEnded,
+    LinkSocket,
+    Receive,
+    Send,
+    control_frame,
+)
+from raymart_marketplace.supply.models import NodeRole
+
+log = structlog.get_logger()
+
+_REFUSAL_TIMEOUT_S = 2.0
+
+
+class LinkEndpoint:
+    """Serve `/link`. Mount as `WebSocketRoute(LINK_PATH, endpoint)`; uvicorn's WebSocket implementation carries it."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        directory: Directory,
+        *,
+        server_name: str,
+        heartbeat_s: float = 1.0,
+        lease_s: float = 4.0,
+        limits: LinkLimits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        assert heartbeat_s < lease_s, "a node must be able to miss a heartbeat"
+        self._sessions = sessions
+        self._directory = directory
+        self._heartbeat_s = heartbeat_s
+        self._lease_s = lease_s
+        self._limits = limits or LinkLimits()
+        self._handshake = Handshake(
+            sessions=sessions,
+            server_name=server_name,
+            step_timeout_s=self._limits.step_timeout_s,
+            clock=clock or SystemClock(),
+        )
+        self._handshakes = 0
+        self._links: dict[UUID, LinkSession] = {}
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one WebSocket from upgrade to close."""
+        assert scope["type"] == "websocket"
+        socket = LinkSocket(receive, send)
+        try:
+            await socket.accept()
+            identity = await self._admit(socket)
+        except LinkClosed:
+            return
+        if identity is not None:
+            await self._serve(socket, identity)
+
+    def disconnect(self, node_id: UUID) -> None:
+        """End the node's live link after its key was revoked; without this it ends within `limits.recheck_s`."""
+        link = self._links.get(node_id)
+        if link is not None:
+            link.end(
+                LinkEnded(
+                    "revoked",
+                    "this node's key was revoked; enrol again with a new join token",
+                    close_code=CLOSE_REFUSED,
+                    retry=False,
+                )
+            )
+
+    async def _admit(self, socket: LinkSocket) -> NodeIdentity | None:
+        """The proven identity, or None after a refusal. Raises: LinkClosed."""
+        if self._handshakes >= self._limits.handshakes_max:
+            await _refuse(socket, "limit", "too many nodes are connecting at once; try again", retry=True)
+            return None
+        self._handshakes += 1
+        try:
+            return await self._handshake.run(socket)
+        except (LinkRefused, LinkEnded) as refusal:
+            await _refuse(socket, refusal.reason, refusal.message, retry=refusal.retry)
+        except TimeoutError:
+            await _refuse(socket, "timeout", "the handshake took too long; try again", retry=True)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("link.database_away", reason=str(error)[:200])
+            await _refuse(socket, "unavailable", "the marketplace's database is away; try again", retry=True)
+        finally:
+            self._handshakes -= 1
+        return None
+
+    async def _serve(self, socket: LinkSocket, identity: NodeIdentity) -> None:
+        link = LinkSession(socket, name=identity.name, lease_s=self._lease_s, limits=self._limits)
+        older = self._links.get(identity.node_id)
+        self._links[identity.node_id] = link
+        if older is not None:
+            older.supersede()
+        context = LinkContext(
+            identity=identity,
+            link=link,
+            directory=self._directory,
+            sessions=self._sessions,
+            limits=self._limits,
+        )
+        duty = NodeDuty(context) if identity.role is NodeRole.NODE else ControllerDuty(context)
+        link.outbox.frame(
+            control_frame(
+                Welcome(
+                    heartbeat_s=self._heartbeat_s,
+                    lease_s=self._lease_s,
+                    pool=identity.pool_slug,
+                    name=identity.name,
+                )
+            )
+        )
+        log.info("link.up", node=identity.name, pool=identity.pool_slug, role=identity.role)
+        try:
+            await link.run(duty)
+        finally:
+            newest = self._links.get(identity.node_id) is link
+            if newest:
+                del self._links[identity.node_id]
+        log.info("link.down", node=identity.name)
+        if newest:
+            await self._note_offline(identity)
+
+    async def _note_offline(self, identity: NodeIdentity) -> None:
+        try:
+            async with asyncio.timeout(self._limits.step_timeout_s):
+                async with session_scope(self._sessions) as session:
+                    await mark_offline(session, identity.node_id)
+        except (SQLAlchemyError, OSError) as error:
+            # Routing does not depend on this row; the node's next link puts it right.
+            log.warning("link.database_away", node=identity.name, reason=str(error)[:200])
+
+
+async def _refuse(socket: LinkSocket, reason: str, message: str, *, retry: bool) -> None:
+    log.info("link.refused", reason=reason, message=message)
+    try:
+        async with asyncio.timeout(_REFUSAL_TIMEOUT_S):
+            await socket.write_control(Refuse(reason=reason, message=message, retry=retry))
+            await socket.close(CLOSE_REFUSED, reason)
+    except TimeoutError:
+        log.info("link.refusal_unheard", reason=reason)

@@ -1,0 +1,112 @@
+"""The pool controller's hold on Ray Serve: a worker process that is started anew whenever it dies or hangs."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from raymart_core.wire.link import Observed, Placement
+from raymart_providers.errors import ProviderError
+
+log = structlog.get_logger()
+
+_ANSWER_BYTES_MAX = 4 * 1024 * 1024
+
+
+class PoolAway(ProviderError):
+    """Ray Serve cannot be reached, or it did not answer in time."""
+
+
+class _Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """As `pool_worker.WorkerRequest`, which cannot be imported here: its module imports ray."""
+
+    placements: tuple[Placement, ...] | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """As `pool_worker.WorkerAnswer`."""
+
+    observed: tuple[Observed, ...] = ()
+    error: str | None = None
+
+
+class PoolProcess:
+    """One worker at a time. Every failure ends the worker; the next call starts another."""
+
+    def __init__(
+        self, command: Sequence[str], *, connect_timeout_s: float = 60.0, call_timeout_s: float = 60.0
+    ) -> None:
+        self._command = tuple(command)
+        self._connect_timeout_s = connect_timeout_s
+        self._call_timeout_s = call_timeout_s
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a worker is up; a fresh one knows nothing of what was applied before."""
+        return self._process is not None and self._process.returncode is None
+
+    async def connect(self) -> None:
+        """Start a worker and wait until it has joined the cluster. Raises: PoolAway."""
+        await self.close()
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_ANSWER_BYTES_MAX,
+            # A group of its own, so that Ctrl-C in a terminal reaches the controller, which then ends it in order.
+            start_new_session=True,
+        )
+        await self._hear(timeout_s=self._connect_timeout_s)
+        log.info("pool.connected", pid=self._process.pid)
+
+    async def call(self, placements: Sequence[Placement] | None) -> tuple[Observed, ...]:
+        """Apply `placements` (all that should run) unless None, then observe. Raises: PoolAway."""
+        process = self._process
+        if process is None or process.stdin is None:
+            raise PoolAway("no pool worker runs")
+        request = _Request(placements=None if placements is None else tuple(placements))
+        try:
+            process.stdin.write(msgspec.json.encode(request) + b"\n")
+            async with asyncio.timeout(self._call_timeout_s):
+                await process.stdin.drain()
+        except OSError as error:
+            await self.close()
+            raise PoolAway(f"the pool worker is gone ({error})") from None
+        return await self._hear(timeout_s=self._call_timeout_s)
+
+    async def close(self) -> None:
+        """Kill the worker and whatever it started. Serve and its replicas live on in the cluster."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            log.debug("pool.worker_gone", pid=process.pid)
+        await process.wait()
+
+    async def _hear(self, *, timeout_s: float) -> tuple[Observed, ...]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(timeout_s):
+                line = await self._process.stdout.readline()
+            answer = (
+                msgspec.json.decode(line, type=_Answer) if line else _Answer(error="the worker has ended")
+            )
+        except (TimeoutError, ValueError) as error:
+            answer = _Answer(error=f"no answer within {timeout_s:g} s ({type(error).__name__})")
+        except BaseException:
+            # Cancelled between question and answer: the next answer would be the last question's.
+            await self.close()
+            raise
+        if answer.error is not None:
+            await self.close()
+            raise PoolAway(answer.error)
+        return answer.observed

@@ -1,0 +1,184 @@
+"""A real marketplace as far as a node sees it: `/link` on a real uvicorn in this event loop, real Postgres behind it."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+
+from raymart_core.ids import new_id
+from raymart_core.wire.link import FRAME_BYTES_MAX, LINK_PATH
+from raymart_marketplace.accounts.models import OrganizationKind
+from raymart_marketplace.accounts.service import create_organization
+from raymart_marketplace.catalog.models import Modality
+from raymart_marketplace.catalog.service import ensure_model, publish_revision
+from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.supply.directory import Directory
+from raymart_marketplace.supply.link import LinkEndpoint, LinkLimits
+from raymart_marketplace.supply.models import NodeRole, PoolKind, ProviderState
+from raymart_marketplace.supply.service import create_join_token, create_pool, create_provider, open_offer
+
+SERVER_NAME = "raymart-test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supply:
+    """A provider of its own with one open offer, in a house pool of its own: tests do not see each other's."""
+
+    sessions: Sessions
+    provider_id: UUID
+    pool_id: UUID
+    pool_slug: str
+    revision_id: UUID
+    digest: str
+    model_slug: str
+    offer_id: UUID
+
+    async def join_token(self, role: NodeRole = NodeRole.NODE, *, ttl_s: int = 3600) -> str:
+        async with session_scope(self.sessions) as session:
+            _, text = await create_join_token(
+                session,
+                pool_id=self.pool_id,
+                provider_id=self.provider_id if role is NodeRole.NODE else None,
+                role=role,
+                user_id=None,
+                ttl_s=ttl_s,
+            )
+        return text
+
+
+async def make_supply(sessions: Sessions) -> Supply:
+    unique = new_id().hex[-12:]
+    async with session_scope(sessions) as session:
+        organization = await create_organization(
+            session, name=f"Provider {unique}", kind=OrganizationKind.PROVIDER
+        )
+        provider = await create_provider(
+            session,
+            organization_id=organization.id,
+            slug=f"prov-{unique}",
+            name="Provider",
+            state=ProviderState.ACTIVE,
+        )
+        pool = await create_pool(
+            session, slug=f"pool-{unique}", kind=PoolKind.HOUSE, region="local"
+        )
+        model = await ensure_model(
+            session,
+            slug=f"test/model-{unique}",
+            name="Model",
+            description="A model",
+            modality=Modality.CHAT,
+            licence="apache-2.0",
+        )
+        revision = await publish_revision(
+            session,
+            model=model,
+            engine="llama_cpp",
+            source=f"bundled:{unique}.gguf",
+            sha256=unique.ljust(64, "0"),
+            quantization="q8_0",
+            context_length=1024,
+        )
+        offer = await open_offer(
+            session,
+            provider_id=provider.id,
+            revision_id=revision.id,
+            ask_prompt_nano_usd=100,
+            ask_completion_nano_usd=200,
+        )
+        return Supply(
+            sessions=sessions,
+            provider_id=provider.id,
+            pool_id=pool.id,
+            pool_slug=pool.slug,
+            revision_id=revision.id,
+            digest=revision.digest,
+            model_slug=model.slug,
+            offer_id=offer.id,
+        )
+
+
+class LinkMarket:
+    """A marketplace on a port. Start and stop it as often as the test likes; the port stays."""
+
+    def __init__(self, sessions: Sessions, *, limits: LinkLimits | None = None, **settings: Any) -> None:
+        self.sessions = sessions
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._limits = limits
+        self._settings = {"heartbeat_s": 0.2, "lease_s": 1.0, **settings}
+        self.directory = Directory(sessions, refresh_s=0.5)
+        self._server: uvicorn.Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def link_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}{LINK_PATH}"
+
+    async def start(self) -> None:
+        self.directory = Directory(self.sessions, refresh_s=0.5)
+        self.endpoint = LinkEndpoint(
+            self.sessions, self.directory, server_name=SERVER_NAME, limits=self._limits, **self._settings
+        )
+        app = Starlette(
+            routes=[WebSocketRoute(LINK_PATH, self.endpoint), Route("/health", health)]
+        )
+        config = uvicorn.Config(
+            app,
+            ws="websockets-sansio",
+            ws_max_size=FRAME_BYTES_MAX * 2,
+            ws_per_message_deflate=False,
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        await self.directory.start()
+        self._serving = asyncio.create_task(self._server._serve([self._listener.dup()]))
+        await until(lambda: self._server is not None and self._server.started)
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        assert self._serving is not None
+        self._server.should_exit = True
+        await self._serving
+        await self.directory.stop()
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@contextlib.asynccontextmanager
+async def link_market(sessions: Sessions, **settings: Any) -> AsyncIterator[LinkMarket]:
+    market = LinkMarket(sessions, **settings)
+    await market.start()
+    try:
+        yield market
+    finally:
+        await market.stop()
+        market.close()
+
+
+async def until(condition: Callable[[], object], *, timeout_s: float = 10.0, every_s: float = 0.005) -> None:
+    """Return when `condition` holds; it is state of other tasks or processes, for which there is no event to await."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(every_s)
+
+
+async def health(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok")
