@@ -1,0 +1,44 @@
+"""What a database's schema is, as text that two databases can be compared by."""
+
+import psycopg
+
+_COLUMNS = """
+    select table_name, column_name, data_type, character_maximum_length, is_nullable, column_default
+    from information_schema.columns where table_schema = 'public' and table_name <> 'alembic_version'
+    order by table_name, column_name
+"""
+_CONSTRAINTS = """
+    select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint
+    where connamespace = 'public'::regnamespace and conrelid <> 0
+      and conrelid::regclass::text <> 'alembic_version' order by 1, 2
+"""
+_INDEXES = """
+    select tablename, indexname, indexdef from pg_indexes
+    where schemaname = 'public' and tablename <> 'alembic_version' order by 1, 2
+"""
+_ROUTINES = """
+    select proname, pg_get_functiondef(oid) from pg_proc where pronamespace = 'public'::regnamespace
+      and prokind in ('f', 'p') order by 1, 2
+"""
+_TRIGGERS = """
+    select tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
+    order by 1, 2
+"""
+
+
+def schema_of(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """Columns, constraints, indexes, functions and triggers."""
+    statements = {
+        "columns": _COLUMNS,
+        "constraints": _CONSTRAINTS,
+        "indexes": _INDEXES,
+        "routines": _ROUTINES,
+        "triggers": _TRIGGERS,
+    }
+    with psycopg.connect(url) as connection:
+        return {name: connection.execute(statement).fetchall() for name, statement in statements.items()}
+
+
+def only_tables(schema: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
+    """The part of a schema that the models describe."""
+    return {name: schema[name] for name in ("columns", "constraints", "indexes")}

@@ -1,0 +1,137 @@
+"""The migrations build what the models say, on a real PostgreSQL, in both directions."""
+
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from migrations.schema_of import only_tables, schema_of
+from sqlalchemy import create_engine
+
+import raymart_billing.db  # noqa: F401  (its tables join the metadata)
+from raymart_marketplace.db import migrate
+from raymart_marketplace.db.metadata import metadata
+from raymart_marketplace.db.session import sqlalchemy_url
+
+
+class TestUpgrade:
+    def test_up_down_up_gives_the_same_schema(self, empty_database_url: str):
+        migrate.upgrade(empty_database_url)
+        first = schema_of(empty_database_url)
+        assert migrate.current(empty_database_url) == migrate.heads()[0]
+
+        migrate.downgrade(empty_database_url, "base")
+        assert migrate.current(empty_database_url) is None
+        assert not any(schema_of(empty_database_url).values()), "a downgrade left something behind"
+
+        migrate.upgrade(empty_database_url)
+        assert schema_of(empty_database_url) == first
+
+    def test_each_step_back_and_forth_gives_the_same_schema(self, empty_database_url: str):
+        migrate.upgrade(empty_database_url)
+        whole = schema_of(empty_database_url)
+        while migrate.current(empty_database_url) is not None:
+            revision = migrate.current(empty_database_url)
+            before = schema_of(empty_database_url)
+            migrate.downgrade(empty_database_url, "-1")
+            migrate.upgrade(empty_database_url, str(revision))
+            assert schema_of(empty_database_url) == before
+            migrate.downgrade(empty_database_url, "-1")
+        migrate.upgrade(empty_database_url)
+        assert schema_of(empty_database_url) == whole
+
+    def test_repeat_is_a_no_op(self, empty_database_url: str):
+        migrate.upgrade(empty_database_url)
+        migrate.upgrade(empty_database_url)
+        assert migrate.current(empty_database_url) == migrate.heads()[0]
+
+    def test_two_runners_at_once_both_succeed(self, empty_database_url: str):
+        """Two processes start a new version at the same moment; the advisory lock lets one wait for the other."""
+        program = [sys.executable, "-c", _UPGRADE, empty_database_url]
+
+        def run(_: int) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(program, capture_output=True, text=True, timeout=90, check=False)
+
+        with ThreadPoolExecutor(2) as threads:
+            failures = [done.stderr for done in threads.map(run, range(2)) if done.returncode != 0]
+        assert failures == []
+        assert migrate.current(empty_database_url) == migrate.heads()[0]
+
+    def test_password_with_a_percent_sign_is_not_interpolated(self):
+        made = migrate.config("postgresql://raymart:50%25@127.0.0.1/raymart")
+        assert made.attributes["url"] == "postgresql://raymart:50%25@127.0.0.1/raymart"
+
+    def test_missing_scripts_folder_names_the_setting(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError, match="RAYMART_MIGRATIONS_DIR"):
+            migrate.upgrade("postgresql://127.0.0.1/none", scripts=tmp_path)
+
+
+class TestModels:
+    def test_check_finds_nothing_to_migrate(self, empty_database_url: str):
+        migrate.upgrade(empty_database_url)
+        migrate.check(empty_database_url)
+
+    def test_check_finds_a_dropped_column(self, empty_database_url: str):
+        """The check sees something at all."""
+        migrate.upgrade(empty_database_url)
+        with psycopg.connect(empty_database_url) as connection:
+            connection.execute('alter table "user" drop column name')
+        with pytest.raises(Exception, match=r"New upgrade operations detected"):
+            migrate.check(empty_database_url)
+
+    def test_migrated_tables_have_each_constraint_and_index_of_the_models(
+        self, empty_database_url: str, request: pytest.FixtureRequest
+    ):
+        """`check` compares no CHECK constraints and no index conditions; this does."""
+        migrate.upgrade(empty_database_url)
+        migrated = only_tables(schema_of(empty_database_url))
+        migrate.downgrade(empty_database_url, "base")
+        engine = create_engine(sqlalchemy_url(empty_database_url))
+        metadata.create_all(engine)
+        engine.dispose()
+        assert migrated == only_tables(schema_of(empty_database_url))
+
+
+class TestHistory:
+    def test_exactly_one_head(self):
+        assert len(migrate.heads()) == 1
+
+    def test_each_migration_is_named_by_its_number(self):
+        scripts = sorted(path.name for path in (migrate.REPOSITORY_SCRIPTS / "versions").glob("*.py"))
+        assert [name[:4] for name in scripts] == [f"{number:04}" for number in range(1, len(scripts) + 1)]
+
+    def test_migrations_run_with_a_short_lock_timeout_in_their_own_transactions(
+        self, empty_database_url: str, tmp_path: Path
+    ):
+        scripts = tmp_path / "alembic"
+        shutil.copytree(
+            migrate.REPOSITORY_SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__", "0*")
+        )
+        (scripts / "versions" / "a.py").write_text(_PROBE)
+        (scripts / "versions" / "b.py").write_text(_BROKEN)
+        with pytest.raises(Exception, match="division by zero"):
+            migrate.upgrade(empty_database_url, scripts=scripts)
+        with psycopg.connect(empty_database_url) as connection:
+            assert connection.execute("select lock_timeout from probe").fetchall() == [("5s",)]
+        assert migrate.current(empty_database_url) == "a"
+
+
+_UPGRADE = "import sys; from raymart_marketplace.db.migrate import upgrade; upgrade(sys.argv[1])"
+
+_PROBE = """
+from alembic import op
+revision, down_revision = "a", None
+def upgrade():
+    op.execute("create table probe as select current_setting('lock_timeout') as lock_timeout")
+"""
+
+_BROKEN = """
+from alembic import op
+revision, down_revision = "b", "a"
+def upgrade():
+    op.execute("drop table probe")
+    op.execute("select 1/0")
+"""
