@@ -123,7 +123,8 @@ def _serve_applications() -> dict[str, ServeApplication]:
         states = deployment.replica_states if deployment else {}
         found[name] = ServeApplication(
             status=application.status.value,
-            message=application.message or (deployment.message if deployment else ""),
+            # The application's own message only says that a deployment failed; the deployment's says why.
+            message=(deployment.message if deployment else "") or application.message,
             replicas_running=sum(count for state, count in states.items() if state == "RUNNING"),
             replicas_total=sum(states.values()),
         )

@@ -1,10 +1,13 @@
 """Start Ray's own processes: `python -m raymart_serve.ray_node <arguments of the ray command>`.
 
-Two differences from `ray`. It refuses to run without explicit token authentication. And with
+Three differences from `ray`. It refuses to run without explicit token authentication. With
 `--node-ip-address=127.0.0.1` the cluster stays on loopback: Ray 2.60 silently turns that address into the machine's
-LAN address, and GCS, raylets and agents then bind every interface (facts: seam, section 1).
+LAN address, and GCS, raylets and agents then bind every interface (facts: seam, section 1). And at SIGTERM it does not
+wait 30 seconds for Serve to move the node's replicas away, unless RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S says so:
+ours are pinned to their node and cannot move. To let streams finish, drain the replicas before stopping Ray.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -21,6 +24,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if problem is not None:
         sys.stderr.write(f"ray_node: {problem}\n")
         raise SystemExit(2)
+    os.environ.setdefault("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0")
     if asks_for_loopback(arguments):
         _stay_on_loopback()
     _run_ray(arguments)

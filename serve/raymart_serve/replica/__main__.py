@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import uvloop
 
 from raymart_core.logs import configure_logs
 from raymart_serve.replica.config import ReplicaConfig
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     settings = ReplicaSettings()
     changes = {"agent_file": options.agent_file} if options.agent_file else {}
-    asyncio.run(_serve(config, settings.model_copy(update=changes)))
+    # The loop that Serve uses too.
+    uvloop.run(_serve(config, settings.model_copy(update=changes)))
 
 
 async def _serve(config: ReplicaConfig, settings: ReplicaSettings) -> None:

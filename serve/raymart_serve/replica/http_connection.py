@@ -2,11 +2,10 @@
 
 import asyncio
 import hmac
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 import structlog
@@ -86,12 +85,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it when there are too many."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        peer: socket.socket | None = transport.get_extra_info("socket")
-        if peer is not None:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._limits.send_buffer_bytes)
-        transport.set_write_buffer_limits(high=self._limits.send_buffer_bytes)
+        # Serve's loop is uvloop, whose transports are no subclass of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._limits.send_buffer_bytes)
         if not self._owner.opened(self):
             self._answer_and_close(
                 Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; close some")

@@ -6,6 +6,7 @@ one that never showed the secret goes first.
 """
 
 import asyncio
+import socket
 
 from raymart_serve.replica.http_connection import Connection, Handler, HttpLimits
 
@@ -23,7 +24,12 @@ class HttpServer:
 
     async def start(self, host: str, port: int = 0) -> str:
         """Listen on `host`; returns "host:port", with the port that the system gave for 0."""
-        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), host, port)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        # Accepted sockets inherit it; set any later, the kernel's own tuning would have taken its place.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
+        listener.bind((host, port))
+        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=listener)
         bound_host, bound_port = self._server.sockets[0].getsockname()[:2]
         return f"{bound_host}:{bound_port}"
 

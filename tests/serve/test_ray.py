@@ -1,0 +1,202 @@
+"""Placement on a real Ray cluster: one head, two labelled nodes, two scripted agents, all on loopback."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.ray_cluster import RayCluster
+from support.replica_client import ReplicaClient
+from support.scripted_agent import ScriptedAgent
+
+from raymart_core.wire.link import Observed, Placement
+from raymart_core.wire.replica import (
+    ChatMessage,
+    FinishEvent,
+    GenerateRequest,
+    ReplicaRegistration,
+    Sampling,
+    StepEvent,
+)
+from raymart_serve.placement import ServePool
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+
+REVISION = "sha256:" + "12" * 32
+SHA256 = "6a468f3a94710bd2f7e0c79f63955d70656949835144336d1277bea303bd43a3"
+
+
+@dataclass
+class Pool:
+    """What the tests of this module share."""
+
+    serve: ServePool
+    agents: dict[str, ScriptedAgent]
+
+    def observe(self, placement_id: str) -> Observed | None:
+        return next((one for one in self.serve.observe() if one.placement_id == placement_id), None)
+
+    def wait(
+        self, placement_id: str, holds: Callable[[Observed | None], bool], *, timeout_s: float = 40.0
+    ) -> Observed | None:
+        deadline = time.monotonic() + timeout_s
+        while not holds(observed := self.observe(placement_id)):
+            assert time.monotonic() < deadline, observed
+            time.sleep(0.1)
+        return observed
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    cluster = RayCluster()
+    patch = pytest.MonkeyPatch()
+    agents: dict[str, ScriptedAgent] = {}
+    try:
+        for name, value in cluster.authentication.items():
+            patch.setenv(name, value)
+        cluster.start_head()
+        for node in ("a", "b"):
+            agent_file = cluster.directory / f"agent-{node}.json"
+            agents[node] = ScriptedAgent(agent_file).__enter__()
+            cluster.start_node(node, environment={"RAYMART_AGENT_FILE": str(agent_file)})
+        serve = ServePool(cluster.address)
+        serve.connect()
+        yield Pool(serve, agents)
+        serve.close()
+    finally:
+        for agent in agents.values():
+            agent.__exit__(None, None, None)
+        cluster.stop()
+        patch.undo()
+    assert cluster.leftovers() == []
+
+
+def placement(
+    node: str, *, named: str | None = None, count: tuple[int, int] = (1, 1), sha256: str = SHA256
+) -> Placement:
+    return Placement(
+        placement_id=named or f"plc-{node}",
+        node=node,
+        model="raymart/demo-chat",
+        revision=REVISION,
+        engine="llama_cpp",
+        source="bundled:demo-llm.gguf",
+        sha256=sha256,
+        context_length=1024,
+        replicas_min=count[0],
+        replicas_max=count[1],
+        slots=2,
+    )
+
+
+def running(count: int) -> Callable[[Observed | None], bool]:
+    return lambda observed: (
+        observed is not None and observed.state == "running" and observed.replicas == count
+    )
+
+
+def ask(text: str, **sampling: object) -> GenerateRequest:
+    return GenerateRequest(
+        messages=(ChatMessage(role="user", content=text),),
+        sampling=msgspec.convert({"max_tokens": 60, "temperature": 0.0, **sampling}, Sampling),
+    )
+
+
+def pids(registrations: Sequence[ReplicaRegistration]) -> set[int]:
+    return {one.pid for one in registrations if one.state == "ready"}
+
+
+class TestServePool:
+    """The tests build on each other in this order: a cluster takes half a minute to start."""
+
+    def test_placements_run_on_their_nodes_and_answer(self, pool: Pool) -> None:
+        pool.serve.apply([placement("a"), placement("b")])
+        for node in ("a", "b"):
+            pool.wait(f"plc-{node}", running(1))
+            found = pool.agents[node].wait_for()
+            assert (found.state, found.revision, found.capacity) == ("ready", REVISION, 2)
+            assert _node_of(found.pid) == node
+            with ReplicaClient(found.address, found.secret) as client:
+                assert client.generate(ask("What is 7 + 5?")).text() == "7 + 5 = 12."
+
+    def test_a_change_of_size_keeps_the_running_replica(self, pool: Pool) -> None:
+        agent = pool.agents["a"]
+        (before,) = pids(agent.registrations)
+        pool.serve.apply([placement("a", count=(2, 2)), placement("b")])
+        pool.wait("plc-a", running(2))
+        agent.wait_for(lambda one: one.pid != before)
+        assert before in pids(agent.registrations)
+        agent.forget()
+        assert agent.wait_for(lambda one: one.pid == before).state == "ready"
+        pool.serve.apply([placement("a", count=(1, 1)), placement("b")])
+        pool.wait("plc-a", running(1))
+        agent.wait_for(lambda one: one.state == "gone")
+
+    def test_a_broken_placement_fails_alone_with_the_reason(self, pool: Pool) -> None:
+        (before,) = pids([pool.agents["b"].wait_for()])
+        pool.serve.apply(
+            [
+                placement("a", named="plc-broken", sha256="0" * 64),
+                placement("b"),
+                placement("b", named="plc-odd", count=(2, 1)),
+            ]
+        )
+        broken = pool.wait("plc-broken", lambda observed: observed is not None and observed.state == "failed")
+        assert broken is not None
+        assert "SHA-256" in broken.reason
+        odd = pool.observe("plc-odd")
+        assert odd is not None
+        assert odd.state == "failed"
+        assert "2..1" in odd.reason
+        pool.agents["b"].forget()
+        assert pool.agents["b"].wait_for().pid == before
+
+    def test_a_node_that_does_not_exist_is_named(self, pool: Pool) -> None:
+        pool.serve.apply([placement("nowhere"), placement("b")])
+        observed = pool.observe("plc-nowhere")
+        assert observed is not None
+        assert observed.state == "placing"
+        assert "raymart.io/node='nowhere'" in observed.reason
+        assert "live: a, b" in observed.reason
+
+    def test_a_killed_replica_is_replaced_and_registers(self, pool: Pool) -> None:
+        agent = pool.agents["b"]
+        before = agent.wait_for()
+        os.kill(before.pid, signal.SIGKILL)
+        after = agent.wait_for(lambda one: one.pid != before.pid, timeout_s=30)
+        assert after.secret != before.secret
+        with ReplicaClient(after.address, after.secret) as client:
+            assert client.generate(ask("ping")).text() == "pong"
+        agent.forget()
+
+    def test_a_removed_placement_lets_its_stream_finish(self, pool: Pool) -> None:
+        agent = pool.agents["b"]
+        replica = agent.wait_for()
+        # Twenty alternatives a token make the stream larger than all buffers, so that this reader sets its pace.
+        request = ask("Hello!", max_tokens=900, ignore_eos=True, top_logprobs=20)
+        with ReplicaClient(replica.address, replica.secret, receive_bytes=32768) as client:
+            stream = client.generate(request)
+            events = stream.events()
+            next(events)
+            pool.serve.apply([])
+            agent.wait_for(lambda one: one.state == "draining")
+            observed = pool.observe("plc-b")
+            assert observed is not None
+            assert (observed.state, observed.replicas) == ("gone", 1)
+            with ReplicaClient(replica.address, replica.secret) as late:
+                assert late.generate(ask("ping")).status == 503
+            rest = list(events)
+        assert isinstance(rest[-1], FinishEvent)
+        assert sum(len(event.t) for event in rest if isinstance(event, StepEvent)) == 900
+        agent.wait_for(lambda one: one.state == "gone")
+        pool.wait("plc-b", lambda observed: observed is None)
+
+
+def _node_of(pid: int) -> str:
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    path = next(entry for entry in environment if entry.startswith(b"RAYMART_AGENT_FILE="))
+    return path.decode().rpartition("agent-")[2].removesuffix(".json")
