@@ -14,18 +14,21 @@ from raymart_local.ray_nodes import HEAD, RayCluster
 CPUS_PER_NODE = 2
 """What each node offers to Ray's scheduler; both share the machine's cores."""
 
+_AGENT_GRACE_S = 25.0
+"""An agent lets running requests end for 20 s."""
 _PROVIDER_COMMAND = str(Path(sys.executable).parent / "raymart-provider")
 
 
 @dataclass(frozen=True, slots=True)
 class DemoNode:
-    """A machine of a demo provider; the seed makes its join token, `<name>.token`."""
+    """A machine of a demo provider; the seed makes both, and a join token in a file of the node's name."""
 
     name: str
     provider: str
+    """Slug."""
 
 
-DEMO_NODES = (DemoNode("demo-a", "demo-a"), DemoNode("demo-b", "demo-b"))
+DEMO_NODES = (DemoNode("demo-a", "alpha"), DemoNode("demo-b", "beta"))
 CONTROLLER = "controller"
 
 
@@ -57,25 +60,24 @@ class HousePool:
         ]
 
     def _agent(self, name: str) -> Part:
-        arguments = ("join", *self._link_arguments(name, state_dir=self._layout.node(name)))
-        program = Program(argv=(_PROVIDER_COMMAND, *arguments), env=self._environment)
-        return Part(name=f"agent-{name}", program=lambda: program, needs=(API,))
+        def program() -> Program:
+            arguments = self._link_arguments(name, state_dir=self._layout.node(name))
+            return Program(argv=(_PROVIDER_COMMAND, "join", *arguments), env=self._environment)
+
+        return Part(name=f"agent-{name}", program=program, needs=(API,), stop_grace_s=_AGENT_GRACE_S)
 
     def _controller(self) -> Part:
-        arguments = (
-            "controller",
-            *self._link_arguments(CONTROLLER, state_dir=self._layout.controller),
-            f"--ray-address={self._cluster.address}",
-        )
-        program = Program(argv=(_PROVIDER_COMMAND, *arguments), env=self._cluster.environment)
-        # It waits for the nodes: an application pinned to a node that has not joined yet is retried late.
+        def program() -> Program:
+            arguments = self._link_arguments(CONTROLLER, state_dir=self._layout.controller)
+            argv = (_PROVIDER_COMMAND, "controller", *arguments, f"--ray-address={self._cluster.address}")
+            return Program(argv=argv, env=self._cluster.environment)
+
+        # It waits for the nodes: Serve comes back late to an application whose node had not joined yet.
         nodes = tuple(f"ray-{node.name}" for node in DEMO_NODES)
-        return Part(name=CONTROLLER, program=lambda: program, needs=(API, HEAD, *nodes))
+        return Part(name=CONTROLLER, program=program, needs=(API, HEAD, *nodes))
 
     def _link_arguments(self, name: str, *, state_dir: Path) -> tuple[str, ...]:
-        return (
-            f"--token-file={self._layout.join_tokens / f'{name}.token'}",
-            f"--server={self._server_url}",
-            f"--name={name}",
-            f"--state-dir={state_dir}",
-        )
+        token = self._layout.join_tokens / name
+        # The seed takes the token of a node away that has enrolled; its state directory is its identity then.
+        joining = (f"--token-file={token}",) if token.exists() else ()
+        return (*joining, f"--server={self._server_url}", f"--name={name}", f"--state-dir={state_dir}")

@@ -11,6 +11,11 @@ class Layout:
     root: Path
 
     @property
+    def lock(self) -> Path:
+        """Held by the one supervisor of this directory."""
+        return self.root / "lock"
+
+    @property
     def postgres(self) -> Path:
         """The embedded Postgres."""
         return self.root / "pg"
@@ -24,6 +29,11 @@ class Layout:
     def ray(self) -> Path:
         """The house pool's Ray cluster."""
         return self.root / "ray"
+
+    @property
+    def logs(self) -> Path:
+        """One log per part."""
+        return self.root / "logs"
 
     @property
     def secrets(self) -> Path:

@@ -70,7 +70,7 @@ class EmbeddedRedis:
         # A file, because arguments are for everybody on the machine to read.
         write_private(configuration, self._configuration())
         env = {"PATH": os.defpath, "LC_ALL": "C"}
-        return Program(argv=(str(_server()), str(configuration)), env=env, cwd=self._data_dir)
+        return Program(argv=(str(server_program()), str(configuration)), env=env, cwd=self._data_dir)
 
     def start(self) -> str:
         """Run the server as a child of this process until it answers; returns the URL. A repeat does nothing.
@@ -142,7 +142,8 @@ class EmbeddedRedis:
         return "".join(f"{name} {value}\n" for name, value in settings.items())
 
 
-def _server() -> Path:
+def server_program() -> Path:
+    """The server to run. Raises: PartMissing."""
     for name in _SYSTEM_SERVERS:
         if found := shutil.which(name):
             return Path(found)

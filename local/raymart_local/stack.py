@@ -1,6 +1,7 @@
 """The whole of Raymart on one machine, from its settings."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from raymart_local.house_pool import DEMO_NODES, HousePool
 from raymart_local.layout import Layout
 from raymart_local.logs import Console
 from raymart_local.part import Part
+from raymart_local.postgres import EmbeddedPostgres
 from raymart_local.settings import LocalSettings
 from raymart_local.supervisor import Supervisor, supervised
 
@@ -34,10 +36,15 @@ class RunningStack:
 
 @asynccontextmanager
 async def running_stack(
-    settings: LocalSettings, *, environment: Mapping[str, str], console: Console
+    settings: LocalSettings,
+    *,
+    environment: Mapping[str, str],
+    console: Console,
+    is_fresh: bool = False,
 ) -> AsyncGenerator[RunningStack, None]:
     """Run the whole stack while the body runs; it begins when `GET /ready` is 200. Nothing is left afterwards.
 
+    `is_fresh`: what an earlier run left in the data directory is deleted first.
     `environment` is what the parts inherit, the compute plane's without the names of the control plane's secrets.
     Raises: LocalError, for the person at the terminal.
     """
@@ -46,6 +53,8 @@ async def running_stack(
     control = ControlPlane(settings, layout=layout, environment=environment, endpoints_min=len(DEMO_NODES))
 
     def parts() -> Sequence[Part]:
+        if is_fresh:
+            _empty(layout)
         compute = {name: value for name, value in environment.items() if name not in _CONTROL_ONLY}
         pool = HousePool(layout=layout, environment=compute, server_url=control.base_url)
         return [*control.parts(), *pool.parts()]
@@ -58,6 +67,16 @@ async def running_stack(
             supervisor=supervisor,
             ready_after_s=time.monotonic() - started,
         )
+
+
+def _empty(layout: Layout) -> None:
+    """Delete all that the stack of `layout` keeps; the caller holds its lock, whose file stays."""
+    EmbeddedPostgres(layout.postgres).destroy()
+    for path in layout.root.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != layout.lock:
+            path.unlink()
 
 
 async def _until_ready(base_url: str, *, timeout_s: float) -> None:

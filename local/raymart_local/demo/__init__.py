@@ -1,0 +1,1 @@
+"""`raymart demo`: a customer buys real tokens from two providers, and the books are checked afterwards."""

@@ -1,0 +1,129 @@
+"""What the demo says about itself, checked with the numbers at hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raymart_core.money import ZERO, Money
+from raymart_local.demo.books import CustomerBooks, ProviderBooks, TrialBalance
+from raymart_local.demo.purchase import Purchase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A sentence that must be true, with the numbers that make it so or not."""
+
+    sentence: str
+    is_true: bool
+    numbers: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """All that the demo knows at its end."""
+
+    granted: Money
+    """All credit that the customer got, the seed's included."""
+    purchases: Sequence[Purchase]
+    wrong_answers: Sequence[str]
+    customer: CustomerBooks
+    providers: Sequence[ProviderBooks]
+    trial: TrialBalance
+
+    @property
+    def earned(self) -> Money:
+        """Sum of the providers' own accounts."""
+        return sum((provider.earned for provider in self.providers), ZERO)
+
+    @property
+    def fee(self) -> Money:
+        """The platform's own account."""
+        return self.trial.balances.get("PLATFORM_FEE", ZERO)
+
+    @property
+    def ledger_sum(self) -> Money:
+        """Sum over all accounts of the ledger: zero, when every credit has its debit."""
+        return sum(self.trial.balances.values(), ZERO)
+
+
+def claims(outcome: Outcome) -> Sequence[Claim]:
+    """Everything that the demo promises about `outcome`."""
+    return [*_claims_about_service(outcome), *_claims_about_money(outcome)]
+
+
+def _claims_about_service(outcome: Outcome) -> Sequence[Claim]:
+    purchases, wrong = outcome.purchases, outcome.wrong_answers
+    served = {
+        provider.slug: sum(p.provider == provider.slug for p in purchases) for provider in outcome.providers
+    }
+    return [
+        Claim(
+            sentence="every greedy answer came back exactly",
+            is_true=not wrong,
+            numbers="; ".join(wrong) or f"{len(purchases)} answers",
+        ),
+        Claim(
+            sentence="both providers served",
+            is_true=len(served) == 2 and all(served.values()),
+            numbers=", ".join(f"{slug}: {count} requests" for slug, count in served.items()),
+        ),
+        Claim(
+            sentence="the customer's own token counts are what was billed",
+            is_true=_counted(purchases) == _billed(outcome.customer),
+            numbers=f"{_counted(purchases)} counted, {_billed(outcome.customer)} billed",
+        ),
+    ]
+
+
+def _claims_about_money(outcome: Outcome) -> Sequence[Claim]:
+    customer, spent = outcome.customer, outcome.customer.spent
+    priced = sum((record.priced for record in customer.usage), ZERO)
+    named = sum((p.cost for p in outcome.purchases if p.cost is not None), ZERO)
+    trial = outcome.trial
+    return [
+        Claim(
+            sentence="usage x price = spent",
+            is_true=priced == spent and all(record.priced == record.amount for record in customer.usage),
+            numbers=f"{priced} = {spent}",
+        ),
+        Claim(
+            sentence="no answer named a higher cost than was billed in all",
+            is_true=ZERO < named <= spent,
+            numbers=f"{named} named, {spent} billed",
+        ),
+        Claim(
+            sentence="spent = earnings + platform fee",
+            is_true=bool(spent) and spent == outcome.earned + outcome.fee,
+            numbers=f"{spent} = {outcome.earned} + {outcome.fee}",
+        ),
+        Claim(
+            sentence="granted - spent = balance",
+            is_true=outcome.granted - spent == customer.balance,
+            numbers=f"{outcome.granted} - {spent} = {customer.balance}",
+        ),
+        Claim(
+            sentence="the trial balance is zero",
+            is_true=trial.balanced
+            and not outcome.ledger_sum
+            and not trial.drift
+            and trial.debits == trial.credits,
+            numbers=f"debits {trial.debits}, credits {trial.credits}, sum {outcome.ledger_sum}, drift {trial.drift}",
+        ),
+    ]
+
+
+def _counted(purchases: Sequence[Purchase]) -> dict[str, tuple[int, int]]:
+    """Prompt and completion tokens by provider, as the customer saw them."""
+    counts: dict[str, tuple[int, int]] = {}
+    for purchase in sorted(purchases, key=lambda purchase: purchase.provider):
+        prompt, completion = counts.get(purchase.provider, (0, 0))
+        counts[purchase.provider] = (prompt + purchase.tokens_prompt, completion + purchase.tokens_completion)
+    return counts
+
+
+def _billed(books: CustomerBooks) -> dict[str, tuple[int, int]]:
+    """The same, as it was billed."""
+    counts: dict[str, tuple[int, int]] = {}
+    for record in sorted(books.usage, key=lambda record: record.provider):
+        prompt, completion = counts.get(record.provider, (0, 0))
+        counts[record.provider] = (prompt + record.tokens_prompt, completion + record.tokens_completion)
+    return counts

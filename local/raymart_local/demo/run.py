@@ -1,0 +1,53 @@
+"""Runs the demo: a stack of its own on a fresh data directory and a free port, the story, the statement."""
+
+import os
+import time
+
+import httpx
+from rich.console import Console as RichConsole
+
+from raymart_local.demo.claims import claims
+from raymart_local.demo.errors import DemoFailed
+from raymart_local.demo.statement import print_statement, report, write_report
+from raymart_local.demo.story import Story
+from raymart_local.errors import LocalError
+from raymart_local.logs import Console
+from raymart_local.ports import free_port
+from raymart_local.settings import LocalSettings
+from raymart_local.stack import running_stack
+
+
+async def run_demo(settings: LocalSettings) -> None:
+    """Tell the story and check its claims; `report.json` says what came of it, also of a failure.
+
+    The demo's data directory is `demo/` below the given one, emptied first.
+    Raises: LocalError, when the stack does not run, a step fails or a claim is not true.
+    """
+    started = time.monotonic()
+    data_dir = settings.data_dir.absolute() / "demo"
+    own = settings.model_copy(update={"data_dir": data_dir, "port": free_port()})
+    report_path = data_dir / "report.json"
+    console = Console()
+    try:
+        async with (
+            running_stack(own, environment=os.environ, console=console, is_fresh=True) as stack,
+            httpx.AsyncClient(trust_env=False) as http,
+        ):
+            console.say("demo", f"the stack is ready after {stack.ready_after_s:.0f} s")
+            story = Story(
+                http, base_url=stack.base_url, credentials=stack.layout.credentials, console=console
+            )
+            outcome = await story.tell()
+    except LocalError as error:
+        failure = {"ok": False, "seconds": round(time.monotonic() - started, 1), "error": str(error)}
+        write_report(report_path, failure)
+        raise
+    seconds = time.monotonic() - started
+    claimed = claims(outcome)
+    write_report(report_path, report(outcome, claimed, seconds=seconds))
+    screen = RichConsole()
+    print_statement(outcome, claimed, console=screen)
+    untrue = [claim.sentence for claim in claimed if not claim.is_true]
+    if untrue:
+        raise DemoFailed(f"not true: {'; '.join(untrue)}; see {report_path} and {data_dir / 'logs'}")
+    screen.print(f"All of it is true. {seconds:.0f} s; the report is {report_path}", soft_wrap=True)

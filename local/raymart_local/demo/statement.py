@@ -1,0 +1,110 @@
+"""The demo's statement: a page for people, and `report.json` for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from raymart_core.money import ZERO, Money
+from raymart_local.demo.books import ProviderBooks, Usage
+from raymart_local.demo.claims import Claim, Outcome
+
+
+def print_statement(outcome: Outcome, claims: Sequence[Claim], *, console: Console) -> None:
+    """Print usage by provider, the balances and every claim with its numbers."""
+    console.print(_usage_table(outcome))
+    console.print(_money_table(outcome))
+    for claim in claims:
+        mark = "[green]yes[/]" if claim.is_true else "[bold red]NO [/]"
+        console.print(f"  {mark}  {claim.sentence}: {claim.numbers}", highlight=False, soft_wrap=True)
+
+
+def report(outcome: Outcome, claims: Sequence[Claim], *, seconds: float) -> Mapping[str, object]:
+    """The contract's fields of the parts that exist. Amounts in nano-USD."""
+    return {
+        "ok": all(claim.is_true for claim in claims),
+        "seconds": round(seconds, 1),
+        "requests": len(outcome.purchases),
+        "providers": [
+            {
+                "id": provider.provider_id,
+                "requests": len(_usage_of(outcome, provider)),
+                "earned_nano_usd": provider.earned.amount,
+            }
+            for provider in outcome.providers
+        ],
+        "customer": {
+            "topped_up_nano_usd": outcome.granted.amount,
+            "spent_nano_usd": outcome.customer.spent.amount,
+            "balance_nano_usd": outcome.customer.balance.amount,
+        },
+        "platform_fee_nano_usd": outcome.fee.amount,
+        "ledger": {
+            "sum": outcome.ledger_sum.amount,
+            "trial_balance_ok": outcome.trial.balanced,
+        },
+        "claims": {claim.sentence: claim.is_true for claim in claims},
+    }
+
+
+def write_report(path: Path, document: Mapping[str, object]) -> None:
+    """Write `document` to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _usage_table(outcome: Outcome) -> Table:
+    table = Table(title="Usage", title_justify="left", box=None, pad_edge=False, show_footer=True)
+    table.add_column("provider", footer="together")
+    rows = [(provider, _usage_of(outcome, provider)) for provider in outcome.providers]
+    records = [record for _, used in rows for record in used]
+    for name, footer in (
+        ("requests", str(len(records))),
+        ("prompt tokens", str(sum(record.tokens_prompt for record in records))),
+        ("completion tokens", str(sum(record.tokens_completion for record in records))),
+        ("USD per million", ""),
+        ("amount, USD", _dollars(sum((record.amount for record in records), ZERO))),
+    ):
+        table.add_column(name, footer=footer, justify="right")
+    for provider, used in rows:
+        table.add_row(
+            provider.name,
+            str(len(used)),
+            str(sum(record.tokens_prompt for record in used)),
+            str(sum(record.tokens_completion for record in used)),
+            _prices(used),
+            _dollars(sum((record.amount for record in used), ZERO)),
+        )
+    return table
+
+
+def _money_table(outcome: Outcome) -> Table:
+    table = Table("Money", "USD", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    table.add_row("granted to the customer", _dollars(outcome.granted))
+    table.add_row("spent", _dollars(outcome.customer.spent))
+    for provider in outcome.providers:
+        table.add_row(f"  earned by {provider.name}", _dollars(provider.earned))
+    table.add_row("  platform fee", _dollars(outcome.fee))
+    table.add_row("the customer's balance", _dollars(outcome.customer.balance))
+    table.add_row("trial balance", _dollars(outcome.ledger_sum))
+    return table
+
+
+def _usage_of(outcome: Outcome, provider: ProviderBooks) -> Sequence[Usage]:
+    return [record for record in outcome.customer.usage if record.provider_id == provider.provider_id]
+
+
+def _prices(used: Sequence[Usage]) -> str:
+    """Prompt and completion prices per million tokens; there is one pair unless the provider changed its asks."""
+    pairs = sorted({(record.price_prompt.amount, record.price_completion.amount) for record in used})
+    return ", ".join(
+        f"{(Money(prompt) * 1_000_000).decimal():f} / {(Money(completion) * 1_000_000).decimal():f}"
+        for prompt, completion in pairs
+    )
+
+
+def _dollars(amount: Money) -> str:
+    return f"{amount.decimal():.9f}"
