@@ -1,22 +1,58 @@
-"""The life of a request: admit -> hold -> first token -> stream -> record -> finish. Every surface goes through here.
+"""The life of a request: route -> hold -> first token -> stream -> record -> finish. Every surface goes through here.
 
-(Being written; the signatures are final.)
+Invariants:
+- Money is held before an endpoint is touched, and every hold is captured (`UsageSink.record` with usage) or voided
+  (`record` without, or `HoldGate.release`) on every path; what a crash leaves behind expires.
+- `Finished` is yielded only after the request is durably recorded.
+- A client that leaves, at whatever moment, stops the engine and is billed once for what was delivered.
+- Before the first token another endpoint may take over; after it none does. A reply that is not streamed has no first
+  token before its end, so there an endpoint can be replaced at any time, and the failed one earns nothing.
+
+No transaction is held while tokens flow.
 """
 
-from collections.abc import AsyncGenerator
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from uuid import UUID
 
-from raymart_core.ports import HoldGate, Rater, UsageSink
+import structlog
+
+from raymart_core.errors import (
+    DomainError,
+    InsufficientFunds,
+    InvalidRequest,
+    NoEndpoint,
+    Unavailable,
+    UpstreamFailed,
+)
+from raymart_core.ids import Prefix, new_id, show
+from raymart_core.ports import FinishedRequest, HoldGate, Rater, UsageSink
+from raymart_core.units import Fault
+from raymart_core.wire.replica import StepEvent
 from raymart_marketplace.accounts.caller import Caller
-from raymart_marketplace.gateway.events import InferenceEvent
+from raymart_marketplace.gateway.attempt import Attempt, AttemptFailed
+from raymart_marketplace.gateway.deadline import TimedOut
+from raymart_marketplace.gateway.events import Broken, Delta, InferenceEvent
+from raymart_marketplace.gateway.life import RequestLife
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import ModelLookup
+from raymart_marketplace.gateway.quote import quote
 from raymart_marketplace.gateway.request import ChatRequest
 from raymart_marketplace.metering.models import Surface
-from raymart_marketplace.supply.live import EndpointDirectory
+from raymart_marketplace.routing.route import Reason, Routing, candidates
+from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
+
+log = structlog.get_logger(__name__)
+
+HOLD_TIMEOUT_S = 5.0
+FAILURE_RECORD_S = 2.0
+"""How long an error reply waits for its row; the row is written in any case."""
 
 
 class Inference:
-    """Runs chat requests against live endpoints and has them paid for."""
+    """Runs chat requests against live endpoints and has them paid for. One per process."""
 
     def __init__(
         self,
@@ -29,20 +65,265 @@ class Inference:
         limits: InferenceLimits,
     ) -> None:
         self._directory = directory
+        self._models = models
+        self._hold_gate = hold_gate
+        self._usage_sink = usage_sink
+        self._rater = rater
+        self._limits = limits
+        self._settling: set[asyncio.Task[None]] = set()
 
-    def run(
-        self, caller: Caller, request: ChatRequest, *, surface: Surface, streamed: bool
+    async def run(
+        self,
+        caller: Caller,
+        request: ChatRequest,
+        *,
+        surface: Surface,
+        streamed: bool,
+        request_id: UUID | None = None,
     ) -> AsyncGenerator[InferenceEvent, None]:
         """Serve `request` for `caller`: `Started`, `Delta`..., then `Finished` or `Broken`.
 
         Closing the generator (or cancelling the task that waits for it) means that the client left: the engine is
-        stopped and what was delivered is billed. With `streamed` false nothing is handed out before the end, so that
-        a failing endpoint can be replaced at any time.
+        stopped and what was delivered is billed. With `streamed` false nothing is handed out before the end.
+        `request_id` lets an edge name the request in an error that comes before `Started`.
         Raises: InvalidRequest, InsufficientFunds, ModelNotFound, NoEndpoint, UpstreamFailed, DeadlineExceeded,
         Unavailable; all before `Started`.
         """
-        raise NotImplementedError
+        life = RequestLife(
+            request_id or new_id(),
+            caller,
+            request,
+            surface=surface,
+            streamed=streamed,
+            limits=self._limits,
+            rater=self._rater,
+        )
+        try:
+            plan = await self._route(life)
+            await self._hold(life, plan)
+            attempt, steps = await self._begin(life, plan)
+            yield life.started()
+            try:
+                if steps:
+                    yield _delta(steps)
+                while attempt.finish_reason is None and (step := await attempt.next_step()) is not None:
+                    yield Delta(text=step.d, token_ids=step.t, logprobs=step.lp)
+                self._directory.report_success(attempt.endpoint.id)
+                await self._record(life, life.complete())
+            except (AttemptFailed, Unavailable) as failure:
+                yield await self._broken(life, failure)
+            else:
+                yield life.finished()
+        except BaseException as error:
+            await self._interrupted(life, error)
+            raise
+        finally:
+            if life.attempt is not None:
+                await life.attempt.close()
+            life.patience.close()
+
+    @property
+    def limits(self) -> InferenceLimits:
+        """The bounds of every request."""
+        return self._limits
 
     async def drain(self, *, timeout_s: float) -> None:
         """Wait for settlements that are still under way, at most `timeout_s`; called at shutdown."""
-        raise NotImplementedError
+        if self._settling:
+            await asyncio.wait(tuple(self._settling), timeout=timeout_s)
+
+    async def _route(self, life: RequestLife) -> Sequence[LiveEndpoint]:
+        """The endpoints to try, best first. Raises: ModelNotFound, InvalidRequest, NoEndpoint."""
+        slug = life.request.model
+        live = self._directory.live(slug)
+        if not live:
+            await self._models.require(slug)
+        routing = candidates(live, life.request.routing, life.needs)
+        if not routing.ranked:
+            raise await self._give_up(life, _nowhere(slug, routing))
+        return routing.ranked[: self._limits.attempts_max]
+
+    async def _hold(self, life: RequestLife, plan: Sequence[LiveEndpoint]) -> None:
+        """Hold the most that `plan` can cost. Raises: InsufficientFunds, Unavailable."""
+        amount = quote(self._rater, plan, life.needs)
+        hold = partial(
+            self._hold_gate.hold,
+            request_id=life.id,
+            organization_id=life.caller.organization_id,
+            amount=amount,
+            ttl_s=self._limits.hold_ttl_s,
+        )
+        try:
+            if amount:  # What is free needs no balance.
+                await life.patience.wait(hold, limit_s=HOLD_TIMEOUT_S)
+        except TimedOut:
+            self._later(self._undo(hold, life))
+            raise Unavailable("balances cannot be checked at the moment; try again") from None
+        except asyncio.CancelledError:
+            self._later(self._undo(hold, life))
+            raise
+        life.owing = True
+
+    async def _undo(self, hold: Callable[[], Awaitable[None]], life: RequestLife) -> None:
+        """Void a hold that may still be on its way to the database."""
+        # Repeating it first makes certain that nothing is on its way any more: a repeat is a no-op, and after it
+        # the hold either stands or was refused.
+        with contextlib.suppress(InsufficientFunds):
+            await hold()
+        await self._hold_gate.release(request_id=life.id)
+
+    async def _begin(
+        self, life: RequestLife, plan: Sequence[LiveEndpoint]
+    ) -> tuple[Attempt, Sequence[StepEvent]]:
+        """Try the endpoints of `plan` until one delivers; its first step, or all of them when nothing is streamed.
+
+        Raises: InvalidRequest, UpstreamFailed, NoEndpoint, DeadlineExceeded; the hold is then given back.
+        """
+        failures = []
+        for endpoint in plan:
+            lease = self._directory.acquire(endpoint.id)
+            if lease is None:
+                continue
+            attempt = life.new_attempt(endpoint, lease)
+            try:
+                return attempt, await _first_steps(life, attempt)
+            except AttemptFailed as failure:
+                life.attempt_failed(failure)
+                await attempt.close()
+                self._blame(attempt, failure)
+                if not failure.retry:
+                    raise await self._give_up(life, failure.error) from None
+                failures.append(failure)
+        raise await self._give_up(life, _exhausted(life.request.model, failures))
+
+    async def _record(self, life: RequestLife, final: FinishedRequest) -> None:
+        """Make `final` durable. Raises: Unavailable."""
+        await self._usage_sink.record(final)
+        life.owing = False
+
+    async def _broken(self, life: RequestLife, failure: AttemptFailed | Unavailable) -> Broken:
+        """End a request that has begun: bill what was delivered, and say why no more comes."""
+        if isinstance(failure, Unavailable):
+            # The answer was whole but could not be recorded. Its hold expires by itself: to void it now could race
+            # with a record that arrives late.
+            life.owing = False
+            return life.broken(failure)
+        assert life.attempt is not None
+        await life.attempt.close()
+        self._blame(life.attempt, failure)
+        try:
+            await self._record(
+                life, life.fail(failure.error.code, fault=failure.fault, reason=failure.reason)
+            )
+        except Unavailable:
+            life.owing = False
+            log.exception("request.not_recorded", request_id=life.public_id)
+        return life.broken(failure.error)
+
+    async def _give_up(self, life: RequestLife, error: DomainError) -> DomainError:
+        """End a request that delivered nothing; returns `error` for the caller to raise."""
+        settle: Coroutine[None, None, None]
+        if isinstance(error, InvalidRequest):  # Malformed after all: as if it had never come.
+            settle = self._hold_gate.release(request_id=life.id) if life.owing else _nothing()
+        else:
+            settle = self._usage_sink.record(life.fail(error.code, fault=Fault.NONE, reason=error.message))
+        life.owing = False
+        await asyncio.wait((self._later(settle),), timeout=FAILURE_RECORD_S)
+        return error
+
+    async def _interrupted(self, life: RequestLife, error: BaseException) -> None:
+        """The client left, or we have a bug: stop the engine and settle, whatever else is cancelled meanwhile."""
+        if not life.owing:
+            return
+        life.owing = False
+        if life.final is not None:
+            final = life.final  # It was being recorded; once more does no harm.
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+            final = life.cancel()
+        else:
+            final = life.fail("internal_error", fault=Fault.PLATFORM, reason=type(error).__name__)
+        settled = self._later(self._usage_sink.record(final))
+        if life.attempt is not None:
+            await life.attempt.close()
+        await asyncio.wait((settled,))
+
+    def _blame(self, attempt: Attempt, failure: AttemptFailed) -> None:
+        log.info(
+            "attempt.failed",
+            endpoint_id=str(attempt.endpoint.id),
+            provider=attempt.endpoint.provider_slug,
+            fault=failure.fault.value,
+            reason=failure.reason,
+        )
+        if failure.blame:
+            self._directory.report_failure(attempt.endpoint.id, reason=failure.reason)
+
+    def _later(self, settle: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run `settle` to its end, whoever stops waiting for it."""
+        task = asyncio.get_running_loop().create_task(settle)
+        self._settling.add(task)
+        task.add_done_callback(self._settled)
+        return task
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._settling.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # Nothing was promised to anybody: what is not recorded is not charged, and a hold expires.
+            log.error("settlement.failed", error=str(error), exc_info=error)
+
+
+async def _first_steps(life: RequestLife, attempt: Attempt) -> list[StepEvent]:
+    step = await attempt.begin(life.body_for(attempt.endpoint), request_id=life.public_id)
+    steps = []
+    while step is not None:
+        steps.append(step)
+        if life.streamed:
+            break
+        step = await attempt.next_step()
+    return steps
+
+
+def _delta(steps: Sequence[StepEvent]) -> Delta:
+    if len(steps) == 1:
+        return Delta(text=steps[0].d, token_ids=steps[0].t, logprobs=steps[0].lp)
+    logprobs = tuple(logprob for step in steps for logprob in step.lp or ())
+    return Delta(
+        text="".join(step.d for step in steps),
+        token_ids=tuple(token for step in steps for token in step.t),
+        logprobs=logprobs or None,
+    )
+
+
+def _nowhere(slug: str, routing: Routing) -> DomainError:
+    """Why no endpoint was acceptable."""
+    rejected = routing.rejected
+    if rejected and all(rejection.reason is Reason.CONTEXT for rejection in rejected):
+        longest = max(rejection.endpoint.context_length for rejection in rejected)
+        return InvalidRequest(
+            f"the longest context that serves {slug} has {longest} tokens, for prompt and answer together; "
+            "lower max_tokens",
+            param="max_tokens",
+        )
+    reasons = [
+        f"{rejection.endpoint.provider_slug} ({show(Prefix.ENDPOINT, rejection.endpoint.id)}): {rejection.detail}"
+        for rejection in rejected
+    ]
+    if not reasons:
+        reasons = [f"no provider serves {slug} at the moment"]
+    return NoEndpoint(f"no endpoint can serve {slug} as asked: {'; '.join(reasons[:5])}", reasons=reasons)
+
+
+def _exhausted(slug: str, failures: Sequence[AttemptFailed]) -> DomainError:
+    """Why every attempt failed."""
+    if any(failure.blame for failure in failures):
+        last = failures[-1].error.message
+        return UpstreamFailed(f"{len(failures)} endpoints of {slug} were tried and failed; the last: {last}")
+    reasons = [failure.error.message for failure in failures] or [
+        "every endpoint left while the request came in"
+    ]
+    return NoEndpoint(f"every endpoint of {slug} is busy; try again", reasons=reasons)
+
+
+async def _nothing() -> None:
+    """Settle a request that owes nothing."""

@@ -1,15 +1,17 @@
-"""The OpenAI-shaped REST surface as raw ASGI routes: no middleware, no pydantic, no dependency injection.
-
-(Being written; the signature is final.)
-"""
+"""The OpenAI-shaped REST surface as raw ASGI routes: no middleware, no pydantic, no dependency injection."""
 
 from collections.abc import Sequence
 
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
+from raymart_core.errors import NotFound
 from raymart_marketplace.accounts.authenticator import Authenticator
+from raymart_marketplace.gateway.chat_route import ChatCompletionsRoute
+from raymart_marketplace.gateway.endpoint import Answer
 from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.model_lookup import ModelLookup
+from raymart_marketplace.gateway.models_route import ModelsRoute
 from raymart_marketplace.supply.live import EndpointDirectory
 
 
@@ -22,4 +24,20 @@ def gateway_routes(
     body_bytes_max: int,
 ) -> Sequence[BaseRoute]:
     """Every route under /v1; put them first in the application. What is not served answers 404 in OpenAI's shape."""
-    raise NotImplementedError
+    chat = ChatCompletionsRoute(authenticator, inference=inference, body_bytes_max=body_bytes_max)
+    listing = ModelsRoute(authenticator, directory=directory, models=models)
+    # Starlette passes an instance through as a raw ASGI application and lets it check the method itself.
+    return [
+        Route("/v1/chat/completions", chat, name="chat_completions", include_in_schema=False),
+        Route("/v1/models", listing, name="models", include_in_schema=False),
+        Route("/v1/models/{slug:path}", listing, name="model", include_in_schema=False),
+        Route("/v1/{rest:path}", _NotServed(), name="not_served", include_in_schema=False),
+    ]
+
+
+class _NotServed:
+    """Answers what is not served; no key is needed to be told so."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = str(scope["path"])[:200]
+        await Answer(send).fail(NotFound(f"{path} is not served; GET /v1/models lists what is"))

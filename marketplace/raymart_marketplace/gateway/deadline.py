@@ -1,0 +1,97 @@
+"""Bounded waits without a timer per wait.
+
+A streamed request waits once per chunk. `asyncio.timeout` arms and cancels a timer each time; `Patience` keeps one timer
+per request and moves only the moment at which it bites.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from raymart_core.errors import DeadlineExceeded, RaymartError
+
+Result = TypeVar("Result")
+
+
+class TimedOut(RaymartError):
+    """A single wait was longer than its limit; the request's own deadline is not reached."""
+
+
+class Patience:
+    """Bounds the waits of one request, each by its own limit and all by the request's deadline.
+
+    Waits follow one another, from whatever task; two at once are a mistake.
+    """
+
+    def __init__(self, *, total_s: float) -> None:
+        """The deadline is `total_s` from now."""
+        self._loop = asyncio.get_running_loop()
+        self.deadline_at = self._loop.time() + total_s
+        """On the loop's clock."""
+        self._total_s = total_s
+        self._until = 0.0
+        self._waiting: asyncio.Task[object] | None = None
+        self._expired = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    def left_s(self) -> float:
+        """Seconds until the deadline, 0 when it is over."""
+        return max(0.0, self.deadline_at - self._loop.time())
+
+    async def wait(self, begin: Callable[[], Awaitable[Result]], *, limit_s: float) -> Result:
+        """Await what `begin` returns, cancelled after `limit_s` seconds or at the deadline.
+
+        Raises: TimedOut, DeadlineExceeded, and whatever is raised inside.
+        """
+        assert self._waiting is None, "one wait at a time"
+        now = self._loop.time()
+        if now >= self.deadline_at:
+            raise self._deadline_exceeded()
+        self._until = min(now + limit_s, self.deadline_at)
+        task = asyncio.current_task()
+        assert task is not None
+        cancels_before = task.cancelling()
+        self._arm()
+        self._waiting = task
+        try:
+            return await begin()
+        except asyncio.CancelledError:
+            if not self._expired:
+                raise
+            self._expired = False
+            # As in asyncio.timeout: when somebody else has cancelled the task too, theirs comes first.
+            if task.uncancel() > cancels_before:
+                raise
+            if self._until >= self.deadline_at:
+                raise self._deadline_exceeded() from None
+            raise TimedOut(f"no answer within {limit_s:g} s") from None
+        finally:
+            self._waiting = None
+
+    def close(self) -> None:
+        """Disarm the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            if self._timer_at <= self._until:
+                return  # It fires early, sees that nothing is due and goes on.
+            self._timer.cancel()
+        self._timer_at = self._until
+        self._timer = self._loop.call_at(self._until, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        if self._waiting is None:
+            return  # The next wait arms again.
+        if self._loop.time() < self._until:
+            self._arm()
+        elif not self._expired:
+            self._expired = True
+            self._waiting.cancel()
+
+    def _deadline_exceeded(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"the request ran past its deadline of {self._total_s:g} s")

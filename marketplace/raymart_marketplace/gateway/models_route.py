@@ -1,0 +1,99 @@
+"""`GET /v1/models` and `/v1/models/{model}`: OpenAI's list with OpenRouter's prices per token."""
+
+from collections.abc import Iterable
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from raymart_core.money import Money
+from raymart_marketplace.accounts.authenticator import Authenticator
+from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.gateway.endpoint import Answer, Endpoint
+from raymart_marketplace.gateway.model_lookup import ListedModel, ModelLookup
+from raymart_marketplace.gateway.openai_usage import decimal_text
+from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Pricing(msgspec.Struct):
+    """US dollars per token, as decimal strings: the lowest of the live endpoints."""
+
+    prompt: str
+    completion: str
+    request: str = "0"
+
+
+class ModelObject(msgspec.Struct):
+    """One model."""
+
+    id: str
+    created: int
+    owned_by: str
+    name: str
+    description: str
+    context_length: int
+    quantizations: tuple[str, ...]
+    pricing: Pricing | None
+    """None while nobody serves the model."""
+    endpoints: int
+    """How many live endpoints serve it."""
+    object: str = "model"
+
+
+class ModelList(msgspec.Struct):
+    """OpenAI's list."""
+
+    data: list[ModelObject]
+    object: str = "list"
+
+
+class ModelsRoute(Endpoint):
+    """Lists models, or shows the one in the path. A key is needed, as at OpenAI."""
+
+    method = "GET"
+
+    def __init__(
+        self, authenticator: Authenticator, *, directory: EndpointDirectory, models: ModelLookup
+    ) -> None:
+        super().__init__(authenticator)
+        self._directory = directory
+        self._models = models
+
+    async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
+        """Answer with the list or the one model. Raises: ModelNotFound, Unavailable."""
+        models = await self._models.listed()
+        slug: str | None = scope["path_params"].get("slug")
+        if slug is None:
+            await answer.json(_encode(ModelList(data=[self._object(model) for model in models.values()])))
+            return
+        await self._models.require(slug)
+        await answer.json(_encode(self._object(models[slug])))
+
+    def _object(self, model: ListedModel) -> ModelObject:
+        live = self._directory.live(model.slug)
+        return ModelObject(
+            id=model.slug,
+            created=int(model.created_at.timestamp()),
+            owned_by=model.slug.partition("/")[0],
+            name=model.name,
+            description=model.description,
+            context_length=model.context_length,
+            quantizations=model.quantizations,
+            pricing=_pricing(live),
+            endpoints=len(live),
+        )
+
+
+def _pricing(live: Iterable[LiveEndpoint]) -> Pricing | None:
+    cheapest = min(
+        (endpoint.prices for endpoint in live),
+        key=lambda prices: (prices.prompt_nano_usd + prices.completion_nano_usd, prices.prompt_nano_usd),
+        default=None,
+    )
+    if cheapest is None:
+        return None
+    return Pricing(
+        prompt=decimal_text(Money(cheapest.prompt_nano_usd)),
+        completion=decimal_text(Money(cheapest.completion_nano_usd)),
+    )
