@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from raymart_marketplace.db.session import session_scope
 if TYPE_CHECKING:
     from raymart_graphql.loaders import Loaders
     from raymart_graphql.services import Services
+
+
+WRITE_TIMEOUT_S = 30.0
+"""Longest transaction of a mutation, its wait for a connection included."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +59,7 @@ class Operation:
         transaction of its own. What was read before is forgotten, so that the payload shows what is true now.
         """
         await self.reading.aclose()
-        async with session_scope(self.services.sessions) as session:
+        async with asyncio.timeout(WRITE_TIMEOUT_S), session_scope(self.services.sessions) as session:
             yield session
         self.loaders = type(self.loaders)(self.reading)
 

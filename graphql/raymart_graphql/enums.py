@@ -1,4 +1,7 @@
-"""Enums of the domain as the schema shows them, each member with its description."""
+"""Enums of the domain as the schema shows them, each member with its description.
+
+Types of the schema import these from here: an enum must be exposed before it is used, or it loses name and texts.
+"""
 
 from enum import Enum
 
@@ -60,7 +63,9 @@ expose(
         "VIEWER": "Reading only.",
     },
 )
-expose(Modality, name="Modality", description="What a model makes.", values={"CHAT": "Answers to conversations."})
+expose(
+    Modality, name="Modality", description="What a model makes.", values={"CHAT": "Answers to conversations."}
+)
 expose(
     RevisionState,
     name="RevisionState",
@@ -182,3 +187,23 @@ expose(
         "ERROR": "The endpoint failed in mid-stream.",
     },
 )
+
+__all__ = [
+    "Asset",
+    "AttemptOutcome",
+    "Fault",
+    "FinishReason",
+    "Modality",
+    "NodeRole",
+    "NodeState",
+    "OfferState",
+    "OrganizationKind",
+    "PlacementState",
+    "PoolKind",
+    "ProviderState",
+    "RequestState",
+    "RevisionState",
+    "Role",
+    "Surface",
+    "expose",
+]

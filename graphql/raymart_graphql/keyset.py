@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Uuid, column, func, select, true
+from sqlalchemy import ColumnElement, Integer, Select, Uuid, column, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from raymart_core.errors import InvalidRequest
 from raymart_graphql.relay import Connection, Page, make_connection, read_cursor
 
+DIGITS_MAX = 18
+"""Of an integer key: what always fits a bigint."""
 RowType = TypeVar("RowType")
 Shown = TypeVar("Shown")
 
@@ -28,12 +30,12 @@ class Listing(Generic[RowType, Shown]):
     """Goes into cursors, so that one of another list is refused."""
     entity: type[RowType]
     key: InstrumentedAttribute[Any]
-    """Unique, not null; a UUID or a text column."""
+    """Unique, not null; a UUID, integer or text column."""
     show: Callable[[RowType], Shown]
     newest_first: bool = False
     where: tuple[ColumnElement[bool], ...] = ()
 
-    def statement(self, page: Page) -> Select[tuple[RowType]]:
+    def statement(self, page: Page) -> Select[RowType]:
         """Rows of `page` and one more, in the page's own direction.
 
         Raises: InvalidRequest for a cursor that is not of this list.
@@ -58,12 +60,12 @@ class Listing(Generic[RowType, Shown]):
             conditions.append(self.key > edge if self.newest_first else self.key < edge)
         return conditions
 
-    def _key_of(self, cursor: str, argument: str) -> Any:
+    def _key_of(self, cursor: str, argument: str) -> UUID | int | str:
         text = read_cursor(self.name, cursor, field=argument)
-        if not isinstance(self.key.type, Uuid):
-            return text
         try:
-            return UUID(text)
+            if isinstance(self.key.type, Uuid):
+                return UUID(text)
+            return int(text[:DIGITS_MAX]) if isinstance(self.key.type, Integer) else text
         except ValueError:
             raise InvalidRequest(f"{cursor[:40]!r} is no cursor of this list", param=argument) from None
 
@@ -77,17 +79,21 @@ async def page_of(session: AsyncSession, listing: Listing[RowType, Shown], page:
 async def pages_by_parent(
     session: AsyncSession,
     listing: Listing[RowType, Shown],
-    parent: ColumnElement[UUID],
+    parent: InstrumentedAttribute[UUID] | InstrumentedAttribute[UUID | None],
     *,
     parents: Collection[UUID],
     page: Page,
-    joined: Callable[[Select[tuple[RowType]]], Select[tuple[RowType]]] = lambda statement: statement,
+    joined: Callable[[Select[RowType]], Select[RowType]] = lambda statement: statement,
 ) -> dict[UUID, Connection[Shown]]:
     """The same page of each parent's own list, in one statement.
 
     `parent` is the column that names the parent; `joined` adds the joins that reach it, when it is another table's.
     """
-    asked = func.unnest(list(parents), type_=Uuid()).table_valued(column("id", Uuid()), name="asked").render_derived()
+    asked = (
+        func.unnest(list(parents), type_=Uuid())
+        .table_valued(column("id", Uuid()), name="asked")
+        .render_derived()
+    )
     lateral = joined(listing.statement(page)).where(parent == asked.c.id).lateral("listed")
     entity = aliased(listing.entity, lateral)
     rows: dict[UUID, list[RowType]] = {parent_id: [] for parent_id in parents}

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
 
@@ -116,7 +116,9 @@ class Loaders:
     def _known(self, entity: type[RowType], show: Callable[[RowType], Shown]) -> Known[Shown]:
         return Known(load_fn=self._fetch_by(entity, entity.id, show))
 
-    def _numbered(self, entity: type[Numbered], show: Callable[[Numbered], Shown]) -> DataLoader[UUID, Shown | None]:
+    def _numbered(
+        self, entity: type[Numbered], show: Callable[[Numbered], Shown]
+    ) -> DataLoader[UUID, Shown | None]:
         """Rows with a number as their key; their global ids carry it as a UUID's integer."""
 
         async def fetch(keys: list[UUID]) -> list[Shown | None]:
@@ -149,9 +151,9 @@ class Loaders:
     def _pages(
         self,
         listing: Listing[RowType, Shown],
-        parent: ColumnElement[UUID] | InstrumentedAttribute[UUID] | InstrumentedAttribute[UUID | None],
+        parent: InstrumentedAttribute[UUID] | InstrumentedAttribute[UUID | None],
         *,
-        joined: Callable[[Select[tuple[RowType]]], Select[tuple[RowType]]] = lambda statement: statement,
+        joined: Callable[[Select[RowType]], Select[RowType]] = lambda statement: statement,
     ) -> Pages[Shown]:
         """The list's pages of many parents: one statement for each page that differs in its arguments."""
 
@@ -249,11 +251,11 @@ NODES = Listing(name="nodes", entity=supply.Node, key=supply.Node.id, show=Provi
 PLACEMENTS = Listing(name="placements", entity=supply.Placement, key=supply.Placement.id, show=Placement.of)
 
 
-def _join_project(statement: Select[tuple[accounts.ApiKey]]) -> Select[tuple[accounts.ApiKey]]:
+def _join_project(statement: Select[accounts.ApiKey]) -> Select[accounts.ApiKey]:
     return statement.join(accounts.Project, accounts.Project.id == accounts.ApiKey.project_id)
 
 
-def _join_revision(statement: Select[tuple[supply.Offer]]) -> Select[tuple[supply.Offer]]:
+def _join_revision(statement: Select[supply.Offer]) -> Select[supply.Offer]:
     return statement.join(catalog.ModelRevision, catalog.ModelRevision.id == supply.Offer.revision_id)
 
 

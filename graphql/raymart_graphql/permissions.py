@@ -7,7 +7,7 @@ another tenant is told apart from what does not exist by no answer: both are FOR
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
@@ -39,7 +39,7 @@ class Owned(Protocol):
 class Rule(Protocol):
     """A condition on who asks and what for."""
 
-    async def check(self, operation: Operation, source: Any, arguments: Mapping[str, Any]) -> None:
+    async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Raises: NotAuthenticated, Forbidden, InvalidRequest for an id that is none."""
 
 
@@ -47,7 +47,7 @@ class Rule(Protocol):
 class Public:
     """Anybody, without credentials too."""
 
-    async def check(self, operation: Operation, source: Any, arguments: Mapping[str, Any]) -> None:
+    async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Never refuses."""
 
 
@@ -55,7 +55,7 @@ class Public:
 class SignedIn:
     """Any person with an access token."""
 
-    async def check(self, operation: Operation, source: Any, arguments: Mapping[str, Any]) -> None:
+    async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses strangers and API keys."""
         await _person(operation)
 
@@ -64,7 +64,7 @@ class SignedIn:
 class Authenticated:
     """Any person or API key."""
 
-    async def check(self, operation: Operation, source: Any, arguments: Mapping[str, Any]) -> None:
+    async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses strangers."""
         principal = await operation.principal()
         if principal.user_id is None and principal.caller is None:
@@ -75,7 +75,7 @@ class Authenticated:
 class Admin:
     """An owner or admin of the platform's organization."""
 
-    async def check(self, operation: Operation, source: Any, arguments: Mapping[str, Any]) -> None:
+    async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses everybody else."""
         if not (await _person(operation)).is_admin:
             raise Forbidden("this is for the marketplace's administrators")
@@ -87,9 +87,9 @@ class MemberOfSource:
 
     roles: frozenset[Role]
 
-    async def check(self, operation: Operation, source: Any, arguments: Mapping[str, Any]) -> None:
+    async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses strangers to the organization."""
-        if not await may_see(operation, source, self.roles):
+        if not await may_see(operation, cast("Owned", source), self.roles):
             raise Forbidden("this is for members of the organization that owns it")
 
 
@@ -101,10 +101,10 @@ class MemberOf:
     kind: Prefix
     roles: frozenset[Role]
 
-    async def check(self, operation: Operation, source: Any, arguments: Mapping[str, Any]) -> None:
+    async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses strangers, lesser roles, and ids of things that do not exist."""
         principal = await _person(operation)
-        text = getattr(arguments["input"], self.field)
+        text = getattr(arguments["input_"], self.field)
         organization_id = await owner_of(operation, self.kind, text, field=self.field)
         if organization_id is None or principal.role_in(organization_id) not in self.roles:
             raise Forbidden(
@@ -118,9 +118,9 @@ class MayInfer:
 
     roles: frozenset[Role]
 
-    async def check(self, operation: Operation, source: Any, arguments: Mapping[str, Any]) -> None:
+    async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses strangers, and people who name another's project; without one, the authenticator chooses."""
-        project_id = arguments["input"].project_id
+        project_id = arguments["input_"].project_id
         if project_id is None:
             await Authenticated().check(operation, source, arguments)
         else:
@@ -182,7 +182,9 @@ class Guard(FieldExtension):
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
 
-    async def resolve_async(self, next_: AsyncExtensionResolver, source: Any, info: Info, **kwargs: Any) -> Any:
+    async def resolve_async(
+        self, next_: AsyncExtensionResolver, source: object, info: Info, **kwargs: object
+    ) -> object:
         """Run the rule, then the resolver."""
         await self.rule.check(info.context, source, kwargs)
         return await next_(source, info, **kwargs)

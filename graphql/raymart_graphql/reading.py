@@ -8,6 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_marketplace.db.session import Sessions
 
+READ_TIMEOUT_S = 10.0
+"""Longest use of the session by one resolver, its wait for a connection included."""
+
 
 class Reading:
     """Lends a session for reads. Resolvers run side by side but a connection serves one statement at a time.
@@ -24,14 +27,22 @@ class Reading:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
         """The operation's reading session, for this block alone."""
-        async with self._turn:
+        async with self._turn, asyncio.timeout(READ_TIMEOUT_S):
             if self._session is None:
                 self._session = self._sessions()
-            yield self._session
+            try:
+                yield self._session
+            except BaseException:
+                # Its transaction may be broken or its statement cancelled: the next use begins anew.
+                await self._end()
+                raise
 
     async def aclose(self) -> None:
         """End the transaction and give its connection back; safe to call at any time."""
         async with self._turn:
-            session, self._session = self._session, None
-            if session is not None:
-                await session.close()
+            await self._end()
+
+    async def _end(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()

@@ -57,7 +57,9 @@ class PageInfo:
 
     has_next_page: bool = strawberry.field(description="Whether items follow this page.")
     has_previous_page: bool = strawberry.field(description="Whether items precede this page.")
-    start_cursor: str | None = strawberry.field(description="Cursor of the first item; null for an empty page.")
+    start_cursor: str | None = strawberry.field(
+        description="Cursor of the first item; null for an empty page."
+    )
     end_cursor: str | None = strawberry.field(description="Cursor of the last item; null for an empty page.")
 
 
@@ -110,15 +112,23 @@ class PageArguments(FieldExtension):
         """Replace the resolver's `page` by the arguments that clients see."""
         field.arguments = [
             *(argument for argument in field.arguments if argument.python_name != "page"),
-            _argument("first", int, f"Take this many items from the front, 0 to {PAGE_MAX}; {PAGE_DEFAULT} if neither is given."),
+            _argument(
+                "first",
+                int,
+                f"Take this many items from the front, 0 to {PAGE_MAX}; {PAGE_DEFAULT} if neither is given.",
+            ),
             _argument("after", str, "Take items after this cursor."),
             _argument("last", int, f"Take this many items from the back, 0 to {PAGE_MAX}."),
             _argument("before", str, "Take items before this cursor."),
         ]
 
     async def resolve_async(
-        self, next_: AsyncExtensionResolver, source: Any, info: strawberry.Info, **kwargs: Any
-    ) -> Any:
+        self,
+        next_: AsyncExtensionResolver,
+        source: object,
+        info: strawberry.Info,
+        **kwargs: Any,  # noqa: ANN401 - Strawberry's own signature
+    ) -> object:
         """Call the resolver with its page."""
         page = make_page(
             first=kwargs.pop("first", None),
@@ -150,18 +160,20 @@ def read_cursor(name: str, cursor: str, *, field: str) -> str:
     Raises: InvalidRequest naming `field`, also for a cursor of another list.
     """
     try:
-        text = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        text = base64.b64decode(
+            cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True
+        ).decode()
     except (binascii.Error, ValueError):
         text = ""
     found, _, key = text.partition(":")
     if found != name or not key.isprintable() or not key:
-        raise InvalidRequest(f"{cursor[:40]!r} is no cursor of this list; take one from its edges", param=field)
+        raise InvalidRequest(
+            f"{cursor[:40]!r} is no cursor of this list; take one from its edges", param=field
+        )
     return key
 
 
-def make_connection(
-    found: Sequence[tuple[str, Item]], page: Page, *, name: str
-) -> "Connection[Item]":
+def make_connection(found: Sequence[tuple[str, Item]], page: Page, *, name: str) -> "Connection[Item]":
     """A page of what was `found`: (key, item) in the page's own direction, one more than `page.size` if there are more."""
     shown = found[: page.size]
     more = len(found) > page.size

@@ -8,8 +8,8 @@ import strawberry
 from strawberry.exceptions import StrawberryInputCoercionError
 from strawberry.types.scalar import ScalarDefinition
 
-from raymart_core.money import Asset
 from raymart_core.money import Money as Amount
+from raymart_graphql.enums import Asset
 
 BigInt = NewType("BigInt", int)
 """A whole number of any size, a string on the wire: JavaScript loses digits above 2**53."""
@@ -20,7 +20,9 @@ DIGITS_MAX = 40
 
 def _parse_decimal(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise StrawberryInputCoercionError("send a Decimal as a string such as '12.50': a JSON float is not exact")
+        raise StrawberryInputCoercionError(
+            "send a Decimal as a string such as '12.50': a JSON float is not exact"
+        )
     text = str(value)
     if len(text) > DIGITS_MAX:
         raise StrawberryInputCoercionError(f"a Decimal has at most {DIGITS_MAX} characters, not {len(text)}")
@@ -43,7 +45,9 @@ def _parse_big_int(value: object) -> int:
     text = str(value)
     digits = text.removeprefix("-")
     if len(text) > DIGITS_MAX or not digits.isascii() or not digits.isdigit():
-        raise StrawberryInputCoercionError(f"a BigInt is at most {DIGITS_MAX} digits, not {text[:DIGITS_MAX]!r}")
+        raise StrawberryInputCoercionError(
+            f"a BigInt is at most {DIGITS_MAX} digits, not {text[:DIGITS_MAX]!r}"
+        )
     return int(text)
 
 
@@ -92,7 +96,9 @@ SCALARS: dict[object, ScalarDefinition] = {
 class Money:
     """`amount` in whole units of `currency`, with as many decimal places as the asset has."""
 
-    amount: Decimal = strawberry.field(description="Whole units of the currency, exact; '0.000000150' is 150 nano-dollars.")
+    amount: Decimal = strawberry.field(
+        description="Whole units of the currency, exact; '0.000000150' is 150 nano-dollars."
+    )
     currency: Asset = strawberry.field(description="What the amount counts.")
 
     @classmethod

@@ -1,10 +1,12 @@
 """Settings of the control plane's processes: API, Celery worker and beat, operator commands."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
 from raymart_core.settings import ProcessSettings
+from raymart_marketplace.db.migrate import REPOSITORY_SCRIPTS
 
 
 class ControlSettings(ProcessSettings):
@@ -17,6 +19,10 @@ class ControlSettings(ProcessSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     log_level: str = "INFO"
+    development: bool = False
+    """Opens GraphQL introspection and suggestions, for people who build against this instance."""
+    migrations_dir: Path = REPOSITORY_SCRIPTS
+    """The alembic folder, whose newest revision `GET /ready` expects the database to be at."""
 
     token_secret: SecretStr
     """Signs access tokens; at least 32 bytes of randomness, the same in every API process."""

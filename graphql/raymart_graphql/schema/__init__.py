@@ -1,14 +1,16 @@
 """The schema: one folder per domain, put together here."""
 
 import strawberry
+from strawberry.extensions import DisableIntrospection, ParserCache, SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 
-from raymart_graphql.guarded import GuardedSchema
+from raymart_graphql.limits import OperationLimits
 from raymart_graphql.scalars import SCALARS
 from raymart_graphql.schema.admin.mutations import AdminMutation
 from raymart_graphql.schema.admin.queries import AdminQuery
 from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
 from raymart_graphql.schema.catalog.queries import CatalogQuery
+from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.schema.identity.mutations import IdentityMutation
 from raymart_graphql.schema.identity.queries import IdentityQuery
 from raymart_graphql.schema.inference.mutations import InferenceMutation
@@ -16,6 +18,7 @@ from raymart_graphql.schema.inference.subscriptions import InferenceSubscription
 from raymart_graphql.schema.nodes import NodeQuery
 from raymart_graphql.schema.supply.mutations import SupplyMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
+from raymart_graphql.scope import OperationScope
 
 
 @strawberry.type(description="What can be read.")
@@ -33,12 +36,16 @@ class Subscription(InferenceSubscription):
     """Every root field that streams."""
 
 
-def build_schema() -> GuardedSchema:
-    """The whole schema."""
+def build_schema(*, development: bool = True) -> GuardedSchema:
+    """The whole schema; outside development it does not describe itself and suggests no names."""
+    extensions: list[type[SchemaExtension]] = [OperationScope, OperationLimits, ParserCache]
+    if not development:
+        extensions.append(DisableIntrospection)
     return GuardedSchema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
         types=[LedgerAccount, Transfer],
-        config=StrawberryConfig(scalar_map=SCALARS),
+        extensions=extensions,
+        config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=not development),
     )

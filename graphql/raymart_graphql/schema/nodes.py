@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 
 from raymart_core.errors import InvalidRequest
 from raymart_core.ids import Prefix, parse
 from raymart_graphql.context import Info, Operation
+from raymart_graphql.fields import resolved
 from raymart_graphql.permissions import may_see
 from raymart_graphql.relay import Node
 from raymart_graphql.schema.catalog.types import ModelRevision
@@ -73,17 +74,23 @@ NODE_RULES: Mapping[Prefix, Visible] = {
 class NodeQuery:
     """Root fields of Relay's refetching."""
 
-    @strawberry.field(description="Anything by its global id; null when there is no such thing, or not for the viewer.")
-    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+    @resolved("Anything by its global id; null when there is no such thing, or not for the viewer.")
+    async def node(
+        self,
+        info: Info,
+        item_id: Annotated[strawberry.ID, strawberry.argument(name="id", description="Global id.")],
+    ) -> Node | None:
         """One node."""
-        return await _node(info.context, id)
+        return await _node(info.context, item_id)
 
-    @strawberry.field(description=f"The same for up to {NODES_MAX} ids, in their order.")
-    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
+    @resolved(f"The same for up to {NODES_MAX} ids, in their order.")
+    async def nodes(
+        self, info: Info, ids: Annotated[list[strawberry.ID], strawberry.argument(description="Global ids.")]
+    ) -> list[Node | None]:
         """Several nodes."""
         if len(ids) > NODES_MAX:
             raise InvalidRequest(f"{len(ids)} ids; the limit is {NODES_MAX}", param="ids")
-        return await asyncio.gather(*(_node(info.context, id) for id in ids))
+        return await asyncio.gather(*(_node(info.context, item_id) for item_id in ids))
 
 
 async def _node(operation: Operation, text: str) -> Node | None:

@@ -55,7 +55,9 @@ class UserError:
     """One reason why a mutation did nothing."""
 
     code: UserErrorCode = strawberry.field(description="Stable code to branch on.")
-    field: list[str] | None = strawberry.field(description="Path of the input field that is wrong, when one is.")
+    field: list[str] | None = strawberry.field(
+        description="Path of the input field that is wrong, when one is."
+    )
     message: str = strawberry.field(description="A sentence for people: the value, the limit, the next step.")
     reasons: list[str] = strawberry.field(description="Details, such as why each endpoint was left out.")
 

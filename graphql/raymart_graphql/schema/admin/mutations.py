@@ -9,9 +9,9 @@ from raymart_core.errors import InvalidRequest
 from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info
+from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.admin.types import GrantCreditInput, GrantCreditPayload, Transfer
-from raymart_graphql.schema.identity.types import Organization
 
 KEY_CHARACTERS_MAX = 128
 
@@ -20,12 +20,14 @@ KEY_CHARACTERS_MAX = 128
 class AdminMutation:
     """Root fields of the domain."""
 
-    @strawberry.mutation(description="Give credit to an organization. For administrators.")
-    async def grant_credit(self, info: Info, input: GrantCreditInput) -> GrantCreditPayload:
+    @mutation("Give credit to an organization. For administrators.")
+    async def grant_credit(self, info: Info, input_: GrantCreditInput) -> GrantCreditPayload:
         """One transfer, once per idempotency key."""
-        organization_id = parse_global_id(Prefix.ORGANIZATION, input.organization_id, field="organization_id")
-        amount = _amount(input.amount)
-        if not 1 <= len(input.idempotency_key) <= KEY_CHARACTERS_MAX:
+        organization_id = parse_global_id(
+            Prefix.ORGANIZATION, input_.organization_id, field="organization_id"
+        )
+        amount = _amount(input_.amount)
+        if not 1 <= len(input_.idempotency_key) <= KEY_CHARACTERS_MAX:
             raise InvalidRequest(
                 f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters", param="idempotency_key"
             )
@@ -36,7 +38,7 @@ class AdminMutation:
                 session,
                 organization_id=organization_id,
                 amount=amount,
-                key=input.idempotency_key,
+                key=input_.idempotency_key,
                 actor_id=principal.user_id,
             )
         organization = await info.context.loaders.organization.load(organization_id)

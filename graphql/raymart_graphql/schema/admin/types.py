@@ -6,12 +6,14 @@ from uuid import UUID
 
 import strawberry
 
+from raymart_billing import ledger
 from raymart_billing.ledger import models
 from raymart_billing.ledger.models import AccountKind, TransferCode, TransferState
 from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import expose
+from raymart_graphql.fields import resolved
 from raymart_graphql.relay import Node, global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.identity.types import Organization
@@ -86,14 +88,14 @@ class LedgerAccount(Node):
         """Nobody but the platform sees the ledger."""
         return None
 
-    @strawberry.field(description="The customer it belongs to; null for other kinds.")
+    @resolved("The customer it belongs to; null for other kinds.")
     async def organization(self, info: Info) -> Organization | None:
         """Owner of a customer's account."""
         if self.owner_uuid is None or self.kind is AccountKind.PROVIDER_PAYABLE:
             return None
         return await info.context.loaders.organization.load(self.owner_uuid)
 
-    @strawberry.field(description="The provider it belongs to; null for other kinds.")
+    @resolved("The provider it belongs to; null for other kinds.")
     async def provider(self, info: Info) -> Provider | None:
         """Owner of a provider's account."""
         if self.owner_uuid is None or self.kind is not AccountKind.PROVIDER_PAYABLE:
@@ -140,18 +142,76 @@ class TrialBalanceRow:
     accounts: int = strawberry.field(description="How many there are.")
     debits: Money = strawberry.field(description="Posted debits.")
     credits: Money = strawberry.field(description="Posted credits.")
-    balance: Money = strawberry.field(description="Credits less debits.")
+    pending: Money = strawberry.field(description="Held in them.")
+    balance: Money = strawberry.field(description="Posted credits less posted debits.")
 
 
-@strawberry.type(description="Whether the books balance.")
+@strawberry.type(
+    description="An account whose balance is not what its transfers add up to: stored less recomputed."
+)
+class LedgerDrift:
+    """A fault in the books."""
+
+    account_id: strawberry.ID = strawberry.field(description="Which account.")
+    debits_posted: Money = strawberry.field(description="Difference of the posted debits.")
+    credits_posted: Money = strawberry.field(description="Difference of the posted credits.")
+    debits_pending: Money = strawberry.field(description="Difference of the held debits.")
+    credits_pending: Money = strawberry.field(description="Difference of the held credits.")
+
+    @classmethod
+    def of(cls, found: ledger.Drift) -> "LedgerDrift":
+        """`found` as the API shows it."""
+        return cls(
+            account_id=ledger_account_id(found.account_id),
+            debits_posted=Money.of_nano_usd(found.debits_posted),
+            credits_posted=Money.of_nano_usd(found.credits_posted),
+            debits_pending=Money.of_nano_usd(found.debits_pending),
+            credits_pending=Money.of_nano_usd(found.credits_pending),
+        )
+
+
+@strawberry.type(description="Whether the books balance, recomputed from every transfer in one snapshot.")
 class TrialBalance:
-    """Sums over the whole ledger, read in one snapshot."""
+    """Sums over the whole ledger."""
 
     rows: list[TrialBalanceRow] = strawberry.field(description="One per kind of account.")
     debits: Money = strawberry.field(description="All posted debits.")
     credits: Money = strawberry.field(description="All posted credits.")
-    balanced: bool = strawberry.field(description="Whether both sums are equal and no account drifts.")
-    drift: Money = strawberry.field(description="Difference between accounts and the transfers behind them; zero.")
+    transferred: Money = strawberry.field(description="All posted transfers: what both sums must be.")
+    sum: Money = strawberry.field(description="Credits less debits; zero.")
+    balanced: bool = strawberry.field(description="Whether everything agrees.")
+    drift: Money = strawberry.field(description="By how much accounts and transfers disagree, summed; zero.")
+    drifts: list[LedgerDrift] = strawberry.field(
+        description="Accounts that disagree with their transfers; empty."
+    )
+    uncleared_account_ids: list[strawberry.ID] = strawberry.field(
+        description="Clearing accounts that hold money; empty."
+    )
+
+    @classmethod
+    def of(cls, found: ledger.TrialBalance) -> "TrialBalance":
+        """`found` as the API shows it."""
+        return cls(
+            rows=[
+                TrialBalanceRow(
+                    kind=row.kind,
+                    accounts=row.accounts,
+                    debits=Money.of(row.debits_posted),
+                    credits=Money.of(row.credits_posted),
+                    pending=Money.of(row.debits_pending),
+                    balance=Money.of(row.balance),
+                )
+                for row in found.rows
+            ],
+            debits=Money.of(found.debits),
+            credits=Money.of(found.credits),
+            transferred=Money.of(found.transferred),
+            sum=Money.of(found.credits - found.debits),
+            balanced=found.balanced,
+            drift=Money.of(found.drift),
+            drifts=[LedgerDrift.of(account) for account in found.drifts],
+            uncleared_account_ids=[ledger_account_id(number) for number in found.uncleared],
+        )
 
 
 @strawberry.input(description="Credit to give to an organization.")

@@ -15,7 +15,7 @@ class Balance:
     available: Money = strawberry.field(description="What new requests may hold.")
 
     @classmethod
-    def of(cls, balance: "ledger.Balance") -> "Balance":
+    def of(cls, balance: ledger.Balance) -> "Balance":
         """`balance` as the API shows it."""
         return cls(
             posted=Money.of(balance.posted),

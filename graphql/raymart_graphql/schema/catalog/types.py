@@ -9,10 +9,11 @@ import strawberry
 
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info
-from raymart_graphql.relay import Connection, Node, Page, PageArguments, global_id, page_of_sequence
+from raymart_graphql.enums import Modality, RevisionState
+from raymart_graphql.fields import listed, resolved
+from raymart_graphql.relay import Connection, Node, Page, global_id, page_of_sequence
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_marketplace.catalog import models
-from raymart_marketplace.catalog.models import Modality, RevisionState
 from raymart_marketplace.supply import live
 
 if TYPE_CHECKING:
@@ -46,24 +47,22 @@ class Model(Node):
             licence=row.licence,
         )
 
-    @strawberry.field(description="Its revisions that can be served, newest first.", extensions=[PageArguments()])
+    @listed("Its revisions that can be served, newest first.")
     async def revisions(self, info: Info, page: Page) -> "Connection[ModelRevision]":
         """Published and deprecated revisions by id."""
         return await info.context.loaders.revisions_of_model.load((self.uuid, page))
 
-    @strawberry.field(description="Open offers of any of its revisions, oldest first.", extensions=[PageArguments()])
+    @listed("Open offers of any of its revisions, oldest first.")
     async def offers(self, info: Info, page: Page) -> Connection[LazyOffer]:
         """Open offers by id."""
         return await info.context.loaders.open_offers_of_model.load((self.uuid, page))
 
-    @strawberry.field(
-        description="The lowest ask for each kind of token over its open offers; null without an open offer."
-    )
+    @resolved("The lowest ask for each kind of token over its open offers; null without an open offer.")
     async def lowest_prices(self, info: Info) -> TokenPrices | None:
         """Least asks, each kind by itself."""
         return await info.context.loaders.lowest_prices_of_model.load(self.uuid)
 
-    @strawberry.field(description="Endpoints that serve it at this moment.", extensions=[PageArguments()])
+    @listed("Endpoints that serve it at this moment.")
     async def live_endpoints(self, info: Info, page: Page) -> "Connection[LiveEndpoint]":
         """From the directory in memory, by id."""
         return live_endpoint_page(info.context.services.directory.live(self.slug), page)
@@ -99,7 +98,7 @@ class ModelRevision(Node):
             created_at=row.created_at,
         )
 
-    @strawberry.field(description="The model it is a revision of.")
+    @resolved("The model it is a revision of.")
     async def model(self, info: Info) -> Model:
         """Its model."""
         return await info.context.loaders.model.load_known(self.model_uuid)
@@ -117,7 +116,9 @@ class LiveEndpoint:
     prices: TokenPrices = strawberry.field(description="What it asks.")
     capacity: int = strawberry.field(description="Generations at once, over all its replicas.")
     running: int = strawberry.field(description="Generations that run now, as far as this process knows.")
-    quarantined: bool = strawberry.field(description="Whether recent failures keep it out of routing for now.")
+    quarantined: bool = strawberry.field(
+        description="Whether recent failures keep it out of routing for now."
+    )
 
     @classmethod
     def of(cls, endpoint: live.LiveEndpoint) -> "LiveEndpoint":
@@ -134,12 +135,12 @@ class LiveEndpoint:
             quarantined=endpoint.quarantined,
         )
 
-    @strawberry.field(description="Who serves it.")
+    @resolved("Who serves it.")
     async def provider(self, info: Info) -> LazyProvider:
         """Its provider."""
         return await info.context.loaders.provider.load_known(self.provider_uuid)
 
-    @strawberry.field(description="The revision it serves.")
+    @resolved("The revision it serves.")
     async def revision(self, info: Info) -> ModelRevision:
         """Its revision."""
         return await info.context.loaders.revision.load_known(self.revision_uuid)
@@ -148,5 +149,8 @@ class LiveEndpoint:
 def live_endpoint_page(endpoints: Sequence[live.LiveEndpoint], page: Page) -> Connection[LiveEndpoint]:
     """A page of live endpoints by id."""
     return page_of_sequence(
-        [LiveEndpoint.of(endpoint) for endpoint in endpoints], page, name="live_endpoints", key=lambda item: str(item.id)
+        [LiveEndpoint.of(endpoint) for endpoint in endpoints],
+        page,
+        name="live_endpoints",
+        key=lambda item: str(item.id),
     )

@@ -6,6 +6,7 @@ import strawberry
 
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info
+from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.identity.types import ApiKey, User
 from raymart_graphql.schema.user_error import Payload
@@ -30,7 +31,9 @@ class LoginPayload(Payload):
     expires_at: datetime | None = strawberry.field(
         default=None, description="When the token ends; null when there are user errors."
     )
-    user: User | None = strawberry.field(default=None, description="The person; null when there are user errors.")
+    user: User | None = strawberry.field(
+        default=None, description="The person; null when there are user errors."
+    )
 
 
 @strawberry.input(description="An API key to make.")
@@ -39,7 +42,9 @@ class CreateApiKeyInput:
 
     project_id: strawberry.ID = strawberry.field(description="Project that its usage belongs to.")
     name: str = strawberry.field(description="Name for people.")
-    expires_at: datetime | None = strawberry.field(default=None, description="When it ends by itself; null for never.")
+    expires_at: datetime | None = strawberry.field(
+        default=None, description="When it ends by itself; null for never."
+    )
 
 
 @strawberry.type(description="What createApiKey gives back.")
@@ -70,34 +75,34 @@ class RevokeApiKeyPayload(Payload):
 class IdentityMutation:
     """Root fields of the domain."""
 
-    @strawberry.mutation(description="Trade e-mail and password for an access token.")
-    async def login(self, info: Info, input: LoginInput) -> LoginPayload:
+    @mutation("Trade e-mail and password for an access token.")
+    async def login(self, info: Info, input_: LoginInput) -> LoginPayload:
         """Takes the same time whether or not the address has an account."""
         async with info.context.writing() as session:
-            user = await service.log_in(session, email=input.email, password=input.password)
+            user = await service.log_in(session, email=input_.email, password=input_.password)
         tokens = info.context.services.tokens
         token = tokens.issue(user.id)
         return LoginPayload(token=token, expires_at=tokens.verify(token).expires_at, user=User.of(user))
 
-    @strawberry.mutation(description="Make an API key. The key itself is shown this once.")
-    async def create_api_key(self, info: Info, input: CreateApiKeyInput) -> CreateApiKeyPayload:
+    @mutation("Make an API key. The key itself is shown this once.")
+    async def create_api_key(self, info: Info, input_: CreateApiKeyInput) -> CreateApiKeyPayload:
         """A key of the viewer's project."""
         principal = await info.context.principal()
         assert principal.user_id is not None, "the rule lets only people in"
         async with info.context.writing() as session:
             row, secret = await service.create_api_key(
                 session,
-                project_id=parse_global_id(Prefix.PROJECT, input.project_id, field="project_id"),
+                project_id=parse_global_id(Prefix.PROJECT, input_.project_id, field="project_id"),
                 user_id=principal.user_id,
-                name=input.name,
-                expires_at=input.expires_at,
+                name=input_.name,
+                expires_at=input_.expires_at,
             )
         return CreateApiKeyPayload(api_key=ApiKey.of(row), secret=secret)
 
-    @strawberry.mutation(description="End an API key at once; a repeat changes nothing.")
-    async def revoke_api_key(self, info: Info, input: RevokeApiKeyInput) -> RevokeApiKeyPayload:
+    @mutation("End an API key at once; a repeat changes nothing.")
+    async def revoke_api_key(self, info: Info, input_: RevokeApiKeyInput) -> RevokeApiKeyPayload:
         """Requests with the key are refused from now on."""
-        api_key_id = parse_global_id(Prefix.API_KEY, input.api_key_id, field="api_key_id")
+        api_key_id = parse_global_id(Prefix.API_KEY, input_.api_key_id, field="api_key_id")
         async with info.context.writing() as session:
             row = await service.revoke_api_key(session, api_key_id=api_key_id)
         info.context.services.authenticator.forget(api_key_id)

@@ -1,14 +1,16 @@
 """Who is asking, and organizations by id."""
 
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
 
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info
+from raymart_graphql.fields import listed, resolved
 from raymart_graphql.keyset import Listing, page_of
 from raymart_graphql.permissions import may_see
-from raymart_graphql.relay import Connection, Page, PageArguments, parse_global_id
+from raymart_graphql.relay import Connection, Page, parse_global_id
 from raymart_graphql.schema.identity.types import Organization, User
 from raymart_marketplace.accounts import models
 
@@ -19,12 +21,12 @@ class Viewer:
 
     user_uuid: strawberry.Private[UUID]
 
-    @strawberry.field(description="The person.")
+    @resolved("The person.")
     async def user(self, info: Info) -> User:
         """The viewer's own account."""
         return await info.context.loaders.user.load_known(self.user_uuid)
 
-    @strawberry.field(description="Organizations the person is a member of, oldest first.", extensions=[PageArguments()])
+    @listed("Organizations the person is a member of, oldest first.")
     async def organizations(self, info: Info, page: Page) -> Connection[Organization]:
         """By the viewer's memberships."""
         principal = await info.context.principal()
@@ -36,17 +38,21 @@ class Viewer:
 class IdentityQuery:
     """Root fields of the domain."""
 
-    @strawberry.field(description="Who is asking.")
+    @resolved("Who is asking.")
     async def viewer(self, info: Info) -> Viewer:
         """The person behind the access token."""
         principal = await info.context.principal()
         assert principal.user_id is not None, "the rule lets only people in"
         return Viewer(user_uuid=principal.user_id)
 
-    @strawberry.field(description="An organization that the viewer belongs to; null for any other id.")
-    async def organization(self, info: Info, id: strawberry.ID) -> Organization | None:
+    @resolved("An organization that the viewer belongs to; null for any other id.")
+    async def organization(
+        self,
+        info: Info,
+        item_id: Annotated[strawberry.ID, strawberry.argument(name="id", description="Global id.")],
+    ) -> Organization | None:
         """By id, for members and administrators."""
-        organization_id = parse_global_id(Prefix.ORGANIZATION, id, field="id")
+        organization_id = parse_global_id(Prefix.ORGANIZATION, item_id, field="id")
         found = await info.context.loaders.organization.load(organization_id)
         return found if found is not None and await may_see(info.context, found) else None
 

@@ -9,10 +9,11 @@ import strawberry
 from raymart_billing import ledger
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
-from raymart_graphql.relay import Connection, Node, Page, PageArguments, global_id
+from raymart_graphql.enums import OrganizationKind, Role
+from raymart_graphql.fields import listed, resolved
+from raymart_graphql.relay import Connection, Node, Page, global_id
 from raymart_graphql.schema.billing.types import Balance
 from raymart_marketplace.accounts import models
-from raymart_marketplace.accounts.models import OrganizationKind, Role
 
 if TYPE_CHECKING:
     from raymart_graphql.schema.supply.types import Provider
@@ -69,34 +70,34 @@ class Organization(Node):
         """The organization itself."""
         return self.uuid
 
-    @strawberry.field(description="The viewer's role here; null for an administrator who is no member.")
+    @resolved("The viewer's role here; null for an administrator who is no member.")
     async def viewer_role(self, info: Info) -> Role | None:
         """Role by the viewer's memberships."""
         principal = await info.context.principal()
         return principal.role_in(self.uuid)
 
-    @strawberry.field(description="What it has to spend; null while the ledger is away.")
+    @resolved("What it has to spend; null while the ledger is away.")
     async def balance(self, info: Info) -> Balance | None:
         """Balance of the organization's account in the ledger."""
         async with info.context.reading.session() as session:
             return Balance.of(await ledger.balance(session, self.uuid))
 
-    @strawberry.field(description="Its projects, oldest first.", extensions=[PageArguments()])
+    @listed("Its projects, oldest first.")
     async def projects(self, info: Info, page: Page) -> "Connection[Project]":
         """Projects by id."""
         return await info.context.loaders.projects_of_organization.load((self.uuid, page))
 
-    @strawberry.field(description="Its API keys, revoked ones included, newest first.", extensions=[PageArguments()])
+    @listed("Its API keys, revoked ones included, newest first.")
     async def api_keys(self, info: Info, page: Page) -> "Connection[ApiKey]":
         """Keys of all projects by id."""
         return await info.context.loaders.api_keys_of_organization.load((self.uuid, page))
 
-    @strawberry.field(description="What it was billed, newest first.", extensions=[PageArguments()])
+    @listed("What it was billed, newest first.")
     async def usage_records(self, info: Info, page: Page) -> Connection[LazyUsageRecord]:
         """Usage records by id."""
         return await info.context.loaders.usage_of_organization.load((self.uuid, page))
 
-    @strawberry.field(description="What it sells as; null unless it is a provider.")
+    @resolved("What it sells as; null unless it is a provider.")
     async def provider(self, info: Info) -> LazyProvider | None:
         """The provider that belongs to this organization."""
         return await info.context.loaders.provider_of_organization.load(self.uuid)
@@ -128,7 +129,7 @@ class Project(Node):
         """Its organization."""
         return self.organization_uuid
 
-    @strawberry.field(description="Whose project it is.")
+    @resolved("Whose project it is.")
     async def organization(self, info: Info) -> Organization:
         """The owning organization."""
         return await info.context.loaders.organization.load_known(self.organization_uuid)
@@ -167,7 +168,7 @@ class ApiKey(Node):
         project = await operation.loaders.project.load_known(self.project_uuid)
         return project.organization_uuid
 
-    @strawberry.field(description="The project that its usage belongs to.")
+    @resolved("The project that its usage belongs to.")
     async def project(self, info: Info) -> Project:
         """Its project."""
         return await info.context.loaders.project.load_known(self.project_uuid)

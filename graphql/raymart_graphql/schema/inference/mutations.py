@@ -4,6 +4,7 @@ import strawberry
 
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info
+from raymart_graphql.fields import mutation
 from raymart_graphql.relay import global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.inference.stream import inference_events
@@ -21,12 +22,12 @@ from raymart_marketplace.gateway.events import Broken, Delta, Finished, Inferenc
 class InferenceMutation:
     """Root fields of the domain."""
 
-    @strawberry.mutation(description="Make a chat completion and wait for all of it. It is billed like a REST request.")
+    @mutation("Make a chat completion and wait for all of it. It is billed like a REST request.")
     async def create_chat_completion(
-        self, info: Info, input: CreateChatCompletionInput
+        self, info: Info, input_: CreateChatCompletionInput
     ) -> CreateChatCompletionPayload:
         """Through the same pipeline as `/v1/chat/completions`."""
-        async with inference_events(info.context, input, streamed=False) as events:
+        async with inference_events(info.context, input_, streamed=False) as events:
             seen = [event async for event in events]
         return CreateChatCompletionPayload(completion=_completion(seen))
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-from raymart_core.errors import Forbidden
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Operation
 from raymart_graphql.relay import parse_global_id

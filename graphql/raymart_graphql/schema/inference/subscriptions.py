@@ -6,8 +6,9 @@ import strawberry
 
 from raymart_core.errors import DomainError
 from raymart_core.ids import Prefix
-from raymart_core.units import FinishReason
 from raymart_graphql.context import Info
+from raymart_graphql.enums import FinishReason
+from raymart_graphql.fields import subscription
 from raymart_graphql.relay import global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.inference.stream import inference_events
@@ -21,17 +22,17 @@ from raymart_marketplace.gateway.events import Broken, Delta, Finished, Inferenc
 class InferenceSubscription:
     """Root fields of the domain."""
 
-    @strawberry.subscription(
-        description="Stream a chat completion: deltas, then one chunk with usage and cost. Closing the subscription "
+    @subscription(
+        "Stream a chat completion: deltas, then one chunk with usage and cost. Closing the subscription "
         "stops the generation; what was delivered is billed."
     )
     async def chat_completion(
-        self, info: Info, input: ChatCompletionInput
+        self, info: Info, input_: ChatCompletionInput
     ) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Through the same pipeline as `/v1/chat/completions`."""
         started: Started | None = None
         try:
-            async with inference_events(info.context, input, streamed=True) as events:
+            async with inference_events(info.context, input_, streamed=True) as events:
                 async for event in events:
                     if isinstance(event, Started):
                         started = event

@@ -6,13 +6,10 @@ from enum import StrEnum
 
 import strawberry
 
-from raymart_core.ids import Prefix
-from raymart_core.money import Money as Amount
-from raymart_core.units import FinishReason
 from raymart_core.wire import replica
 from raymart_graphql.context import Info
-from raymart_graphql.enums import expose
-from raymart_graphql.relay import global_id
+from raymart_graphql.enums import FinishReason, expose
+from raymart_graphql.fields import resolved
 from raymart_graphql.scalars import BigInt, Money
 from raymart_graphql.schema.supply.types import Provider
 from raymart_graphql.schema.usage.types import TokenUsage
@@ -66,7 +63,9 @@ class MaxPriceInput:
     """OpenRouter's `max_price`."""
 
     prompt_per_million: Decimal | None = strawberry.field(default=None, description="Of prompt tokens.")
-    completion_per_million: Decimal | None = strawberry.field(default=None, description="Of generated tokens.")
+    completion_per_million: Decimal | None = strawberry.field(
+        default=None, description="Of generated tokens."
+    )
 
 
 @strawberry.input(description="Which providers may serve. OpenRouter's `provider` object; providers by slug.")
@@ -123,7 +122,9 @@ class TokenLogprob:
 
     token: str = strawberry.field(description="Its text.")
     logprob: float = strawberry.field(description="Its natural-log probability.")
-    top: "list[TokenLogprob]" = strawberry.field(description="The strongest alternatives; empty on an alternative.")
+    top: "list[TokenLogprob]" = strawberry.field(
+        description="The strongest alternatives; empty on an alternative."
+    )
 
     @classmethod
     def of(cls, found: replica.TokenLogprob) -> "TokenLogprob":
@@ -139,14 +140,16 @@ class ChatCompletion:
     model: str = strawberry.field(description="Slug of the model that answered.")
     text: str = strawberry.field(description="The answer.")
     finish_reason: FinishReason = strawberry.field(description="Why it ended.")
-    logprobs: list[TokenLogprob] | None = strawberry.field(description="One per token, when they were asked for.")
+    logprobs: list[TokenLogprob] | None = strawberry.field(
+        description="One per token, when they were asked for."
+    )
     usage: TokenUsage = strawberry.field(description="What was used.")
     cost: Money = strawberry.field(description="What it cost.")
     attempts: int = strawberry.field(description="Endpoints that were tried.")
     created_at: datetime = strawberry.field(description="When the request arrived.")
     provider_slug: strawberry.Private[str]
 
-    @strawberry.field(description="Who served it; null only if the provider was renamed meanwhile.")
+    @resolved("Who served it; null only if the provider was renamed meanwhile.")
     async def provider(self, info: Info) -> Provider | None:
         """The serving provider by slug."""
         return await info.context.loaders.provider_by_slug.load(self.provider_slug)
@@ -156,7 +159,9 @@ class ChatCompletion:
 class CreateChatCompletionPayload(Payload):
     """The completion, or why there is none."""
 
-    completion: ChatCompletion | None = strawberry.field(default=None, description="Null when there are user errors.")
+    completion: ChatCompletion | None = strawberry.field(
+        default=None, description="Null when there are user errors."
+    )
 
 
 @strawberry.type(description="A piece of a streamed chat completion. The last one carries usage and cost.")
@@ -166,21 +171,29 @@ class ChatCompletionChunk:
     request_id: strawberry.ID | None = strawberry.field(
         default=None, description="Id of the request; null when it was refused before it began."
     )
-    model: str | None = strawberry.field(default=None, description="Slug of the model that answers; null when none does.")
+    model: str | None = strawberry.field(
+        default=None, description="Slug of the model that answers; null when none does."
+    )
     delta: str = strawberry.field(default="", description="Text to append; empty in the last chunk.")
     logprobs: list[TokenLogprob] | None = strawberry.field(
         default=None, description="Of this chunk's tokens, when they were asked for."
     )
-    finish_reason: FinishReason | None = strawberry.field(default=None, description="Why it ended; only in the last chunk.")
-    usage: TokenUsage | None = strawberry.field(default=None, description="What was used; only in the last chunk.")
+    finish_reason: FinishReason | None = strawberry.field(
+        default=None, description="Why it ended; only in the last chunk."
+    )
+    usage: TokenUsage | None = strawberry.field(
+        default=None, description="What was used; only in the last chunk."
+    )
     cost: Money | None = strawberry.field(default=None, description="What it cost; only in the last chunk.")
-    attempts: int | None = strawberry.field(default=None, description="Endpoints tried; only in the last chunk.")
+    attempts: int | None = strawberry.field(
+        default=None, description="Endpoints tried; only in the last chunk."
+    )
     user_errors: list[UserError] = strawberry.field(
         default_factory=list, description="Why it was refused or broke off; only in the last chunk."
     )
     provider_slug: strawberry.Private[str | None] = None
 
-    @strawberry.field(description="Who serves it; null when it was refused.")
+    @resolved("Who serves it; null when it was refused.")
     async def provider(self, info: Info) -> Provider | None:
         """The serving provider by slug."""
         if self.provider_slug is None:

@@ -1,0 +1,1 @@
+"""Providers, machines and offers."""

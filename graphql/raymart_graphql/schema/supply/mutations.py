@@ -12,11 +12,12 @@ from raymart_core.errors import InvalidRequest, NotFound
 from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info
+from raymart_graphql.enums import NodeRole, PoolKind
+from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.supply.types import Offer, Pool
 from raymart_graphql.schema.user_error import Payload
 from raymart_marketplace.supply import models, service
-from raymart_marketplace.supply.models import NodeRole, PoolKind
 
 JOIN_TOKEN_TTL_S_MAX = 3_600
 
@@ -26,10 +27,13 @@ class CreateJoinTokenInput:
     """For one of the provider's machines."""
 
     provider_id: strawberry.ID = strawberry.field(description="Whose machine joins.")
-    pool_id: strawberry.ID = strawberry.field(description="Which pool it joins: a house pool or the provider's own.")
+    pool_id: strawberry.ID = strawberry.field(
+        description="Which pool it joins: a house pool or the provider's own."
+    )
     role: NodeRole = strawberry.field(default=NodeRole.NODE, description="What the machine does there.")
     ttl_seconds: int = strawberry.field(
-        default=JOIN_TOKEN_TTL_S_MAX, description=f"How long the token can be used, 60 to {JOIN_TOKEN_TTL_S_MAX} seconds."
+        default=JOIN_TOKEN_TTL_S_MAX,
+        description=f"How long the token can be used, 60 to {JOIN_TOKEN_TTL_S_MAX} seconds.",
     )
 
 
@@ -38,12 +42,15 @@ class CreateJoinTokenPayload(Payload):
     """The token, or why there is none."""
 
     token: str | None = strawberry.field(
-        default=None, description="For `raymart-provider join --token`, shown this once; null when there are user errors."
+        default=None,
+        description="For `raymart-provider join --token`, shown this once; null when there are user errors.",
     )
     expires_at: datetime | None = strawberry.field(
         default=None, description="When it can no longer be used; null when there are user errors."
     )
-    pool: Pool | None = strawberry.field(default=None, description="The pool; null when there are user errors.")
+    pool: Pool | None = strawberry.field(
+        default=None, description="The pool; null when there are user errors."
+    )
 
 
 @strawberry.input(description="New prices of an offer, in US dollars per token, at most 9 decimal places.")
@@ -66,48 +73,53 @@ class SetOfferAsksPayload(Payload):
 class SupplyMutation:
     """Root fields of the domain."""
 
-    @strawberry.mutation(description="Make a one-time token for one of the provider's machines.")
-    async def create_join_token(self, info: Info, input: CreateJoinTokenInput) -> CreateJoinTokenPayload:
+    @mutation("Make a one-time token for one of the provider's machines.")
+    async def create_join_token(self, info: Info, input_: CreateJoinTokenInput) -> CreateJoinTokenPayload:
         """Shown once; at most an hour old."""
-        provider_id = parse_global_id(Prefix.PROVIDER, input.provider_id, field="provider_id")
-        pool_id = parse_global_id(Prefix.POOL, input.pool_id, field="pool_id")
-        if not 60 <= input.ttl_seconds <= JOIN_TOKEN_TTL_S_MAX:
+        provider_id = parse_global_id(Prefix.PROVIDER, input_.provider_id, field="provider_id")
+        pool_id = parse_global_id(Prefix.POOL, input_.pool_id, field="pool_id")
+        if not 60 <= input_.ttl_seconds <= JOIN_TOKEN_TTL_S_MAX:
             raise InvalidRequest(
-                f"{input.ttl_seconds} is not between 60 and {JOIN_TOKEN_TTL_S_MAX}", param="ttl_seconds"
+                f"{input_.ttl_seconds} is not between 60 and {JOIN_TOKEN_TTL_S_MAX}", param="ttl_seconds"
             )
         principal = await info.context.principal()
         async with info.context.writing() as session:
-            pool = await _joinable_pool(session, pool_id, provider_id, input.role)
+            pool = await _joinable_pool(session, pool_id, provider_id, input_.role)
             row, token = await service.create_join_token(
                 session,
                 pool_id=pool_id,
                 provider_id=provider_id,
-                role=input.role,
+                role=input_.role,
                 user_id=principal.user_id,
-                ttl_s=input.ttl_seconds,
+                ttl_s=input_.ttl_seconds,
             )
+            await session.refresh(row, ["expires_at"])
         return CreateJoinTokenPayload(token=token, expires_at=row.expires_at, pool=Pool.of(pool))
 
-    @strawberry.mutation(description="Change what an offer asks, from the next request on.")
-    async def set_offer_asks(self, info: Info, input: SetOfferAsksInput) -> SetOfferAsksPayload:
+    @mutation("Change what an offer asks, from the next request on.")
+    async def set_offer_asks(self, info: Info, input_: SetOfferAsksInput) -> SetOfferAsksPayload:
         """Both asks at once."""
         async with info.context.writing() as session:
             row = await service.set_asks(
                 session,
-                offer_id=parse_global_id(Prefix.OFFER, input.offer_id, field="offer_id"),
-                ask_prompt_nano_usd=_nano_usd(input.prompt, "prompt"),
-                ask_completion_nano_usd=_nano_usd(input.completion, "completion"),
+                offer_id=parse_global_id(Prefix.OFFER, input_.offer_id, field="offer_id"),
+                ask_prompt_nano_usd=_nano_usd(input_.prompt, "prompt"),
+                ask_completion_nano_usd=_nano_usd(input_.completion, "completion"),
             )
         return SetOfferAsksPayload(offer=Offer.of(row))
 
 
-async def _joinable_pool(session: AsyncSession, pool_id: UUID, provider_id: UUID, role: NodeRole) -> models.Pool:
+async def _joinable_pool(
+    session: AsyncSession, pool_id: UUID, provider_id: UUID, role: NodeRole
+) -> models.Pool:
     """The pool, if the provider may join it in this role: who controls a house pool is the platform's choice."""
     pool = await session.scalar(select(models.Pool).where(models.Pool.id == pool_id))
     own = pool is not None and pool.provider_id == provider_id
     house = pool is not None and pool.kind is PoolKind.HOUSE and role is NodeRole.NODE
     if pool is None or not (own or house):
-        raise NotFound(f"there is no pool that this provider may join as {role.value}; see its `pools`", param="pool_id")
+        raise NotFound(
+            f"there is no pool that this provider may join as {role.value}; see its `pools`", param="pool_id"
+        )
     return pool
 
 

@@ -1,9 +1,12 @@
 """Providers by id."""
 
+from typing import Annotated
+
 import strawberry
 
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info
+from raymart_graphql.fields import resolved
 from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.supply.types import Provider
 
@@ -12,7 +15,11 @@ from raymart_graphql.schema.supply.types import Provider
 class SupplyQuery:
     """Root fields of the domain."""
 
-    @strawberry.field(description="The provider with this id; null when there is none.")
-    async def provider(self, info: Info, id: strawberry.ID) -> Provider | None:
+    @resolved("The provider with this id; null when there is none.")
+    async def provider(
+        self,
+        info: Info,
+        item_id: Annotated[strawberry.ID, strawberry.argument(name="id", description="Global id.")],
+    ) -> Provider | None:
         """Public fields for all, machines and earnings for its members."""
-        return await info.context.loaders.provider.load(parse_global_id(Prefix.PROVIDER, id, field="id"))
+        return await info.context.loaders.provider.load(parse_global_id(Prefix.PROVIDER, item_id, field="id"))

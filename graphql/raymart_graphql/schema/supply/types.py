@@ -9,13 +9,14 @@ import strawberry
 from raymart_billing import ledger
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
-from raymart_graphql.relay import Connection, Node, Page, PageArguments, global_id
+from raymart_graphql.enums import NodeRole, NodeState, OfferState, PlacementState, PoolKind, ProviderState
+from raymart_graphql.fields import listed, resolved
+from raymart_graphql.relay import Connection, Node, Page, global_id
 from raymart_graphql.scalars import BigInt, Money
 from raymart_graphql.schema.billing.types import Earnings
 from raymart_graphql.schema.catalog.types import LiveEndpoint, ModelRevision, live_endpoint_page
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_marketplace.supply import models
-from raymart_marketplace.supply.models import NodeRole, NodeState, OfferState, PlacementState, PoolKind, ProviderState
 
 
 @strawberry.type(description="An organization that sells inference.")
@@ -44,22 +45,22 @@ class Provider(Node):
         """Its organization."""
         return self.organization_uuid
 
-    @strawberry.field(description="Its open and paused offers, oldest first.", extensions=[PageArguments()])
+    @listed("Its open and paused offers, oldest first.")
     async def offers(self, info: Info, page: Page) -> "Connection[Offer]":
         """Offers that are not closed, by id."""
         return await info.context.loaders.offers_of_provider.load((self.uuid, page))
 
-    @strawberry.field(description="Its machines, oldest first. For its members.", extensions=[PageArguments()])
+    @listed("Its machines, oldest first. For its members.")
     async def nodes(self, info: Info, page: Page) -> "Connection[ProviderNode]":
         """Nodes by id."""
         return await info.context.loaders.nodes_of_provider.load((self.uuid, page))
 
-    @strawberry.field(description="Pools its machines may join. For its members.", extensions=[PageArguments()])
+    @listed("Pools its machines may join. For its members.")
     async def pools(self, info: Info, page: Page) -> "Connection[Pool]":
         """The house pools and the provider's own, by id."""
         return await info.context.loaders.pools_of_provider.load((self.uuid, page))
 
-    @strawberry.field(description="What it has earned; null while the ledger is away. For its members.")
+    @resolved("What it has earned; null while the ledger is away. For its members.")
     async def earnings(self, info: Info) -> Earnings | None:
         """Balance of the provider's payable account."""
         async with info.context.reading.session() as session:
@@ -122,8 +123,12 @@ class ProviderNode(Node):
     state: NodeState = strawberry.field(description="Where it stands.")
     hardware: Hardware = strawberry.field(description="What it is made of.")
     created_at: datetime = strawberry.field(description="When it enrolled.")
-    last_seen_at: datetime | None = strawberry.field(description="When its link was last up; null before the first time.")
-    revoked_at: datetime | None = strawberry.field(description="When its key was revoked; null while it works.")
+    last_seen_at: datetime | None = strawberry.field(
+        description="When its link was last up; null before the first time."
+    )
+    revoked_at: datetime | None = strawberry.field(
+        description="When its key was revoked; null while it works."
+    )
 
     @classmethod
     def of(cls, row: models.Node) -> "ProviderNode":
@@ -149,18 +154,18 @@ class ProviderNode(Node):
         provider = await operation.loaders.provider.load_known(self.provider_uuid)
         return provider.organization_uuid
 
-    @strawberry.field(description="The pool it is in.")
+    @resolved("The pool it is in.")
     async def pool(self, info: Info) -> Pool:
         """Its pool."""
         return await info.context.loaders.pool.load_known(self.pool_uuid)
 
-    @strawberry.field(description="What it serves at this moment.", extensions=[PageArguments()])
+    @listed("What it serves at this moment.")
     async def live_endpoints(self, info: Info, page: Page) -> Connection[LiveEndpoint]:
         """From the directory in memory, by id."""
         endpoints = info.context.services.directory.all_live()
         return live_endpoint_page([endpoint for endpoint in endpoints if endpoint.node_id == self.uuid], page)
 
-    @strawberry.field(description="What should run on it, oldest first.", extensions=[PageArguments()])
+    @listed("What should run on it, oldest first.")
     async def placements(self, info: Info, page: Page) -> "Connection[Placement]":
         """Placements by id."""
         return await info.context.loaders.placements_of_node.load((self.uuid, page))
@@ -203,7 +208,7 @@ class Placement(Node):
         node = await operation.loaders.node.load_known(self.node_uuid)
         return await node.owner(operation)
 
-    @strawberry.field(description="What should run.")
+    @resolved("What should run.")
     async def revision(self, info: Info) -> ModelRevision:
         """Its revision."""
         return await info.context.loaders.revision.load_known(self.revision_uuid)
@@ -228,7 +233,9 @@ class Offer(Node):
             uuid=row.id,
             provider_uuid=row.provider_id,
             revision_uuid=row.revision_id,
-            asks=TokenPrices.of_nano_usd(prompt=row.ask_prompt_nano_usd, completion=row.ask_completion_nano_usd),
+            asks=TokenPrices.of_nano_usd(
+                prompt=row.ask_prompt_nano_usd, completion=row.ask_completion_nano_usd
+            ),
             state=row.state,
             created_at=row.created_at,
         )
@@ -238,12 +245,12 @@ class Offer(Node):
         provider = await operation.loaders.provider.load_known(self.provider_uuid)
         return provider.organization_uuid
 
-    @strawberry.field(description="Who asks.")
+    @resolved("Who asks.")
     async def provider(self, info: Info) -> Provider:
         """Its provider."""
         return await info.context.loaders.provider.load_known(self.provider_uuid)
 
-    @strawberry.field(description="What is offered.")
+    @resolved("What is offered.")
     async def revision(self, info: Info) -> ModelRevision:
         """Its revision."""
         return await info.context.loaders.revision.load_known(self.revision_uuid)

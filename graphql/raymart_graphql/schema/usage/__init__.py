@@ -1,0 +1,1 @@
+"""Requests and what they were billed."""

@@ -6,8 +6,9 @@ from uuid import UUID
 import strawberry
 
 from raymart_core.ids import Prefix
-from raymart_core.units import Fault, FinishReason
 from raymart_graphql.context import Info, Operation
+from raymart_graphql.enums import AttemptOutcome, Fault, FinishReason, RequestState, Surface
+from raymart_graphql.fields import resolved
 from raymart_graphql.relay import Node, global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
@@ -15,7 +16,6 @@ from raymart_graphql.schema.identity.types import ApiKey, Project
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.supply.types import Provider
 from raymart_marketplace.metering import models
-from raymart_marketplace.metering.models import AttemptOutcome, RequestState, Surface
 
 
 @strawberry.type(description="Tokens of a request.")
@@ -53,7 +53,9 @@ class UsageRecord(Node):
     fee_amount: Money = strawberry.field(description="The marketplace's part of it.")
     exact: bool = strawberry.field(description="Whether every token was known by its id.")
     created_at: datetime = strawberry.field(description="When it was recorded.")
-    posted_at: datetime | None = strawberry.field(description="When the ledger took it; null for a moment after the request.")
+    posted_at: datetime | None = strawberry.field(
+        description="When the ledger took it; null for a moment after the request."
+    )
 
     @classmethod
     def of(cls, row: models.UsageRecord) -> "UsageRecord":
@@ -82,32 +84,32 @@ class UsageRecord(Node):
         """The customer's organization."""
         return self.organization_uuid
 
-    @strawberry.field(description="The request that was billed.")
+    @resolved("The request that was billed.")
     async def request(self, info: Info) -> "Request":
         """Its request; both have one id."""
         return await info.context.loaders.request.load_known(self.uuid)
 
-    @strawberry.field(description="The project it belongs to.")
+    @resolved("The project it belongs to.")
     async def project(self, info: Info) -> Project:
         """Its project."""
         return await info.context.loaders.project.load_known(self.project_uuid)
 
-    @strawberry.field(description="The key that asked; null when a person's token did.")
+    @resolved("The key that asked; null when a person's token did.")
     async def api_key(self, info: Info) -> ApiKey | None:
         """Its API key."""
         return await info.context.loaders.api_key.load(self.api_key_uuid) if self.api_key_uuid else None
 
-    @strawberry.field(description="Who served it.")
+    @resolved("Who served it.")
     async def provider(self, info: Info) -> Provider:
         """Its provider."""
         return await info.context.loaders.provider.load_known(self.provider_uuid)
 
-    @strawberry.field(description="The revision that served it.")
+    @resolved("The revision that served it.")
     async def revision(self, info: Info) -> ModelRevision:
         """Its revision."""
         return await info.context.loaders.revision.load_known(self.revision_uuid)
 
-    @strawberry.field(description="The model that served it.")
+    @resolved("The model that served it.")
     async def model(self, info: Info) -> Model:
         """The revision's model."""
         revision = await info.context.loaders.revision.load_known(self.revision_uuid)
@@ -124,11 +126,15 @@ class Request(Node):
     model_asked: str = strawberry.field(description="The model as the customer named it.")
     model_served: str = strawberry.field(description="The model that answered.")
     state: RequestState = strawberry.field(description="How it ended.")
-    finish_reason: FinishReason | None = strawberry.field(description="Why the generation ended; null when none began.")
+    finish_reason: FinishReason | None = strawberry.field(
+        description="Why the generation ended; null when none began."
+    )
     error_code: str | None = strawberry.field(description="Code of the failure, when it failed.")
     streamed: bool = strawberry.field(description="Whether the answer was streamed.")
     created_at: datetime = strawberry.field(description="When it arrived.")
-    first_token_ms: int | None = strawberry.field(description="Milliseconds to the first token; null without one.")
+    first_token_ms: int | None = strawberry.field(
+        description="Milliseconds to the first token; null without one."
+    )
     duration_ms: int = strawberry.field(description="Milliseconds to its end.")
 
     @classmethod
@@ -154,12 +160,12 @@ class Request(Node):
         """The customer's organization."""
         return self.organization_uuid
 
-    @strawberry.field(description="Its tries in order; a request has a handful at most.")
+    @resolved("Its tries in order; a request has a handful at most.")
     async def attempts(self, info: Info) -> "list[Attempt]":
         """Attempts by position."""
         return await info.context.loaders.attempts_of_request.load(self.uuid)
 
-    @strawberry.field(description="What it was billed; null when nothing was delivered.")
+    @resolved("What it was billed; null when nothing was delivered.")
     async def usage_record(self, info: Info) -> UsageRecord | None:
         """Its usage record; both have one id."""
         return await info.context.loaders.usage_record.load(self.uuid)
@@ -176,7 +182,9 @@ class Attempt:
     fault: Fault = strawberry.field(description="Whose failure ended it.")
     tokens_delivered: int = strawberry.field(description="Tokens that reached the customer.")
     created_at: datetime = strawberry.field(description="When it began.")
-    first_token_ms: int | None = strawberry.field(description="Milliseconds to its first token; null without one.")
+    first_token_ms: int | None = strawberry.field(
+        description="Milliseconds to its first token; null without one."
+    )
     duration_ms: int = strawberry.field(description="Milliseconds to its end.")
 
     @classmethod
@@ -194,7 +202,7 @@ class Attempt:
             duration_ms=row.duration_ms,
         )
 
-    @strawberry.field(description="Whose endpoint was tried.")
+    @resolved("Whose endpoint was tried.")
     async def provider(self, info: Info) -> Provider:
         """Its provider."""
         return await info.context.loaders.provider.load_known(self.provider_uuid)

@@ -1,0 +1,70 @@
+"""The composition root of the control plane: settings in, ASGI application out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from raymart_core.wire.link import LINK_PATH
+from raymart_graphql.health import health_routes
+from raymart_graphql.router import GraphQLEndpoint
+from raymart_graphql.schema import build_schema
+from raymart_graphql.services import Services, build_services, running
+from raymart_marketplace.gateway.routes import gateway_routes
+from raymart_marketplace.settings import ControlSettings
+
+GRAPHQL_PATH = "/graphql"
+
+
+def create_app(settings: ControlSettings | None = None) -> FastAPI:
+    """The API: gateway, link, GraphQL, health. A factory for uvicorn; without `settings` they are read from the environment.
+
+    `app.state.services` holds the services, which run while the application's lifespan does.
+    """
+    if settings is None:
+        settings = ControlSettings()  # type: ignore[call-arg]  # the values come from the environment
+    services = build_services(settings)
+    app = FastAPI(
+        title="Raymart",
+        routes=[
+            *_gateway(services),
+            *_link(services),
+            *_graphql(services),
+            *health_routes(services),
+        ],
+        lifespan=_lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.services = services
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with running(app.state.services):
+        yield
+
+
+def _gateway(services: Services) -> list[BaseRoute]:
+    """The hot path, matched before all else."""
+    return list(
+        gateway_routes(
+            inference=services.inference,
+            authenticator=services.authenticator,
+            directory=services.directory,
+            models=services.models,
+            body_bytes_max=services.settings.body_bytes_max,
+        )
+    )
+
+
+def _link(services: Services) -> list[BaseRoute]:
+    return [WebSocketRoute(LINK_PATH, services.link)]
+
+
+def _graphql(services: Services) -> list[BaseRoute]:
+    endpoint = GraphQLEndpoint(build_schema(development=services.settings.development), services)
+    return [Route(GRAPHQL_PATH, endpoint), WebSocketRoute(GRAPHQL_PATH, endpoint)]

@@ -1,0 +1,85 @@
+"""Liveness, readiness and metrics, for supervisors and Prometheus."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import psycopg
+import psycopg_pool
+import sqlalchemy.exc
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from sqlalchemy import text
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from raymart_graphql.services import Services
+from raymart_marketplace.db.migrate import heads
+
+DATABASE_TIMEOUT_S = 2.0
+
+
+def health_routes(services: Services) -> list[Route]:
+    """`/health`, `/ready` and `/metrics`; none asks for credentials, and none tells of customers."""
+    readiness = Readiness(services)
+
+    async def health(_request: Request) -> Response:
+        return _json({"status": "ok"}, 200)
+
+    async def ready(_request: Request) -> Response:
+        missing = await readiness.missing()
+        return _json({"ready": not missing, "missing": missing}, 503 if missing else 200)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(_exposition(services.metrics), media_type=CONTENT_TYPE_LATEST)
+
+    return [
+        Route("/health", health, methods=["GET", "HEAD"]),
+        Route("/ready", ready, methods=["GET", "HEAD"]),
+        Route("/metrics", metrics, methods=["GET"]),
+    ]
+
+
+class Readiness:
+    """Whether this process can serve."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._heads = set(heads(scripts=services.settings.migrations_dir))
+
+    async def missing(self) -> list[str]:
+        """What keeps the process from serving, in words; empty when it is ready."""
+        missing = await self._database_missing()
+        live, wanted = len(self._services.directory.all_live()), self._services.settings.ready_endpoints_min
+        if live < wanted:
+            missing.append(f"endpoints: {live} live, {wanted} wanted")
+        return missing
+
+    async def _database_missing(self) -> list[str]:
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT_S), self._services.sessions() as session:
+                at = set((await session.scalars(text("select version_num from alembic_version"))).all())
+        except sqlalchemy.exc.ProgrammingError:
+            at = set()
+        except (
+            OSError,
+            TimeoutError,
+            sqlalchemy.exc.SQLAlchemyError,
+            psycopg.Error,
+            psycopg_pool.PoolTimeout,
+        ):
+            return ["database: does not answer"]
+        if at != self._heads:
+            shown = ", ".join(sorted(at)) or "none"
+            wanted = ", ".join(sorted(self._heads))
+            return [f"migrations: database is at {shown}, code wants {wanted}; run `raymart db upgrade`"]
+        return []
+
+
+def _exposition(own: CollectorRegistry) -> bytes:
+    """Metrics of this app, and those that modules keep in the process's registry."""
+    return generate_latest(own) + generate_latest(REGISTRY)
+
+
+def _json(body: dict[str, Any], status: int) -> Response:
+    return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")

@@ -1,0 +1,211 @@
+"""What one operation may ask for: depth, aliases, tokens, and cost.
+
+Cost is counted before anything runs, in GitHub's manner: a connection costs its page size times (one, plus the cost
+of an item), so nesting lists multiplies. A few fields that are dear by themselves carry a price of their own.
+Source: facts of our probes (a 150-byte query could ask for 160,000 objects), GitHub's "node limit".
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    ListValueNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    ValueNode,
+    VariableNode,
+    get_named_type,
+    get_nullable_type,
+    is_list_type,
+)
+from strawberry.extensions import SchemaExtension
+
+from raymart_graphql.errors import ErrorCode
+from raymart_graphql.relay import PAGE_DEFAULT, PAGE_MAX
+
+DEPTH_MAX = 12
+ALIASES_MAX = 15
+TOKENS_MAX = 1_000
+COST_MAX = 5_000
+LIST_ITEMS = 10
+"""Items that a list which is no connection is taken to have; those are short by nature."""
+FIELD_COSTS = {
+    "Mutation.login": 1_000,  # One argon2 verification; guessing is not made cheaper by batching.
+    "Mutation.createChatCompletion": 500,
+    "Subscription.chatCompletion": 500,
+    "Query.trialBalance": 1_000,  # Reads the whole ledger.
+}
+"""Fields that cost more than the objects they give."""
+_STRUCTURE = frozenset({"edges", "nodes"})
+"""A connection's own lists: its page size has counted them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a selection asks for."""
+
+    depth: int = 0
+    aliases: int = 0
+    cost: int = 0
+
+    def beside(self, other: "Weight") -> "Weight":
+        """Both selections side by side."""
+        return Weight(max(self.depth, other.depth), self.aliases + other.aliases, self.cost + other.cost)
+
+
+class OperationLimits(SchemaExtension):
+    """Refuses an operation that asks for too much, before it is validated or run."""
+
+    def on_operation(self) -> Iterator[None]:
+        """Stop the parser at the token limit."""
+        self.execution_context.parse_options["max_tokens"] = TOKENS_MAX
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """Weigh the document; an unknown name in it weighs nothing and is refused by the validation after."""
+        context = self.execution_context
+        assert context.graphql_document is not None
+        graphql_schema = context.schema._schema  # noqa: SLF001 - Strawberry has no public way to graphql-core's schema.
+        refusal = refuse(graphql_schema, context.graphql_document, context.variables or {})
+        if refusal is not None:
+            context.pre_execution_errors = [refusal]
+        yield
+
+
+def refuse(
+    schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]
+) -> GraphQLError | None:
+    """Why the document asks for too much, if it does. Works on documents that are not validated yet."""
+    scale = _Scale(schema, document, variables)
+    for definition in document.definitions:
+        if isinstance(definition, OperationDefinitionNode):
+            try:
+                weight = scale.operation(definition)
+            except RecursionError:
+                return _refusal("depth", "over the parser's own limit", DEPTH_MAX)
+            for name, value, limit in (
+                ("depth", weight.depth, DEPTH_MAX),
+                ("aliases", weight.aliases, ALIASES_MAX),
+                ("cost", weight.cost, COST_MAX),
+            ):
+                if value > limit:
+                    return _refusal(name, str(value), limit)
+    return None
+
+
+def _refusal(name: str, value: str, limit: int) -> GraphQLError:
+    return GraphQLError(
+        f"the operation's {name} is {value}; the limit is {limit}. Ask for less at once, or for smaller pages",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED.value, "limit": name, "value": value, "max": limit},
+    )
+
+
+class _Scale:
+    """Weighs the operations of one document. A fragment is weighed once, however often it is spread."""
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._variables = variables
+        self._fragments = {
+            definition.name.value: definition
+            for definition in document.definitions
+            if isinstance(definition, FragmentDefinitionNode)
+        }
+        # None marks a fragment that is being weighed: a cycle weighs nothing here, validation refuses it.
+        self._weighed: dict[str, Weight | None] = {}
+
+    def operation(self, definition: OperationDefinitionNode) -> Weight:
+        root = self._schema.get_root_type(OperationType(definition.operation))
+        return self._selection(definition.selection_set, root)
+
+    def _selection(self, selection: SelectionSetNode, parent: GraphQLNamedType | None) -> Weight:
+        total = Weight()
+        for node in selection.selections:
+            if isinstance(node, FieldNode):
+                weight = self._field(node, parent)
+            elif isinstance(node, InlineFragmentNode):
+                condition = node.type_condition
+                narrowed = self._schema.get_type(condition.name.value) if condition else parent
+                weight = self._selection(node.selection_set, narrowed)
+            else:
+                assert isinstance(node, FragmentSpreadNode)
+                weight = self._fragment(node.name.value)
+            total = total.beside(weight)
+        return total
+
+    def _fragment(self, name: str) -> Weight:
+        definition = self._fragments.get(name)
+        if definition is None:
+            return Weight()
+        if name not in self._weighed:
+            self._weighed[name] = None
+            condition = self._schema.get_type(definition.type_condition.name.value)
+            self._weighed[name] = self._selection(definition.selection_set, condition)
+        return self._weighed[name] or Weight()
+
+    def _field(self, node: FieldNode, parent: GraphQLNamedType | None) -> Weight:
+        name = node.name.value
+        aliases = 1 if node.alias else 0
+        if name.startswith("__"):
+            # Introspection has a depth rule of its own in graphql-core, and none at all outside development.
+            return Weight(depth=1, aliases=aliases)
+        field = None
+        if isinstance(parent, GraphQLObjectType | GraphQLInterfaceType):
+            field = parent.fields.get(name)
+        child = get_named_type(field.type) if field else None
+        below = self._selection(node.selection_set, child) if node.selection_set else Weight()
+        own = FIELD_COSTS.get(f"{parent.name}.{name}", 0) if parent else 0
+        items = self._items(node, field) if field and node.selection_set else 0
+        cost = own + (items * (1 + below.cost) if items else below.cost)
+        return Weight(depth=below.depth + 1, aliases=below.aliases + aliases, cost=cost)
+
+    def _items(self, node: FieldNode, field: GraphQLField) -> int:
+        """How many objects a list gives; 0 for what is no list, so that only its children count."""
+        if "first" in field.args and "last" in field.args:
+            sizes = [
+                self._number(argument.value)
+                for argument in node.arguments or ()
+                if argument.name.value in {"first", "last"}
+            ]
+            return max(sizes, default=PAGE_DEFAULT)
+        if not is_list_type(get_nullable_type(field.type)) or (
+            node.name.value in _STRUCTURE and "ids" not in field.args
+        ):
+            return 0
+        for argument in node.arguments or ():
+            if argument.name.value == "ids":
+                return self._length(argument.value)
+        return LIST_ITEMS
+
+    def _number(self, value: ValueNode) -> int:
+        """A page size; the resolver refuses one out of range, so it is only bounded here."""
+        if isinstance(value, IntValueNode):
+            number: Any = int(value.value) if len(value.value) < 10 else PAGE_MAX
+        elif isinstance(value, VariableNode):
+            number = self._variables.get(value.name.value)
+            if number is None:
+                # Its default is in the operation, which a shared fragment does not know: assume the worst.
+                number = PAGE_MAX
+        else:
+            number = PAGE_DEFAULT
+        return max(0, min(number, PAGE_MAX)) if isinstance(number, int) else PAGE_MAX
+
+    def _length(self, value: ValueNode) -> int:
+        if isinstance(value, ListValueNode):
+            return len(value.values)
+        given = self._variables.get(value.name.value) if isinstance(value, VariableNode) else None
+        return len(given) if isinstance(given, list) else 1

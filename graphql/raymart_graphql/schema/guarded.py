@@ -1,0 +1,121 @@
+"""A schema that does not build while an operation has no permission rule."""
+
+from typing import Any
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
+from strawberry.extensions.runner import SchemaExtensionsRunner
+from strawberry.types import ExecutionContext
+from strawberry.types.base import StrawberryObjectDefinition
+from strawberry.types.execution import PreExecutionError
+from strawberry.types.field import StrawberryField
+
+from raymart_core.errors import DomainError, InvalidRequest
+from raymart_graphql.context import Client, Operation
+from raymart_graphql.errors import shown
+from raymart_graphql.permissions import RULES, Guard
+from raymart_graphql.schema.user_error import Payload, UserError
+
+ROOTS = frozenset({"Query", "Mutation", "Subscription"})
+
+
+class GuardedSchema(strawberry.Schema):
+    """Puts its rule before every field that has one in `RULES`. Raises LookupError for a root field without."""
+
+    def get_fields(self, type_definition: StrawberryObjectDefinition) -> list[StrawberryField]:
+        """The type's fields, guarded."""
+        type_name = self.config.name_converter.from_type(type_definition)
+        for field in type_definition.fields:
+            name = f"{type_name}.{self.config.name_converter.get_graphql_name(field)}"
+            if type_name in ROOTS and name not in RULES:
+                raise LookupError(f"{name} has no rule in permissions.RULES; say there who may use it")
+            # A field is shared by every schema that is built of its class.
+            if name in RULES and not any(isinstance(extension, Guard) for extension in field.extensions):
+                _guard(field, name, is_mutation=type_name == "Mutation")
+        return type_definition.fields
+
+    async def _handle_execution_result(
+        self,
+        context: ExecutionContext,
+        result: Any,  # noqa: ANN401 - graphql-core's results have no common type
+        extensions_runner: SchemaExtensionsRunner,
+        *,
+        skip_process_errors: bool = False,
+    ) -> Any:  # noqa: ANN401 - Strawberry's own signature
+        """Every result passes here on its way out, whatever the transport: code its errors, mask faults of ours."""
+        before_execution = isinstance(result, PreExecutionError)
+        final = await super()._handle_execution_result(
+            context, result, extensions_runner, skip_process_errors=skip_process_errors
+        )
+        if final.errors:
+            request_id = _request_id(context.context)
+            final.errors = [
+                shown(error, request_id=request_id, before_execution=before_execution)
+                for error in final.errors
+            ]
+        return final
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Nothing here: `errors.shown` logs what is a fault of ours, and only that."""
+
+
+def _request_id(context: object) -> str:
+    """From the operation, or from the transport's client when the operation has not begun."""
+    if isinstance(context, Operation):
+        return context.client.request_id
+    assert isinstance(context, Client)
+    return context.request_id
+
+
+def _guard(field: StrawberryField, name: str, *, is_mutation: bool) -> None:
+    """Each extension runs around the ones before it: the rule comes last, so that it refuses first."""
+    if is_mutation:
+        payload = field.type
+        assert isinstance(payload, type), f"{name} must return a Payload"
+        assert issubclass(payload, Payload), f"{name} must return a Payload"
+        field.extensions.append(ExpectedFailures(payload))
+    field.extensions.append(PlainText())
+    field.extensions.append(Guard(RULES[name]))
+
+
+class ExpectedFailures(FieldExtension):
+    """Turns a DomainError of a mutation's resolver into the `userErrors` of its payload."""
+
+    def __init__(self, payload: type[Payload]) -> None:
+        self._payload = payload
+
+    async def resolve_async(
+        self, next_: AsyncExtensionResolver, source: object, info: strawberry.Info, **kwargs: object
+    ) -> object:
+        """Run the resolver; its transaction has been rolled back when it raises."""
+        try:
+            return await next_(source, info, **kwargs)
+        except DomainError as error:
+            return self._payload(user_errors=[UserError.of(error)])
+
+
+class PlainText(FieldExtension):
+    """Refuses NUL in any text argument: PostgreSQL cannot hold it, and no name, slug or message needs it."""
+
+    async def resolve_async(
+        self, next_: AsyncExtensionResolver, source: object, info: strawberry.Info, **kwargs: object
+    ) -> object:
+        """Check the arguments, then go on."""
+        for name, value in kwargs.items():
+            if _holds_nul(value):
+                raise InvalidRequest("text may not contain the NUL character", param=name)
+        return await next_(source, info, **kwargs)
+
+
+def _holds_nul(value: object) -> bool:
+    """Whether any text in an argument, an input object or a list holds NUL. Inputs nest a few levels only."""
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, list):
+        return any(_holds_nul(item) for item in value)
+    if hasattr(value, "__strawberry_definition__"):
+        return any(_holds_nul(item) for item in vars(value).values())
+    return False

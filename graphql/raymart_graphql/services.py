@@ -1,0 +1,112 @@
+"""The control plane's services, built once per process and passed down."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from raymart_billing.connections import Pool, make_pool
+from raymart_billing.holds import LedgerHoldGate
+from raymart_billing.posting import LedgerUsageSink
+from raymart_billing.rating import TokenRater
+from raymart_graphql.metrics import make_registry
+from raymart_marketplace.accounts.authenticator import Authenticator
+from raymart_marketplace.accounts.tokens import AccessTokens
+from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
+from raymart_marketplace.gateway.http_client import DirectUpstream
+from raymart_marketplace.gateway.inference import Inference
+from raymart_marketplace.gateway.limits import InferenceLimits
+from raymart_marketplace.gateway.model_lookup import CatalogModels
+from raymart_marketplace.settings import ControlSettings
+from raymart_marketplace.supply.directory import Directory
+from raymart_marketplace.supply.link.endpoint import LinkEndpoint
+
+DRAIN_TIMEOUT_S = 5.0
+"""What the bills of requests that were cut off get at shutdown; the sweeper finds the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything a request may need. Not running before `running` is entered."""
+
+    settings: ControlSettings
+    engine: AsyncEngine
+    sessions: Sessions
+    pool: Pool
+    tokens: AccessTokens
+    authenticator: Authenticator
+    directory: Directory
+    models: CatalogModels
+    usage_sink: LedgerUsageSink
+    inference: Inference
+    link: LinkEndpoint
+    metrics: CollectorRegistry
+
+
+def build_services(settings: ControlSettings) -> Services:
+    """Wire the services. Opens nothing."""
+    engine = make_engine(settings.database_url)
+    sessions = make_sessions(engine)
+    pool = make_pool(settings.database_url, name="gateway")
+    tokens = make_access_tokens(settings)
+    directory = Directory(sessions, direct=DirectUpstream)
+    models = CatalogModels(sessions)
+    usage_sink = LedgerUsageSink(pool, record_timeout_s=settings.record_timeout_s)
+    inference = Inference(
+        directory=directory,
+        models=models,
+        hold_gate=LedgerHoldGate(pool),
+        usage_sink=usage_sink,
+        rater=TokenRater(fee_basis_points=settings.fee_basis_points),
+        limits=InferenceLimits.of(settings),
+    )
+    return Services(
+        settings=settings,
+        engine=engine,
+        sessions=sessions,
+        pool=pool,
+        tokens=tokens,
+        authenticator=Authenticator(sessions, tokens),
+        directory=directory,
+        models=models,
+        usage_sink=usage_sink,
+        inference=inference,
+        link=LinkEndpoint(
+            sessions,
+            directory,
+            server_name=settings.link_server_name,
+            heartbeat_s=settings.link_heartbeat_s,
+            lease_s=settings.link_lease_s,
+        ),
+        metrics=make_registry(directory),
+    )
+
+
+def make_access_tokens(settings: ControlSettings) -> AccessTokens:
+    """The issuer and verifier of access tokens."""
+    return AccessTokens(
+        settings.token_secret.get_secret_value().encode(),
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        ttl_s=settings.access_token_ttl_s,
+    )
+
+
+@asynccontextmanager
+async def running(services: Services) -> AsyncIterator[None]:
+    """Start the services; stop them in reverse order when the block ends.
+
+    A database that is away does not keep the process from starting: `/ready` says so until it is back.
+    """
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(services.engine.dispose)
+        await services.pool.open(wait=False)
+        stack.push_async_callback(services.pool.close)
+        await services.usage_sink.start()
+        stack.push_async_callback(services.usage_sink.stop)
+        await services.directory.start()
+        stack.push_async_callback(services.directory.stop)
+        stack.push_async_callback(services.inference.drain, timeout_s=DRAIN_TIMEOUT_S)
+        yield

@@ -1,0 +1,40 @@
+"""graphql-transport-ws, with messages checked before the library takes their shape for granted."""
+
+from typing import cast
+
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
+
+from raymart_core.errors import InvalidRequest
+from raymart_graphql.body import request_data
+from raymart_graphql.context import Client
+
+
+class TransportWs(BaseGraphQLTransportWSHandler[Client, None]):
+    """One WebSocket. A malformed message closes it with 4400, as the protocol says."""
+
+    async def handle_message(self, message: object) -> None:
+        """Refuse what is no message, then go on as the library does."""
+        problem = _problem(message)
+        if problem is None:
+            await super().handle_message(cast("Message", message))
+        else:
+            await self.handle_invalid_message(problem)
+
+
+def _problem(message: object) -> str | None:
+    """What is wrong with a message's shape; the library sees to its type and order."""
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        return "a message is an object with a type"
+    if message["type"] not in {"subscribe", "complete"}:
+        return None
+    if not isinstance(message.get("id"), str) or not message["id"]:
+        return "a message of this type has an id, a string"
+    if message["type"] == "complete":
+        return None
+    try:
+        request_data(message.get("payload"))
+    except InvalidRequest as error:
+        # A close reason holds 123 bytes.
+        return error.message.encode()[:120].decode(errors="ignore")
+    return None
