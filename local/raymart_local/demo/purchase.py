@@ -98,12 +98,9 @@ class Buyer:
 
     async def graphql_subscription(self, question: str, *, only: Sequence[str] = ()) -> Purchase:
         """GraphQL's subscription `chatCompletion`."""
-        chunks = []
-        async with aclosing(
-            self.graphql.subscribe(_SUBSCRIPTION, input=self._input(question, only))
-        ) as events:
-            async for event in events:
-                chunks.append(event["chatCompletion"])
+        stream = self.graphql.subscribe(_SUBSCRIPTION, input=self._input(question, only))
+        async with aclosing(stream) as events:
+            chunks = [event["chatCompletion"] async for event in events]
         if not chunks or chunks[-1]["usage"] is None:
             raise DemoFailed("the subscription ended without usage")
         deltas = [chunk["delta"] for chunk in chunks if chunk["delta"]]
