@@ -32,10 +32,11 @@ def observed_placement(
 
 
 def observed_removal(placement_id: str, application: ServeApplication | None) -> Observed:
-    """State of a placement that was taken away: gone, with the replicas that still drain."""
-    replicas = application.replicas_total if application else 0
-    reason = "draining" if replicas else ""
-    return Observed(placement_id=placement_id, state="gone", replicas=replicas, reason=reason)
+    """State of a placement that was taken away: gone; "draining" while Serve still has its application."""
+    if application is None:
+        return Observed(placement_id=placement_id, state="gone", replicas=0)
+    replicas = application.replicas_total
+    return Observed(placement_id=placement_id, state="gone", replicas=replicas, reason="draining")
 
 
 def last_line(message: str) -> str:

@@ -88,7 +88,7 @@ class ServePool:
         log.info("pool.applied", placements=len(wanted), refused=len(self._refused))
 
     def observe(self) -> tuple[Observed, ...]:
-        """What is true of each placement applied, and of each removed one until it is reported with no replica."""
+        """What is true of each placement applied, and of each removed one until Serve has it no more."""
         applications, live_nodes = _serve_applications(), _live_nodes()
         observed = [
             Observed(placement_id=name, state="failed", replicas=0, reason=reason)
@@ -101,10 +101,12 @@ class ServePool:
             for placement_id, placement in self._applied.items()
             if placement_id not in self._refused
         ]
-        removals = [
-            observed_removal(name, applications.get(application_name(name))) for name in sorted(self._removed)
-        ]
-        self._removed -= {removal.placement_id for removal in removals if removal.replicas == 0}
+        removals = []
+        for placement_id in sorted(self._removed):
+            application = applications.get(application_name(placement_id))
+            removals.append(observed_removal(placement_id, application))
+            if application is None:
+                self._removed.discard(placement_id)
         return (*observed, *removals)
 
     def close(self) -> None:

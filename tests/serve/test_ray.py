@@ -186,7 +186,7 @@ class TestServePool:
             agent.wait_for(lambda one: one.state == "draining")
             observed = pool.observe("plc-b")
             assert observed is not None
-            assert (observed.state, observed.replicas) == ("gone", 1)
+            assert (observed.state, observed.reason) == ("gone", "draining")
             with ReplicaClient(replica.address, replica.secret) as late:
                 assert late.generate(ask("ping")).status == 503
             rest = list(events)
