@@ -68,9 +68,7 @@ async def make_supply(sessions: Sessions) -> Supply:
             name="Provider",
             state=ProviderState.ACTIVE,
         )
-        pool = await create_pool(
-            session, slug=f"pool-{unique}", kind=PoolKind.HOUSE, region="local"
-        )
+        pool = await create_pool(session, slug=f"pool-{unique}", kind=PoolKind.HOUSE, region="local")
         model = await ensure_model(
             session,
             slug=f"test/model-{unique}",
@@ -133,9 +131,7 @@ class LinkMarket:
         self.endpoint = LinkEndpoint(
             self.sessions, self.directory, server_name=SERVER_NAME, limits=self._limits, **self._settings
         )
-        app = Starlette(
-            routes=[WebSocketRoute(LINK_PATH, self.endpoint), Route("/health", health)]
-        )
+        app = Starlette(routes=[WebSocketRoute(LINK_PATH, self.endpoint), Route("/health", health)])
         config = uvicorn.Config(
             app,
             ws="websockets-sansio",

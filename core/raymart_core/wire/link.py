@@ -159,7 +159,8 @@ class Refuse(msgspec.Struct, frozen=True, tag_field="m", tag="refuse"):
     """The link is not granted; the connection is closed after this."""
 
     reason: str
-    """Stable code: bad_token, unknown_node, bad_proof, revoked, duplicate, version, superseded, limit."""
+    """Stable code: bad_token, unknown_node, bad_proof, revoked, duplicate, version, superseded, limit, protocol,
+    timeout, silent, unavailable, left."""
     message: str
     """What to do."""
     retry: bool

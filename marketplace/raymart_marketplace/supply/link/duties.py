@@ -89,10 +89,11 @@ class NodeDuty:
                 async with asyncio.timeout(self._context.limits.step_timeout_s):
                     await self._recheck.run()
                     if self._unknown_revision:
-                        await self._context.directory.load(self._context.identity.node_id)
                         self._unknown_revision = False
+                        await self._context.directory.load(self._context.identity.node_id)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("link.database_away", node=self._context.link.name, reason=str(error)[:200])
+                self._unknown_revision = True
                 await asyncio.sleep(_RETRY_S)
                 continue
             await _wait(self._kick, timeout_s=self._recheck.due_in_s)
@@ -207,10 +208,11 @@ class _Recheck:
     async def run(self) -> None:
         if self.due_in_s > 0:
             return
-        identity, hardware = self._context.identity, self.hardware
+        # Both may change while the database is waited for; what was done is what was known at the start.
+        identity, hardware, leaving = self._context.identity, self.hardware, self.leaving
         try:
             async with session_scope(self._context.sessions) as session:
-                if self.leaving:
+                if leaving:
                     await revoke_node(session, node_id=identity.node_id)
                 else:
                     await node_for_hello(session, identity.node_id, identity.role)
@@ -219,7 +221,7 @@ class _Recheck:
             raise LinkEnded(
                 refusal.reason, refusal.message, close_code=CLOSE_REFUSED, retry=refusal.retry
             ) from None
-        if self.leaving:
+        if leaving:
             raise LinkEnded(
                 "left", "this node's key is revoked, as it asked", close_code=CLOSE_REFUSED, retry=False
             )

@@ -1,0 +1,254 @@
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from raymart_core.wire.link import Replica
+from raymart_marketplace.db.session import make_engine, make_sessions, session_scope
+from raymart_marketplace.supply.directory import Directory
+from raymart_marketplace.supply.enrolment import NodeIdentity
+from raymart_marketplace.supply.models import NodeRole
+from raymart_marketplace.supply.quarantine import Quarantine
+from raymart_marketplace.supply.service import pause_offer, set_asks
+from support.link_market import make_supply
+from support.raw_node import live_node
+
+
+class Link:
+    """Stands for a node's live link; its upstreams are only told apart."""
+
+    def upstream(self, replica_id):
+        return f"tunnel to {replica_id}"
+
+
+def replica(supply, replica_id="r1", **changes):
+    values = {
+        "replica_id": replica_id,
+        "revision": supply.digest,
+        "model": supply.model_slug,
+        "engine": "llama_cpp",
+        "capacity": 2,
+        "context_length": 1024,
+        "state": "ready",
+    }
+    return Replica(**{**values, **changes})
+
+
+@pytest.fixture
+async def identity(market, supply):
+    """A node that has enrolled, for a directory that the test feeds by hand."""
+    from raymart_core.ids import Prefix, parse
+
+    async with live_node(market, supply) as node:
+        node_id = parse(Prefix.NODE, node.node_id)
+    return NodeIdentity(
+        node_id=node_id,
+        pool_id=supply.pool_id,
+        pool_slug=supply.pool_slug,
+        region="local",
+        name="raw",
+        role=NodeRole.NODE,
+        provider_id=supply.provider_id,
+        provider_slug="p",
+        public_key=bytes(32),
+    )
+
+
+@pytest.fixture
+async def live(sessions, supply, identity):
+    """A directory with one node of two replicas, and its link."""
+    directory = Directory(sessions)
+    link = Link()
+    directory.link_up(identity, link)
+    directory.announce(identity.node_id, link, [replica(supply, "r1"), replica(supply, "r2")])
+    await directory.load(identity.node_id)
+    return directory, link
+
+
+class TestLive:
+    async def test_an_endpoint_joins_the_announcement_with_the_offer(self, live, supply, identity):
+        directory, _ = live
+        (endpoint,) = directory.live(supply.model_slug)
+        assert (endpoint.node_id, endpoint.provider_id, endpoint.offer_id) == (
+            identity.node_id,
+            supply.provider_id,
+            supply.offer_id,
+        )
+        assert (endpoint.capacity, endpoint.running, endpoint.quarantined) == (4, 0, False)
+        assert (endpoint.prices.prompt_nano_usd, endpoint.prices.completion_nano_usd) == (100, 200)
+        assert directory.all_live() == [endpoint]
+        assert directory.live("raymart/other") == []
+
+    async def test_nothing_is_live_without_a_ready_replica(self, live, supply, identity):
+        directory, link = live
+        directory.announce(identity.node_id, link, [replica(supply, state="draining")])
+        assert directory.all_live() == []
+
+    async def test_a_revision_without_an_offer_is_not_live(self, live, supply, identity):
+        directory, link = live
+        unknown = replica(supply, revision="sha256:" + "0" * 64)
+        assert directory.announce(identity.node_id, link, [unknown])
+        await directory.load(identity.node_id)
+        assert directory.all_live() == []
+
+    async def test_new_asks_and_a_paused_offer_show_after_a_refresh(self, live, supply, sessions):
+        directory, _ = live
+        async with session_scope(sessions) as session:
+            await set_asks(
+                session, offer_id=supply.offer_id, ask_prompt_nano_usd=7, ask_completion_nano_usd=8
+            )
+        await directory.refresh()
+        assert directory.live(supply.model_slug)[0].prices.prompt_nano_usd == 7
+        async with session_scope(sessions) as session:
+            await pause_offer(session, offer_id=supply.offer_id)
+        await directory.refresh()
+        assert directory.live(supply.model_slug) == []
+
+    async def test_asks_changed_elsewhere_show_by_themselves(self, live, supply, sessions):
+        directory, _ = live
+        directory._refresh_s = 0.05
+        await directory.start()
+        try:
+            async with session_scope(sessions) as session:
+                await set_asks(
+                    session, offer_id=supply.offer_id, ask_prompt_nano_usd=9, ask_completion_nano_usd=8
+                )
+            async with asyncio.timeout(5):
+                while directory.live(supply.model_slug)[0].prices.prompt_nano_usd != 9:
+                    await asyncio.sleep(0.01)
+        finally:
+            await directory.stop()
+
+    async def test_a_database_that_is_away_empties_nothing(self, live, supply):
+        directory, _ = live
+        engine = make_engine("postgresql://raymart:x@127.0.0.1:1/raymart", pool_size=1)
+        directory._sessions = make_sessions(engine)
+        directory._refresh_s = 0.01
+        await directory.start()
+        await asyncio.sleep(0.2)
+        assert directory.live(supply.model_slug)
+        await directory.stop()
+        await engine.dispose()
+
+    async def test_a_lost_link_takes_its_endpoints_at_once(self, live, identity):
+        directory, link = live
+        directory.link_down(identity.node_id, Link())
+        assert directory.all_live()
+        directory.link_down(identity.node_id, link)
+        assert directory.all_live() == []
+
+    async def test_a_link_that_was_replaced_says_nothing_any_more(self, live, supply, identity):
+        directory, old = live
+        new = Link()
+        directory.link_up(identity, new)
+        assert directory.all_live() == []
+        directory.announce(identity.node_id, old, [replica(supply)])
+        await directory.load(identity.node_id)
+        assert directory.all_live() == []
+
+
+class TestAcquire:
+    async def test_requests_spread_over_the_least_loaded_replicas(self, live, supply):
+        directory, _ = live
+        (endpoint,) = directory.live(supply.model_slug)
+        leases = [directory.acquire(endpoint.id) for _ in range(4)]
+        assert sorted(lease.upstream for lease in leases) == ["tunnel to r1"] * 2 + ["tunnel to r2"] * 2
+        assert directory.live(supply.model_slug)[0].running == 4
+
+    async def test_a_free_slot_beats_a_lower_share(self, live, supply, identity):
+        directory, link = live
+        directory.announce(
+            identity.node_id, link, [replica(supply, "big", capacity=8), replica(supply, "one", capacity=1)]
+        )
+        (endpoint,) = directory.live(supply.model_slug)
+        chosen = [directory.acquire(endpoint.id).upstream for _ in range(9)]
+        assert chosen.count("tunnel to one") == 1
+
+    async def test_a_full_endpoint_still_gives_its_least_loaded_replica(self, live, supply):
+        directory, _ = live
+        (endpoint,) = directory.live(supply.model_slug)
+        assert all(directory.acquire(endpoint.id) for _ in range(6))
+
+    async def test_leaving_the_lease_counts_off_once(self, live, supply):
+        directory, _ = live
+        (endpoint,) = directory.live(supply.model_slug)
+        lease = directory.acquire(endpoint.id)
+        with lease:
+            assert directory.live(supply.model_slug)[0].running == 1
+        lease.__exit__(None, None, None)
+        assert directory.live(supply.model_slug)[0].running == 0
+
+    async def test_counts_survive_a_new_announcement(self, live, supply, identity):
+        directory, link = live
+        (endpoint,) = directory.live(supply.model_slug)
+        with directory.acquire(endpoint.id):
+            directory.announce(identity.node_id, link, [replica(supply, "r1"), replica(supply, "r3")])
+            assert directory.live(supply.model_slug)[0].running == 1
+
+    async def test_an_endpoint_that_is_gone_gives_none(self, live):
+        directory, _ = live
+        assert directory.acquire(uuid4()) is None
+
+
+class TestDirect:
+    def made(self, sessions, identity, supply, **settings):
+        asked = []
+        directory = Directory(sessions, direct=lambda *where: asked.append(where) or "direct", **settings)
+        link = Link()
+        directory.link_up(identity, link)
+        announced = replica(supply, address="10.0.0.9:8100", secret="s")
+        directory.announce(identity.node_id, link, [announced])
+        directory.announce(identity.node_id, link, [announced])
+        return directory, asked
+
+    async def test_a_house_pools_address_is_used_and_its_upstream_made_once(self, sessions, identity, supply):
+        directory, asked = self.made(sessions, identity, supply, direct_pools={identity.pool_slug})
+        await directory.load(identity.node_id)
+        (endpoint,) = directory.live(supply.model_slug)
+        assert directory.acquire(endpoint.id).upstream == "direct"
+        assert asked == [("10.0.0.9:8100", "s")]
+
+    async def test_an_address_of_any_other_pool_is_not_dialled(self, sessions, identity, supply):
+        """Else a provider could make the gateway connect to whatever it names."""
+        directory, asked = self.made(sessions, identity, supply)
+        await directory.load(identity.node_id)
+        (endpoint,) = directory.live(supply.model_slug)
+        assert directory.acquire(endpoint.id).upstream == "tunnel to r1"
+        assert asked == []
+
+
+class TestQuarantined:
+    async def test_a_failure_quarantines_and_a_late_success_forgets(self, sessions, supply, identity):
+        now = 0.0
+        directory = Directory(sessions, quarantine=Quarantine(clock=lambda: now))
+        link = Link()
+        directory.link_up(identity, link)
+        directory.announce(identity.node_id, link, [replica(supply)])
+        await directory.load(identity.node_id)
+        (endpoint,) = directory.live(supply.model_slug)
+        directory.report_failure(endpoint.id, reason="stalled")
+        assert directory.live(supply.model_slug)[0].quarantined
+        now = 2.1
+        assert not directory.live(supply.model_slug)[0].quarantined
+        directory.report_success(endpoint.id)
+        directory.report_failure(endpoint.id, reason="stalled")
+        now = 4.2
+        assert not directory.live(supply.model_slug)[0].quarantined
+
+    async def test_a_new_link_does_not_clear_it(self, sessions, supply, identity):
+        directory = Directory(sessions)
+        for _ in range(2):
+            link = Link()
+            directory.link_up(identity, link)
+            directory.announce(identity.node_id, link, [replica(supply)])
+            await directory.load(identity.node_id)
+            (endpoint,) = directory.live(supply.model_slug)
+            directory.report_failure(endpoint.id, reason="stalled")
+        assert endpoint.quarantined
+
+
+class TestOthers:
+    async def test_two_supplies_do_not_mix(self, sessions, live, supply):
+        directory, _ = live
+        other = await make_supply(sessions)
+        assert directory.live(other.model_slug) == []
