@@ -204,21 +204,21 @@ class Inference:
     async def _broken(self, life: RequestLife, failure: AttemptFailed | Unavailable) -> Broken:
         """End a request that has begun: bill what was delivered, and say why no more comes."""
         if isinstance(failure, Unavailable):
-            # The answer was whole but could not be recorded. Its hold expires by itself: to void it now could race
-            # with a record that arrives late.
+            # The answer was whole but could not be recorded, so it is not billed. Its hold expires by itself: to void
+            # it now could race with a record that arrives late.
             life.owing = False
-            return life.broken(failure)
+            return life.broken(failure, billed=False)
         assert life.attempt is not None
+        final = life.fail(failure.error.code, fault=failure.fault, reason=failure.reason)
         await life.attempt.close()
         self._blame(life.attempt, failure)
         try:
-            await self._record(
-                life, life.fail(failure.error.code, fault=failure.fault, reason=failure.reason)
-            )
+            await self._record(life, final)
         except Unavailable:
             life.owing = False
             log.exception("request.not_recorded", request_id=life.public_id)
-        return life.broken(failure.error)
+            return life.broken(failure.error, billed=False)
+        return life.broken(failure.error, billed=True)
 
     async def _give_up(self, life: RequestLife, error: DomainError) -> DomainError:
         """End a request that delivered nothing; returns `error` for the caller to raise."""

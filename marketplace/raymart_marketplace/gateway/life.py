@@ -148,10 +148,10 @@ class RequestLife:
             attempts=len(self._attempts),
         )
 
-    def broken(self, error: DomainError) -> Broken:
-        """What the caller is told at the bad end."""
+    def broken(self, error: DomainError, *, billed: bool) -> Broken:
+        """What the caller is told at the bad end; nothing costs unless `billed`."""
         assert self.attempt is not None
-        tokens_prompt, tokens_completion, cost = self._bill()
+        tokens_prompt, tokens_completion, cost = self._bill() if billed else (0, 0, ZERO)
         return Broken(
             error=error,
             tokens_prompt=tokens_prompt,

@@ -4,7 +4,6 @@ import asyncio
 import re
 
 import pytest
-from support.scripted_replica import SECRET, Exchange, ScriptedReplica, answer
 
 from raymart_core.units import Fault
 from raymart_core.wire.replica import GenerateRequest, Sampling, encode
@@ -15,6 +14,7 @@ from raymart_marketplace.gateway.http_client import (
     HttpResponse,
 )
 from raymart_marketplace.supply.upstream import UpstreamBroken
+from support.scripted_replica import SECRET, Exchange, ScriptedReplica, answer
 
 BODY = encode(GenerateRequest(sampling=Sampling(max_tokens=2), prompt="hi"))
 
