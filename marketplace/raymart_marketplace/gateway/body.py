@@ -19,7 +19,11 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Scope, receive: Receive, *, bytes_max: int) -> bytes:
-    """The whole body. Raises: PayloadTooLarge as soon as that is certain, ClientLeft."""
+    """The whole body. Raises: PayloadTooLarge as soon as that is certain, ClientLeft.
+
+    The server goes on to read and drop what is left, until its receipt deadline: closing while the client still sends
+    would reset the connection, and the client would never see the 413.
+    """
     announced = header(scope, b"content-length")
     if announced is not None and announced.isdigit() and int(announced) > bytes_max:
         raise _too_large(bytes_max)

@@ -15,7 +15,6 @@ from raymart_core.errors import (
     NoEndpoint,
     NotAuthenticated,
     Overloaded,
-    PayloadTooLarge,
 )
 from raymart_core.ids import Prefix, show
 
@@ -93,8 +92,6 @@ async def send_error(send: Send, error: DomainError, *, request_id: UUID) -> Non
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, Overloaded):
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
-    if isinstance(error, PayloadTooLarge):
-        headers.append((b"connection", b"close"))  # The rest of the body is not worth reading.
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
