@@ -21,7 +21,8 @@ def normal_email(text: str) -> str:
     Raises: InvalidRequest when it is no address. International addresses are given in their ASCII form.
     """
     email = text.strip().lower()
-    if len(email) > EMAIL_CHARACTERS_MAX or _EMAIL.fullmatch(email) is None:
+    # ASCII before it is lowered: the Kelvin sign's lower case is "k", and would make another address one's own.
+    if not text.isascii() or len(email) > EMAIL_CHARACTERS_MAX or _EMAIL.fullmatch(email) is None:
         raise InvalidRequest(
             f"{text[:EMAIL_CHARACTERS_MAX]!r} is not an e-mail address such as 'name@example.com'",
             param="email",

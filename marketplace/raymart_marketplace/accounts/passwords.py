@@ -30,16 +30,17 @@ def hash_password(password: str) -> str:
 
     Raises: InvalidRequest when it is shorter than 10 or longer than 128 characters, or no Unicode text.
     """
-    if not LENGTH_MIN <= len(password) <= LENGTH_MAX:
+    normal = _normal(password)
+    if not LENGTH_MIN <= len(normal) <= LENGTH_MAX:
         raise InvalidRequest(
-            f"the password has {len(password)} characters; use {LENGTH_MIN} to {LENGTH_MAX}", param="password"
+            f"the password has {len(normal)} characters; use {LENGTH_MIN} to {LENGTH_MAX}", param="password"
         )
-    encoded = _encoded(password)
-    if encoded is None:
+    try:
+        return _HASHER.hash(normal.encode())
+    except UnicodeEncodeError:
         raise InvalidRequest(
-            "the password is not valid Unicode text (it has a lone surrogate)", param="password"
-        )
-    return _HASHER.hash(encoded)
+            "the password has a lone surrogate, which is no text", param="password"
+        ) from None
 
 
 def verify_password(password: str, password_hash: str) -> bool:
@@ -47,13 +48,15 @@ def verify_password(password: str, password_hash: str) -> bool:
 
     A password that no account can have (too long, no text) is refused at once: that tells nothing about an account.
     """
-    encoded = _encoded(password) if len(password) <= LENGTH_MAX else None
-    return encoded is not None and _HASHER.verify(encoded, password_hash)
-
-
-def _encoded(password: str) -> bytes | None:
-    """UTF-8 of `password` in one normal form: keyboards differ in how they compose an accented letter."""
+    normal = _normal(password)
+    if len(normal) > LENGTH_MAX:
+        return False
     try:
-        return unicodedata.normalize("NFC", password).encode()
+        return _HASHER.verify(normal.encode(), password_hash)
     except UnicodeEncodeError:
-        return None
+        return False
+
+
+def _normal(password: str) -> str:
+    """One form of `password`: keyboards differ in how they compose an accented letter. Over-long text is left alone."""
+    return password if len(password) > 4 * LENGTH_MAX else unicodedata.normalize("NFC", password)

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fixed_clock import FixedClock
 
 from raymart_core.errors import NotAuthenticated
 from raymart_core.ids import Prefix, show
 from raymart_marketplace.accounts.tokens import LEEWAY_S, TOKEN_BYTES_MAX, TTL_S_MAX, AccessTokens
+from support.fixed_clock import FixedClock
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 ISSUER = "raymart"
