@@ -9,9 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.ray_cluster import RayCluster
-from support.replica_client import ReplicaClient
-from support.scripted_agent import ScriptedAgent
 
 from raymart_core.wire.link import Observed, Placement
 from raymart_core.wire.replica import (
@@ -23,6 +20,9 @@ from raymart_core.wire.replica import (
     StepEvent,
 )
 from raymart_serve.placement import ServePool
+from support.ray_cluster import RayCluster
+from support.replica_client import ReplicaClient
+from support.scripted_agent import ScriptedAgent
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 

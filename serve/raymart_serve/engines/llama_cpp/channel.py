@@ -5,7 +5,13 @@ import threading
 from collections import deque
 from typing import Generic, TypeVar
 
+from raymart_core.errors import RaymartError
+
 Item = TypeVar("Item")
+
+
+class ChannelClosed(RaymartError):
+    """Nothing more will come: the engine closed the channel under its reader."""
 
 
 class StepChannel(Generic[Item]):
@@ -40,9 +46,11 @@ class StepChannel(Generic[Item]):
             return not self._changed.wait_for(lambda: self._closed, timeout=seconds)
 
     async def get(self) -> Item:
-        """Called on the loop: the next item, in order."""
+        """Called on the loop: the next item, in order. Raises: ChannelClosed after `close`."""
         while True:
             with self._changed:
+                if self._closed:
+                    raise ChannelClosed("the channel was closed while it was read")
                 if self._items:
                     self._changed.notify()
                     return self._items.popleft()
@@ -50,11 +58,12 @@ class StepChannel(Generic[Item]):
             await self._readable.wait()
 
     def close(self) -> None:
-        """Called on the loop: the reader leaves. Safe to call twice."""
+        """Called on the loop: the reader leaves, or is told to. Safe to call twice."""
         with self._changed:
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
+        self._readable.set()
 
     def _wake_reader(self) -> bool:
         try:

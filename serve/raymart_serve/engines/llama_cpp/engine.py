@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from raymart_core.wire.replica import ChatMessage, Sampling
-from raymart_serve.engines.llama_cpp.channel import StepChannel
+from raymart_serve.engines.llama_cpp.channel import ChannelClosed, StepChannel
 from raymart_serve.engines.llama_cpp.chunks import ChunkReader
 from raymart_serve.engines.llama_cpp.listener import Listener
 from raymart_serve.engines.llama_cpp.vocabulary import Vocabulary, read_vocabulary
@@ -231,7 +231,10 @@ class _Events(AsyncIterator[GenerationEvent]):
     async def __anext__(self) -> GenerationEvent:
         if self.finished:
             raise StopAsyncIteration
-        event = await self._channel.get()
+        try:
+            event = await self._channel.get()
+        except ChannelClosed as error:
+            raise EngineFailed("the engine was closed") from error
         if isinstance(event, EngineFailed):
             raise event
         if isinstance(event, GenerationStep):
