@@ -72,9 +72,7 @@ class HousePool:
             argv = (_PROVIDER_COMMAND, "controller", *arguments, f"--ray-address={self._cluster.address}")
             return Program(argv=argv, env=self._cluster.environment)
 
-        # It waits for the nodes: Serve comes back late to an application whose node had not joined yet.
-        nodes = tuple(f"ray-{node.name}" for node in DEMO_NODES)
-        return Part(name=CONTROLLER, program=program, needs=(API, HEAD, *nodes))
+        return Part(name=CONTROLLER, program=program, needs=(API, HEAD))
 
     def _link_arguments(self, name: str, *, state_dir: Path) -> tuple[str, ...]:
         token = self._layout.join_tokens / name

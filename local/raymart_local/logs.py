@@ -20,7 +20,7 @@ _IMPORTANT = re.compile(r"\b(WARNING|WARN|ERROR|CRITICAL|FATAL|PANIC|Traceback)\
 class Console:
     """Lines for the person at the terminal, each with its part's name in front; coloured on a terminal only."""
 
-    def __init__(self, stream: TextIO = sys.stdout, *, name_width: int = 10) -> None:
+    def __init__(self, stream: TextIO = sys.stdout, *, name_width: int = 13) -> None:
         self._stream = stream
         self._coloured = stream.isatty()
         self._name_width = name_width
@@ -113,5 +113,8 @@ def _important_event(line: str) -> str | None:
     event.pop("timestamp", None)
     event.pop("process", None)
     name = event.pop("event", "?")
+    if "exception" in event:
+        # The last line of a traceback says what happened; the log has the rest.
+        event["exception"] = str(event["exception"]).rstrip().rsplit("\n", 1)[-1]
     fields = " ".join(f"{key}={value}" for key, value in event.items())
     return f"{level} {name} {fields}"[:LINE_CHARACTERS_MAX]

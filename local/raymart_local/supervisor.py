@@ -61,6 +61,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop all parts, each after the parts that need it."""
+        self._show_new_lines()
         stopped = {name: asyncio.Event() for name in self._parts}
 
         async def stop_in_turn(part: Part) -> None:
@@ -161,11 +162,14 @@ class Supervisor:
 
     async def _show_logs(self) -> None:
         while True:
-            for name, log in self._logs.items():
-                for line in log.new_lines():
-                    if (shown := important(line)) is not None:
-                        self._console.say(name, shown)
+            self._show_new_lines()
             await asyncio.sleep(LOG_POLL_S)
+
+    def _show_new_lines(self) -> None:
+        for name, log in self._logs.items():
+            for line in log.new_lines():
+                if (shown := important(line)) is not None:
+                    self._console.say(name, shown)
 
 
 @asynccontextmanager
