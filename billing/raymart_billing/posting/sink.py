@@ -52,11 +52,11 @@ class LedgerUsageSink:
     Uses up to two connections of `pool` at once.
     """
 
-    def __init__(self, pool: Pool, *, record_timeout_s: float) -> None:
+    def __init__(self, pool: Pool, *, record_timeout_s: float, queue_max: int = QUEUE_MAX) -> None:
         self._pool = pool
         self._record_timeout_s = record_timeout_s
-        self._records: asyncio.Queue[_Waiting | None] = asyncio.Queue(QUEUE_MAX)
-        self._posts: asyncio.Queue[FinishedRequest | None] = asyncio.Queue(QUEUE_MAX)
+        self._records: asyncio.Queue[_Waiting | None] = asyncio.Queue(queue_max)
+        self._posts: asyncio.Queue[FinishedRequest | None] = asyncio.Queue(queue_max)
         self._writer: asyncio.Task[None] | None = None
         self._poster: asyncio.Task[None] | None = None
         self._is_open = False
@@ -104,7 +104,7 @@ class LedgerUsageSink:
         try:
             self._records.put_nowait(waiting)
         except asyncio.QueueFull:
-            raise _unavailable(request, f"{QUEUE_MAX} records are waiting already") from None
+            raise _unavailable(request, f"{self._records.maxsize} records are waiting already") from None
         try:
             async with asyncio.timeout(self._record_timeout_s):
                 await asyncio.shield(waiting.done)
@@ -124,25 +124,28 @@ class LedgerUsageSink:
     async def _write(self, batch: Sequence[_Waiting], *, may_exist: bool) -> None:
         """Write `batch` whole, waiting out outages; when the database refuses it, by halves down to the culprit."""
         pauses = Pauses()
-        while wanted := [waiting for waiting in batch if not waiting.done.done()]:
+        while waiting := _waiting(batch):
             try:
-                await self._copy(wanted, may_exist=may_exist)
+                written = await self._copy(waiting, may_exist=may_exist)
             except OUTAGE as error:
-                log.warning("usage.write_retried", records=len(wanted), error=type(error).__name__)
+                log.warning("usage.write_retried", records=len(waiting), error=type(error).__name__)
                 await pauses.rest()
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not stop the writer
                 if may_exist or not isinstance(error, psycopg.errors.UniqueViolation):
-                    await self._split(wanted, error)
+                    await self._split(waiting, error)
                     return
                 # An id was recorded before: the next try looks which.
             else:
-                self._acknowledge(wanted)
+                self._acknowledge(written)
                 return
             may_exist = True
 
-    async def _copy(self, batch: Sequence[_Waiting], *, may_exist: bool) -> None:
+    async def _copy(self, batch: Sequence[_Waiting], *, may_exist: bool) -> Sequence[_Waiting]:
+        """Write those of `batch` that are still waited for once there is a connection; returns them."""
         async with asyncio.timeout(WRITE_TIMEOUT_S), self._pool.connection(WRITE_TIMEOUT_S) as connection:
-            await copy_requests(connection, [waiting.request for waiting in batch], may_exist=may_exist)
+            written = _waiting(batch)
+            await copy_requests(connection, [waiting.request for waiting in written], may_exist=may_exist)
+            return written
 
     async def _split(self, batch: Sequence[_Waiting], error: Exception) -> None:
         if len(batch) > 1:
@@ -207,16 +210,19 @@ async def _gather(queue: asyncio.Queue[T | None], size_max: int) -> list[T]:
             return batch
         item = queue.get_nowait()
     if batch:
-        queue.put_nowait(
-            None
-        )  # The end comes again, after this batch. There is room: we just took items out.
+        # The end comes again, after this batch. There is room, for we have just made some.
+        queue.put_nowait(None)
     return batch
 
 
+def _waiting(batch: Sequence[_Waiting]) -> Sequence[_Waiting]:
+    """Those whose caller has neither an answer nor given up."""
+    return [waiting for waiting in batch if not waiting.done.done()]
+
+
 def _refuse(batch: Sequence[_Waiting], reason: str) -> None:
-    for waiting in batch:
-        if not waiting.done.done():
-            waiting.done.set_exception(_unavailable(waiting.request, reason))
+    for waiting in _waiting(batch):
+        waiting.done.set_exception(_unavailable(waiting.request, reason))
 
 
 def _unavailable(request: FinishedRequest, reason: str) -> Unavailable:
