@@ -42,3 +42,5 @@ def ray_authentication_problem() -> str | None:
     if not path.is_file() or path.stat().st_size == 0:
         return f"RAY_AUTH_TOKEN_PATH={str(path)!r} is no file with a token; write one, readable only by its owner"
     return None
+    replica_step_delay_ms: float = Field(default=0.0, ge=0)
+    """RAYMART_REPLICA_STEP_DELAY_MS: pause before each step, so that a test's stream lasts long enough to be broken."""

@@ -21,9 +21,12 @@ class ReplicaDeployment:
 
     async def __init__(self, config: dict[str, object]) -> None:  # type: ignore[misc] # Serve awaits it
         configure_logs(process="replica")
-        self._config = msgspec.convert(config, ReplicaConfig)
+        settings = ReplicaSettings()
+        self._config = msgspec.structs.replace(
+            msgspec.convert(config, ReplicaConfig), step_delay_ms=settings.replica_step_delay_ms
+        )
         replica_id = serve.get_replica_context().replica_id.unique_id
-        self._replica = Replica(self._config, ReplicaSettings(), replica_id=replica_id)
+        self._replica = Replica(self._config, settings, replica_id=replica_id)
         await self._replica.start()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
