@@ -149,13 +149,14 @@ def decode_chat_body(body: bytes) -> ChatBody:
 def _refuse(said: str) -> NoReturn:
     place = _PLACE.search(said)
     param = place["param"] if place else ""
-    problem = _PLACE.sub("", said).replace("`", "'")
-    if missing := _MISSING.match(said):
+    problem = _PLACE.sub("", said)
+    if missing := _MISSING.match(problem):
         param = f"{param}.{missing['name']}" if param else missing["name"]
         raise InvalidRequest(f"{param} is missing", param=param)
-    if unknown := _UNKNOWN.match(said):
+    if unknown := _UNKNOWN.match(problem):
         name = unknown["name"][:80]
         raise InvalidRequest(_unknown(name, inside=param), param=f"{param}.{name}" if param else name)
+    problem = problem.replace("`", "'")
     raise InvalidRequest(f"{param or 'the body'}: {problem}"[:400], param=param or None)
 
 
