@@ -28,6 +28,9 @@ class ReplicaSettings(ProcessSettings):
     """RAYMART_AGENT_FILE: JSON file with the url and token of this machine's node agent."""
     replica_host: str = "127.0.0.1"
     """RAYMART_REPLICA_HOST: address the replica's HTTP server binds; loopback, or the pool's private address."""
+    replica_step_delay_ms: float = Field(default=0.0, ge=0)
+    """RAYMART_REPLICA_STEP_DELAY_MS: for tests only, pause before each step, so that a stream lasts long enough to be
+    broken."""
 
 
 def ray_authentication_problem() -> str | None:
@@ -42,5 +45,3 @@ def ray_authentication_problem() -> str | None:
     if not path.is_file() or path.stat().st_size == 0:
         return f"RAY_AUTH_TOKEN_PATH={str(path)!r} is no file with a token; write one, readable only by its owner"
     return None
-    replica_step_delay_ms: float = Field(default=0.0, ge=0)
-    """RAYMART_REPLICA_STEP_DELAY_MS: pause before each step, so that a test's stream lasts long enough to be broken."""

@@ -22,9 +22,9 @@ class ReplicaDeployment:
     async def __init__(self, config: dict[str, object]) -> None:  # type: ignore[misc] # Serve awaits it
         configure_logs(process="replica")
         settings = ReplicaSettings()
-        self._config = msgspec.structs.replace(
-            msgspec.convert(config, ReplicaConfig), step_delay_ms=settings.replica_step_delay_ms
-        )
+        asked = msgspec.convert(config, ReplicaConfig)
+        delay_ms = max(asked.step_delay_ms, settings.replica_step_delay_ms)
+        self._config = msgspec.structs.replace(asked, step_delay_ms=delay_ms)
         replica_id = serve.get_replica_context().replica_id.unique_id
         self._replica = Replica(self._config, settings, replica_id=replica_id)
         await self._replica.start()

@@ -69,7 +69,13 @@ def _check_range(param: str, value: object, *, holds: bool, limit: str) -> None:
 
 
 def _field(message: str) -> str:
-    """The innermost name in msgspec's "... - at `$.sampling.stop[0]`"; "body" where there is none."""
-    _, _, path = message.rpartition("at `$")
-    names = [name for name in path.rstrip("`").split(".") if name]
+    """The name of the wrong field in msgspec's message; "body" where it names none.
+
+    Forms: "Object missing required field `sampling`", "Expected `int`, got `str` - at `$.sampling.max_tokens`".
+    """
+    _, missing, rest = message.partition("missing required field `")
+    if missing:
+        return rest.partition("`")[0]
+    _, located, path = message.partition(" - at `$")
+    names = [name for name in path.strip("`").split(".") if name] if located else []
     return names[-1].partition("[")[0] if names else "body"

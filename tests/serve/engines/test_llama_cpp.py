@@ -417,7 +417,7 @@ class TestAbort:
         ids = await asked(engine, "Count to 5.")
         async with engine.generate(ids, sampling=greedy(max_tokens=900, ignore_eos=True)) as events:
             await anext(events)
-            (channel,) = engine._open_channels
+            channel = events.channel
             await _until(lambda: len(channel._items) == 64)
             await asyncio.sleep(0.05)
             assert len(channel._items) == 64

@@ -52,7 +52,7 @@ class LlamaCppEngine:
         self._workers = ThreadPoolExecutor(spec.slots, thread_name_prefix="llama-generate")
         # The template and the tokenizer must not wait for a slot.
         self._askers = ThreadPoolExecutor(2, thread_name_prefix="llama-ask")
-        self._open_channels: set[_Channel] = set()
+        self._open: set[_Events] = set()
         self._server: xllamacpp.Server | None = None
         self._listener: Listener | None = None
         self._vocabulary: Vocabulary | None = None
@@ -120,14 +120,14 @@ class LlamaCppEngine:
         return EngineStats(
             running=self._gate.running,
             waiting=self._gate.waiting,
-            tokens_generated_total=self._tokens_generated,
+            tokens_generated_total=self._tokens_generated + sum(events.tokens for events in self._open),
             requests_aborted_total=self._requests_aborted,
         )
 
     async def close(self) -> None:
         """Abort all generations, wait for their threads, free the model."""
-        for channel in tuple(self._open_channels):
-            channel.close()
+        for events in tuple(self._open):
+            events.channel.close()
         await asyncio.get_running_loop().run_in_executor(None, self._shut_down)
 
     def _loaded_listener(self) -> Listener:
@@ -162,16 +162,16 @@ class LlamaCppEngine:
         await self._gate.acquire()
         loop = asyncio.get_running_loop()
         channel = _Channel(loop, size_max=_CHANNEL_STEPS_MAX)
-        self._open_channels.add(channel)
         work = loop.run_in_executor(self._workers, self._run, body, reader, channel)
         # The slot is free when the thread is, which may be a step after the reader has left.
         work.add_done_callback(lambda _: self._gate.release())
         events = _Events(channel)
+        self._open.add(events)
         try:
             yield events
         finally:
             channel.close()
-            self._open_channels.discard(channel)
+            self._open.discard(events)
             self._tokens_generated += events.tokens
             self._requests_aborted += not events.finished
 
@@ -224,7 +224,7 @@ class _Events(AsyncIterator[GenerationEvent]):
     """What one generation's thread puts into its channel, up to the finish."""
 
     def __init__(self, channel: _Channel) -> None:
-        self._channel = channel
+        self.channel = channel
         self.tokens = 0
         self.finished = False
 
@@ -232,7 +232,7 @@ class _Events(AsyncIterator[GenerationEvent]):
         if self.finished:
             raise StopAsyncIteration
         try:
-            event = await self._channel.get()
+            event = await self.channel.get()
         except ChannelClosed as error:
             raise EngineFailed("the engine was closed") from error
         if isinstance(event, EngineFailed):
