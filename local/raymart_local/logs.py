@@ -14,7 +14,11 @@ READ_BYTES_MAX = 262_144
 
 _COLOURS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)
 _RED = 31
-_IMPORTANT = re.compile(r"\b(WARNING|WARN|ERROR|CRITICAL|FATAL|PANIC|Traceback)\b|^\w*(Error|Exception)\b")
+_IMPORTANT = re.compile(
+    r"\b(WARNING|WARN|ERROR|CRITICAL|FATAL|PANIC|Traceback)\b"
+    # The last line of a traceback, and what our own commands say when they cannot go on.
+    r"|^(?:\w+\.)*\w*(?:Error|Exception)\b|^(?:\w+\.)+[A-Z]\w*: |^raymart[\w-]*: "
+)
 
 
 class Console:

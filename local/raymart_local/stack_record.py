@@ -42,13 +42,13 @@ class StackRecord:
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """The record at `path`; None when there is none, or the machine has restarted since."""
+        """The record at `path`; None when there is none, it is damaged, or the machine has restarted since."""
         try:
             fields = json.loads(path.read_text())
-        except FileNotFoundError:
+            sessions = tuple(Session(**session) for session in fields["sessions"])
+            record = cls(stack_id=fields["stack_id"], boot_time=fields["boot_time"], sessions=sessions)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        sessions = tuple(Session(**session) for session in fields["sessions"])
-        record = cls(stack_id=fields["stack_id"], boot_time=fields["boot_time"], sessions=sessions)
         # The clock's corrections move the computed boot time by a moment.
         return record if abs(record.boot_time - _boot_time()) < 60 else None
 
