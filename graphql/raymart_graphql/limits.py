@@ -5,6 +5,7 @@ of an item), so nesting lists multiplies. A few fields that are dear by themselv
 Source: facts of our probes (a 150-byte query could ask for 160,000 objects), GitHub's "node limit".
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from graphql import (
     DocumentNode,
     FieldNode,
+    FloatValueNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
@@ -28,14 +30,17 @@ from graphql import (
     SelectionSetNode,
     ValueNode,
     VariableNode,
+    Visitor,
     get_named_type,
     get_nullable_type,
     is_list_type,
+    visit,
 )
 from strawberry.extensions import SchemaExtension
 
 from raymart_graphql.errors import ErrorCode
 from raymart_graphql.relay import PAGE_DEFAULT, PAGE_MAX
+from raymart_graphql.scalars import DIGITS_MAX
 
 DEPTH_MAX = 12
 ALIASES_MAX = 15
@@ -50,6 +55,7 @@ FIELD_COSTS = {
     "Query.trialBalance": 1_000,  # Reads the whole ledger.
 }
 """Fields that cost more than the objects they give."""
+_LONG_NUMBER = re.compile(rf"\d{{{DIGITS_MAX}}}")
 _STRUCTURE = frozenset({"edges", "nodes"})
 """A connection's own lists: its page size has counted them."""
 
@@ -81,6 +87,8 @@ class OperationLimits(SchemaExtension):
         assert context.graphql_document is not None
         graphql_schema = context.schema._schema  # noqa: SLF001 - Strawberry has no public way to graphql-core's schema.
         refusal = refuse(graphql_schema, context.graphql_document, context.variables or {})
+        if refusal is None and _LONG_NUMBER.search(context.query or ""):
+            refusal = _refuse_long_numbers(context.graphql_document)
         if refusal is not None:
             context.pre_execution_errors = [refusal]
         yield
@@ -112,6 +120,31 @@ def _refusal(name: str, value: str, limit: int) -> GraphQLError:
         f"the operation's {name} is {value}; the limit is {limit}. Ask for less at once, or for smaller pages",
         extensions={"code": ErrorCode.LIMIT_EXCEEDED.value, "limit": name, "value": value, "max": limit},
     )
+
+
+def _refuse_long_numbers(document: DocumentNode) -> GraphQLError | None:
+    """Python itself gives up on numbers of thousands of digits, and graphql-core does not expect it to."""
+    finder = _LongNumbers()
+    visit(document, finder)
+    return finder.refusal
+
+
+class _LongNumbers(Visitor):
+    """Finds a number literal that is too long; digits within text are none of its business."""
+
+    refusal: GraphQLError | None = None
+
+    def enter_int_value(self, node: IntValueNode, *_: object) -> None:
+        """Check an integer."""
+        self._check(node.value)
+
+    def enter_float_value(self, node: FloatValueNode, *_: object) -> None:
+        """Check a float."""
+        self._check(node.value)
+
+    def _check(self, digits: str) -> None:
+        if len(digits) > DIGITS_MAX:
+            self.refusal = _refusal("digits of a number", str(len(digits)), DIGITS_MAX)
 
 
 class _Scale:

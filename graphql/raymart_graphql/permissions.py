@@ -89,6 +89,7 @@ class MemberOfSource:
 
     async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses strangers to the organization."""
+        await _person(operation)
         if not await may_see(operation, cast("Owned", source), self.roles):
             raise Forbidden("this is for members of the organization that owns it")
 

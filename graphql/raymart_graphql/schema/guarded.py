@@ -21,7 +21,7 @@ ROOTS = frozenset({"Query", "Mutation", "Subscription"})
 
 
 class GuardedSchema(strawberry.Schema):
-    """Puts its rule before every field that has one in `RULES`. Raises LookupError for a root field without."""
+    """Puts its rule before every field that has one in `RULES`. Building fails for a root field without."""
 
     def get_fields(self, type_definition: StrawberryObjectDefinition) -> list[StrawberryField]:
         """The type's fields, guarded."""

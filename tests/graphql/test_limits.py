@@ -1,0 +1,145 @@
+"""What one operation may ask for."""
+
+import time
+
+import pytest
+from graphql import parse
+from support.api_server import Api
+
+from raymart_graphql.limits import refuse
+from raymart_graphql.schema import build_schema
+
+SCHEMA = build_schema()._schema
+
+
+def limit_of(query: str, **variables: object) -> tuple[str, int] | None:
+    """Which limit refuses `query`, and the value; None when none does."""
+    error = refuse(SCHEMA, parse(query), variables)
+    if error is None:
+        return None
+    assert error.extensions is not None
+    return error.extensions["limit"], int(error.extensions["value"])
+
+
+def nested_models(levels: int, first: int) -> str:
+    inner = "slug"
+    for level in range(levels):
+        inner = (
+            f"offers(first: {first}) {{ nodes {{ revision {{ model {{ {inner} }} }} }} }}" if level else inner
+        )
+    return f"{{ models(first: {first}) {{ nodes {{ {inner} }} }} }}"
+
+
+class TestCost:
+    def test_flat_pages_are_free_to_be_large(self) -> None:
+        assert limit_of("{ models(first: 100) { nodes { slug } } }") is None
+
+    def test_nesting_multiplies(self) -> None:
+        query = "{ models(first: 100) { nodes { offers(first: 100) { nodes { id } } } } }"
+        assert limit_of(query) == ("cost", 100 * (1 + 100))
+
+    def test_edges_and_nodes_count_once_each(self) -> None:
+        query = "{ models(first: 40) { edges { node { offers(first: 100) { edges { node { id } } } } } } }"
+        assert limit_of(query) is None
+        query = "{ models(first: 50) { edges { node { offers(first: 100) { edges { node { id } } } } } } }"
+        assert limit_of(query) == ("cost", 50 * (1 + 100))
+
+    def test_page_size_in_a_variable_counts(self) -> None:
+        query = "query ($n: Int) { models(first: $n) { nodes { offers(first: $n) { nodes { id } } } } }"
+        assert limit_of(query, n=10) is None
+        assert limit_of(query, n=100) == ("cost", 100 * 101)
+        assert limit_of(query) == ("cost", 100 * 101)
+
+    def test_default_page_size_counts(self) -> None:
+        query = "{ models { nodes { offers { nodes { revision { model { offers { nodes { id } } } } } } } } }"
+        assert limit_of(query) == ("cost", 50 * (1 + 50 * (1 + 50)))
+
+    def test_fragments_do_not_hide_cost(self) -> None:
+        query = """
+        { models(first: 100) { ...Page } }
+        fragment Page on ModelConnection { nodes { ...Offers } }
+        fragment Offers on Model { ... on Model { offers(last: 100) { nodes { id } } } }
+        """
+        assert limit_of(query) == ("cost", 100 * 101)
+
+    def test_ids_multiply(self) -> None:
+        query = "query ($ids: [ID!]!) { nodes(ids: $ids) { ... on Model { offers(first: 100) { nodes { id } } } } }"
+        assert limit_of(query, ids=["x"] * 10) is None
+        assert limit_of(query, ids=["x"] * 50) == ("cost", 50 * 101)
+
+    def test_logins_cannot_be_batched(self) -> None:
+        login = 'login(input: {email: "a", password: "b"}) { token }'
+        assert limit_of("mutation {" + " ".join(f"a{i}: {login}" for i in range(4)) + "}") is None
+        assert limit_of("mutation {" + " ".join(f"a{i}: {login}" for i in range(6)) + "}") == ("cost", 6_000)
+
+
+class TestDepthAndAliases:
+    def test_depth_over_the_limit_is_refused(self) -> None:
+        inner = "id"
+        for _ in range(6):
+            inner = f"model {{ revisions(first: 1) {{ nodes {{ {inner} }} }} }}"
+        query = f"{{ models(first: 1) {{ nodes {{ revisions(first: 1) {{ nodes {{ {inner} }} }} }} }} }}"
+        assert limit_of(query) == ("depth", 23)
+
+    def test_depth_hidden_in_fragments_is_found(self) -> None:
+        chain = " ".join(
+            f"fragment F{i} on ModelRevision {{ model {{ revisions(first: 1) {{ nodes {{ ...F{i + 1} }} }} }} }}"
+            for i in range(8)
+        )
+        query = (
+            "{ models(first: 1) { nodes { revisions(first: 1) { nodes { ...F0 } } } } }"
+            f" {chain} fragment F8 on ModelRevision {{ id }}"
+        )
+        assert limit_of(query) == ("depth", 4 + 3 * 8 + 1)
+
+    def test_aliases_over_the_limit_are_refused(self) -> None:
+        assert limit_of("{" + " ".join(f"a{i}: __typename" for i in range(15)) + "}") is None
+        assert limit_of("{" + " ".join(f"a{i}: __typename" for i in range(16)) + "}") == ("aliases", 16)
+
+    def test_aliases_multiply_through_fragments(self) -> None:
+        fan = " ".join(f"fragment F{i} on Query {{ ...F{i + 1} ...F{i + 1} }}" for i in range(14))
+        query = f"{{ ...F0 }} {fan} fragment F14 on Query {{ a: __typename }}"
+        assert limit_of(query) == ("aliases", 2**14)
+
+    def test_fragment_cycle_ends(self) -> None:
+        query = "{ models { nodes { ...A } } } fragment A on Model { slug ...B } fragment B on Model { ...A }"
+        assert limit_of(query) is None
+
+    def test_unknown_names_weigh_nothing(self) -> None:
+        assert limit_of("{ nothing { ...Nowhere } } fragment Odd on Missing { x }") is None
+
+
+ATTACKS = {
+    "list amplification": nested_models(4, 20),
+    "one huge page": "{ models(first: 300000) { nodes { offers(first: 300000) { nodes { id } } } } }",
+    "1,000 aliases": "{" + " ".join(f"a{i}: __typename" for i in range(1_000)) + "}",
+    "3,000 directives": "{ models { nodes { slug " + "@a " * 3_000 + "} } }",
+    "3,000 variables": "query(" + ",".join(f"$v{i}: Int" for i in range(3_000)) + ") { __typename }",
+    "the same field 5,000 times": "{ " + "__typename " * 5_000 + "}",
+    "200 levels": "{ models { nodes " + "{ revisions { nodes " * 100 + "{ id }" + " } }" * 100 + " } }",
+    "2,000 levels": "{ a " * 2_000 + "}" * 2_000,
+    "1,500 overlapping fields": "{" + ' x: model(slug: "a") { slug }' * 1_500 + "}",
+    "fragment fan-out": "{ models { nodes { ...F0 } } }"
+    + "".join(f" fragment F{i} on Model {{ ...F{i + 1} ...F{i + 1} }}" for i in range(30))
+    + " fragment F30 on Model { slug }",
+    "chain of 180 fragments": "{ models { nodes { ...F0 } } }"
+    + "".join(f" fragment F{i} on Model {{ ...F{i + 1} }}" for i in range(120))
+    + " fragment F120 on Model { slug }",
+    "list literal bomb": "{ model(slug: " + "[" * 3_000 + "]" * 3_000 + ") { slug } }",
+    "deep introspection": "{ __schema { types { fields { type { fields { type { fields { type { name } } } } } } } } }",
+}
+
+
+class TestAttacks:
+    @pytest.mark.parametrize("name", ATTACKS)
+    async def test_attack_is_answered_at_once(self, api: Api, name: str) -> None:
+        """No attack holds the event loop: whatever is not cheap is refused before it runs."""
+        await api("{ __typename }")
+        started = time.process_time()
+        answer = await api(ATTACKS[name])
+        spent_s = time.process_time() - started
+        assert answer.response.status_code in {200, 400}
+        assert spent_s < 0.5, f"{spent_s:.3f} s of processor time"
+        assert len(answer.response.content) < 100_000
+        if name != "fragment fan-out" and not name.startswith("chain"):
+            assert answer.errors

@@ -1,0 +1,287 @@
+"""Who may do what: every operation as every kind of person, and with another tenant's ids."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from support.api_server import Api, Answer, Seller, Tenant
+
+from raymart_core.ids import Prefix, new_id, show
+from raymart_graphql.permissions import RULES
+from raymart_marketplace.accounts.models import OrganizationKind, Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Two customers, two providers, the platform's people, and a key."""
+
+    api: Api
+    customer: Tenant
+    stranger: Tenant
+    seller: Seller
+    rival: Seller
+    platform: Tenant
+    api_key: str
+    api_key_id: str
+
+    def credential(self, who: str) -> str | None:
+        """The bearer credential of somebody named "<tenant>.<role>", "key" or "nobody"."""
+        if who == "nobody":
+            return None
+        if who == "key":
+            return self.api_key
+        tenants = {
+            "customer": self.customer,
+            "stranger": self.stranger,
+            "seller": self.seller.tenant,
+            "rival": self.rival.tenant,
+            "platform": self.platform,
+        }
+        tenant, _, role = who.partition(".")
+        return tenants[tenant].people[Role(role)].token
+
+
+@pytest.fixture
+async def world(api: Api, customer: Tenant, stranger: Tenant, seller: Seller) -> World:
+    _, secret = await api.api_key(customer)
+    key_id, _ = await api.api_key(customer)
+    return World(
+        api=api,
+        customer=customer,
+        stranger=stranger,
+        seller=seller,
+        rival=await api.seller(),
+        platform=await api.tenant(OrganizationKind.PLATFORM),
+        api_key=secret,
+        api_key_id=show(Prefix.API_KEY, key_id),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One operation on the customer's or the seller's things, and who may do it."""
+
+    query: str
+    allowed: frozenset[str]
+    """Everybody else is refused."""
+
+
+PEOPLE = frozenset(
+    f"{tenant}.{role.value}"
+    for tenant in ("customer", "stranger", "seller", "rival", "platform")
+    for role in Role
+)
+EVERYBODY = PEOPLE | {"key", "nobody"}
+ADMINS = frozenset({"platform.owner", "platform.admin"})
+CUSTOMER_WRITERS = frozenset({"customer.owner", "customer.admin", "customer.developer"})
+SELLER_MANAGERS = frozenset({"seller.owner", "seller.admin"})
+SELLER_READERS = frozenset(f"seller.{role.value}" for role in Role)
+CHAT = '{projectId: "%(project)s", model: "%(model)s", messages: [{role: USER, content: "hi"}]}'
+CASES = {
+    "Query.node": Case(query='{ node(id: "%(model_id)s") { id } }', allowed=EVERYBODY),
+    "Query.nodes": Case(query='{ nodes(ids: ["%(model_id)s"]) { id } }', allowed=EVERYBODY),
+    "Query.viewer": Case(query="{ viewer { user { id } } }", allowed=PEOPLE),
+    "Query.organization": Case(query='{ organization(id: "%(organization)s") { id } }', allowed=PEOPLE),
+    "Query.models": Case(query="{ models(first: 1) { nodes { id } } }", allowed=EVERYBODY),
+    "Query.model": Case(query='{ model(slug: "%(model)s") { id } }', allowed=EVERYBODY),
+    "Query.provider": Case(query='{ provider(id: "%(provider)s") { slug } }', allowed=EVERYBODY),
+    "Query.ledgerAccounts": Case(query="{ ledgerAccounts(first: 1) { nodes { id } } }", allowed=ADMINS),
+    "Query.trialBalance": Case(query="{ trialBalance { balanced } }", allowed=ADMINS),
+    "Mutation.login": Case(
+        query='mutation { login(input: {email: "nobody@example.com", password: "x"}) { token } }',
+        allowed=EVERYBODY,
+    ),
+    "Mutation.createApiKey": Case(
+        query='mutation { createApiKey(input: {projectId: "%(project)s", name: "k"}) { secret } }',
+        allowed=CUSTOMER_WRITERS,
+    ),
+    "Mutation.revokeApiKey": Case(
+        query='mutation { revokeApiKey(input: {apiKeyId: "%(key)s"}) { apiKey { id } } }',
+        allowed=CUSTOMER_WRITERS,
+    ),
+    "Mutation.createChatCompletion": Case(
+        query="mutation { createChatCompletion(input: " + CHAT + ") { userErrors { code } } }",
+        allowed=CUSTOMER_WRITERS,
+    ),
+    "Mutation.createJoinToken": Case(
+        query='mutation { createJoinToken(input: {providerId: "%(provider)s", poolId: "%(pool)s"}) { token } }',
+        allowed=SELLER_MANAGERS,
+    ),
+    "Mutation.setOfferAsks": Case(
+        query='mutation { setOfferAsks(input: {offerId: "%(offer)s", prompt: "0", completion: "0"}) { offer { id } } }',
+        allowed=SELLER_MANAGERS,
+    ),
+    "Mutation.grantCredit": Case(
+        query='mutation { grantCredit(input: {organizationId: "%(organization)s", amount: "1", idempotencyKey: "%(unique)s"})'
+        " { transfer { id } } }",
+        allowed=ADMINS,
+    ),
+    "Provider.nodes": Case(
+        query='{ provider(id: "%(provider)s") { nodes { nodes { name } } } }', allowed=SELLER_READERS | ADMINS
+    ),
+    "Provider.pools": Case(
+        query='{ provider(id: "%(provider)s") { pools { nodes { slug } } } }', allowed=SELLER_READERS | ADMINS
+    ),
+    "Provider.earnings": Case(
+        query='{ provider(id: "%(provider)s") { earnings { payable { amount } } } }',
+        allowed=SELLER_READERS | ADMINS,
+    ),
+}
+
+
+def names(world: World) -> dict[str, str]:
+    return {
+        "organization": world.customer.id,
+        "project": world.customer.project,
+        "key": world.api_key_id,
+        "model": world.seller.model_slug,
+        "model_id": show(Prefix.MODEL, world.seller.model_id),
+        "provider": world.seller.id,
+        "pool": show(Prefix.POOL, world.seller.pool_id),
+        "offer": show(Prefix.OFFER, world.seller.offer_id),
+        "unique": new_id().hex,
+    }
+
+
+def refused(answer: Answer) -> str | None:
+    """The code with which a request was refused, if it was."""
+    codes = {error["extensions"]["code"] for error in answer.errors}
+    assert codes <= {"UNAUTHENTICATED", "FORBIDDEN"}, answer.body
+    assert len(codes) <= 1
+    return next(iter(codes), None)
+
+
+class TestMatrix:
+    def test_every_rule_has_a_case(self) -> None:
+        """Subscriptions are refused at the socket; see test_subscription.py."""
+        assert set(CASES) == set(RULES) - {"Subscription.chatCompletion"}
+
+    @pytest.mark.parametrize("name", sorted(CASES))
+    async def test_exactly_those_who_may(self, world: World, name: str) -> None:
+        case = CASES[name]
+        for who in sorted(EVERYBODY):
+            answer = await world.api(case.query % names(world), world.credential(who))
+            expected = None
+            if who not in case.allowed:
+                expected = "UNAUTHENTICATED" if who == "nobody" else "FORBIDDEN"
+            assert refused(answer) == expected, f"{name} as {who}: {answer.body}"
+
+    async def test_key_may_infer_for_its_own_project_only(self, world: World) -> None:
+        mutation = "mutation ($input: CreateChatCompletionInput!) { createChatCompletion(input: $input) { userErrors { code } } }"
+        chat = {"model": world.seller.model_slug, "messages": [{"role": "USER", "content": "hi"}]}
+        allowed = await world.api(mutation, world.api_key, input=chat)
+        assert [error["code"] for error in allowed.data["createChatCompletion"]["userErrors"]] == [
+            "NO_ENDPOINT"
+        ]
+        for project in (world.customer.project, world.stranger.project):
+            answer = await world.api(mutation, world.api_key, input=chat | {"projectId": project})
+            assert refused(answer) == "FORBIDDEN"
+
+
+class TestCredentials:
+    @pytest.mark.parametrize("credential", ["rm_live_" + "x" * 43, "not a token", "a.b.c", "é"])
+    async def test_wrong_credentials_are_told_even_where_none_are_needed_for_data(
+        self, api: Api, credential: str
+    ) -> None:
+        response = await api.client.post(
+            "/graphql",
+            json={"query": "{ viewer { user { id } } }"},
+            headers={"authorization": f"Bearer {credential}".encode()},
+        )
+        assert Answer(response).code == "UNAUTHENTICATED"
+
+    async def test_stale_token_does_not_keep_from_logging_in(self, api: Api, customer: Tenant) -> None:
+        login = (
+            'mutation { login(input: {email: "%s", password: "x"}) { userErrors { code } } }'
+            % customer.owner.email
+        )
+        answer = await api(login, "stale")
+        assert answer.data["login"]["userErrors"] == [{"code": "INVALID_CREDENTIALS"}]
+
+
+OWNED = {
+    "user": ("customer.owner", "user"),
+    "organization": ("customer.viewer", "org"),
+    "project": ("customer.viewer", "proj"),
+    "api_key": ("customer.viewer", "key"),
+    "request": ("customer.viewer", "req"),
+    "usage_record": ("customer.viewer", "use"),
+    "node": ("seller.viewer", "node"),
+    "pool": ("seller.viewer", "pool"),
+    "ledger_account": ("platform.owner", "acct"),
+}
+
+
+class TestNodes:
+    """`node(id)` is a way into everything: another tenant's ids are as if they did not exist."""
+
+    @pytest.fixture
+    async def ids(self, world: World) -> dict[str, str]:
+        [request_id] = await world.api.use(world.customer, world.seller, 1)
+        await world.api.credit(world.customer)
+        accounts = await world.api(
+            "{ ledgerAccounts(last: 1) { nodes { id } } }", world.credential("platform.owner")
+        )
+        return {
+            "user": show(Prefix.USER, world.customer.owner.user_id),
+            "organization": world.customer.id,
+            "project": world.customer.project,
+            "api_key": world.api_key_id,
+            "request": show(Prefix.REQUEST, request_id),
+            "usage_record": show(Prefix.USAGE_RECORD, request_id),
+            "node": show(Prefix.NODE, world.seller.node_id),
+            "pool": show(Prefix.POOL, world.seller.pool_id),
+            "ledger_account": accounts.data["ledgerAccounts"]["nodes"][0]["id"],
+        }
+
+    @pytest.mark.parametrize("kind", sorted(OWNED))
+    async def test_owners_and_administrators_see_it_and_nobody_else(
+        self, world: World, ids: dict[str, str], kind: str
+    ) -> None:
+        insider, prefix = OWNED[kind]
+        item_id = ids[kind]
+        assert item_id.startswith(prefix + "_")
+        query = "query ($id: ID!) { node(id: $id) { __typename id } nodes(ids: [$id]) { id } }"
+        for who in (insider, "platform.owner"):
+            data = (await world.api(query, world.credential(who), id=item_id)).data
+            assert data["node"]["id"] == item_id, who
+            assert data["nodes"] == [{"id": item_id}]
+        for who in ("nobody", "key", "stranger.owner", "rival.owner", "platform.viewer"):
+            data = (await world.api(query, world.credential(who), id=item_id)).data
+            assert data == {"node": None, "nodes": [None]}, who
+
+    async def test_organization_by_id_is_null_for_strangers(self, world: World) -> None:
+        query = "query ($id: ID!) { organization(id: $id) { balance { available { amount } } } }"
+        for who in ("stranger.owner", "seller.owner", "platform.developer"):
+            data = (await world.api(query, world.credential(who), id=world.customer.id)).data
+            assert data == {"organization": None}, who
+        for who in ("customer.viewer", "platform.admin"):
+            assert (await world.api(query, world.credential(who), id=world.customer.id)).data["organization"]
+
+    async def test_missing_and_foreign_things_cannot_be_told_apart(self, world: World) -> None:
+        mutation = 'mutation ($id: ID!) { createApiKey(input: {projectId: $id, name: "k"}) { secret } }'
+        messages = set()
+        for item_id in (world.stranger.project, show(Prefix.PROJECT, new_id())):
+            answer = await world.api(mutation, world.credential("customer.owner"), id=item_id)
+            assert answer.code == "FORBIDDEN"
+            messages.add(answer.errors[0]["message"].replace(item_id, "ID"))
+        assert len(messages) == 1
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "org", "org_", "org_xyz", "proj_" + "0" * 31, "join_" + "0" * 32, "T3JnOjE=", "5", "x" * 5_000],
+    )
+    async def test_text_that_is_no_id_is_the_clients_mistake(self, world: World, text: str) -> None:
+        answer = await world.api("query ($id: ID!) { node(id: $id) { id } }", id=text)
+        assert answer.code == "BAD_USER_INPUT"
+
+
+class TestOtherTenantsUsage:
+    async def test_customer_sees_only_its_own(self, world: World) -> None:
+        await world.api.use(world.stranger, world.seller, 3)
+        await world.api.use(world.customer, world.seller, 2)
+        query = "{ viewer { organizations { nodes { id usageRecords { nodes { id } } } } } }"
+        viewer: dict[str, Any] = (await world.api(query, world.credential("customer.owner"))).data["viewer"]
+        [organization] = viewer["organizations"]["nodes"]
+        assert organization["id"] == world.customer.id
+        assert len(organization["usageRecords"]["nodes"]) == 2
