@@ -57,7 +57,7 @@ class NodeAgent:
         try:
             await self._client.run()
         finally:
-            self._book.close()
+            await self._book.close()
             await self._server.stop()
         log.info("agent.stopped", name=self._credentials.name)
 

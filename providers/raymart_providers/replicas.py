@@ -78,10 +78,12 @@ class ReplicaBook:
         if changed:
             self._on_change()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop watching."""
-        for local in self._replicas.values():
-            self._unwatch(local)
+        watches = [local.watch for local in self._replicas.values() if local.watch is not None]
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
 
     def _add(self, local: LocalReplica) -> None:
         self._replicas[local.registration.replica_id] = local
@@ -111,7 +113,8 @@ class ReplicaBook:
             try:
                 await self._wait_for_end(local, reader)
             finally:
-                writer.close()
+                # Not `close`: nothing is unsent here, and the other end may never read again.
+                writer.transport.abort()
             flaps = flaps + 1 if loop.time() - began_at < _FLAP_S else 0
         local.watch = None
         if self._replicas.get(local.registration.replica_id) is local:

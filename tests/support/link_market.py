@@ -110,8 +110,8 @@ class LinkMarket:
 
     def __init__(self, sessions: Sessions, *, limits: LinkLimits | None = None, **settings: Any) -> None:
         self.sessions = sessions
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
         self._limits = limits
         self._settings = {"heartbeat_s": 0.2, "lease_s": 1.0, **settings}
         self.directory = Directory(sessions, refresh_s=0.5)
@@ -144,18 +144,19 @@ class LinkMarket:
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         await self.directory.start()
-        self._serving = asyncio.create_task(self._server._serve([self._listener.dup()]))
+        self._serving = asyncio.create_task(
+            self._server._serve([socket.create_server(("127.0.0.1", self.port))])
+        )
         await until(lambda: self._server is not None and self._server.started)
 
     async def stop(self) -> None:
-        assert self._server is not None
-        assert self._serving is not None
+        """Safe to call twice."""
+        if self._server is None or self._serving is None:
+            return
         self._server.should_exit = True
         await self._serving
         await self.directory.stop()
-
-    def close(self) -> None:
-        self._listener.close()
+        self._server = None
 
 
 @contextlib.asynccontextmanager
@@ -166,7 +167,6 @@ async def link_market(sessions: Sessions, **settings: Any) -> AsyncIterator[Link
         yield market
     finally:
         await market.stop()
-        market.close()
 
 
 async def until(condition: Callable[[], object], *, timeout_s: float = 10.0, every_s: float = 0.005) -> None:

@@ -146,7 +146,9 @@ async def agent_process(
         *arguments,
     )
     with log_path.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+        # Every test's machine is another one, or the marketplace would know it from the test before.
+        environment = {**os.environ, "RAYMART_MACHINE_ID": str(state_dir)}
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=environment)
     try:
         yield AgentProcess(process, log_path)
     finally:

@@ -1,6 +1,12 @@
 import pytest
+import uvloop
 
 from support.link_market import link_market, make_supply
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """The loop that both ends run on in production; its transports differ from asyncio's own."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
