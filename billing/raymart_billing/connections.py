@@ -22,6 +22,8 @@ T = TypeVar("T")
 OUTAGE = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 """What a lost, refused or late connection raises; also a deadlock, which is as harmless to repeat."""
 PAUSE_S_MIN, PAUSE_S_MAX = 0.02, 0.5
+ACQUIRE_TIMEOUT_S = 2.0
+"""One wait for a connection. Short, for it is each new wait that makes the pool try to connect again."""
 
 
 def make_pool(url: str, *, size_max: int = 10, name: str = "billing") -> Pool:
@@ -35,7 +37,9 @@ def make_pool(url: str, *, size_max: int = 10, name: str = "billing") -> Pool:
         kwargs={"autocommit": True, "connect_timeout": 5, "application_name": f"raymart-{name}"},
         min_size=min(2, size_max),
         max_size=size_max,
-        timeout=10,
+        timeout=ACQUIRE_TIMEOUT_S,
+        # The pool's own tries double their distance: after a long outage it would sleep through the server's return.
+        reconnect_timeout=ACQUIRE_TIMEOUT_S,
         open=False,
         name=name,
     )
@@ -54,10 +58,10 @@ async def insist(
     pauses = Pauses()
     while True:
         try:
-            async with asyncio.timeout_at(deadline), pool.connection(timeout_s) as connection:
+            async with asyncio.timeout_at(deadline), pool.connection(ACQUIRE_TIMEOUT_S) as connection:
                 return await work(connection)
         except OUTAGE as error:
-            if clock.time() + PAUSE_S_MAX >= deadline:
+            if clock.time() >= deadline:
                 raise Unavailable(
                     f"{purpose}: the database did not answer within {timeout_s:g} s; try again"
                 ) from error

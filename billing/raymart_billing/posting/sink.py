@@ -17,7 +17,7 @@ from typing import TypeVar
 import psycopg
 import structlog
 
-from raymart_billing.connections import OUTAGE, Pauses, Pool
+from raymart_billing.connections import ACQUIRE_TIMEOUT_S, OUTAGE, Pauses, Pool
 from raymart_billing.holds import release_holds
 from raymart_billing.posting.copying import copy_requests
 from raymart_billing.posting.post import USAGES_PER_POST_MAX, post_requests
@@ -142,7 +142,7 @@ class LedgerUsageSink:
 
     async def _copy(self, batch: Sequence[_Waiting], *, may_exist: bool) -> Sequence[_Waiting]:
         """Write those of `batch` that are still waited for once there is a connection; returns them."""
-        async with asyncio.timeout(WRITE_TIMEOUT_S), self._pool.connection(WRITE_TIMEOUT_S) as connection:
+        async with asyncio.timeout(WRITE_TIMEOUT_S), self._pool.connection(ACQUIRE_TIMEOUT_S) as connection:
             written = _waiting(batch)
             await copy_requests(connection, [waiting.request for waiting in written], may_exist=may_exist)
             return written
@@ -184,7 +184,7 @@ class LedgerUsageSink:
             try:
                 async with (
                     asyncio.timeout(WRITE_TIMEOUT_S),
-                    self._pool.connection(WRITE_TIMEOUT_S) as connection,
+                    self._pool.connection(ACQUIRE_TIMEOUT_S) as connection,
                 ):
                     await post_requests(connection, used)
                     if unused:
@@ -227,5 +227,5 @@ def _refuse(batch: Sequence[_Waiting], reason: str) -> None:
 
 def _unavailable(request: FinishedRequest, reason: str) -> Unavailable:
     return Unavailable(
-        f"the usage of {show(Prefix.REQUEST, request.id)} could not be recorded: {reason}; it is not billed, try again"
+        f"the usage of {show(Prefix.REQUEST, request.id)} could not be recorded: {reason}; try again"
     )
