@@ -1,7 +1,7 @@
 """Desired placements into Ray Serve, and what became of them back. Used by the pool controller beside the Ray head.
 
-All calls block; the controller runs them in one thread. Ray's client ends the whole process when the head is gone
-for a minute (facts: seam, section 3): the controller is a process of its own for that reason.
+All calls block and are made from one thread. When the cluster goes away they raise what Ray raises, or never return,
+and Ray's client ends the whole process a minute later (facts: seam, section 3): use this in a process of its own.
 """
 
 import os
@@ -69,9 +69,10 @@ class ServePool:
         from ray.serve.context import _get_global_client  # noqa: PLC0415
         from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
 
+        wanted = {placement.placement_id: placement for placement in placements}
         self._refused = {}
         applications = []
-        for placement in placements:
+        for placement in wanted.values():
             try:
                 applications.append(schema_of(placement))
             except PlacementInvalid as error:
@@ -82,7 +83,6 @@ class ServePool:
         client = _get_global_client()
         assert client is not None
         client.deploy_apps(ServeDeploySchema.model_validate(schema), _blocking=False)
-        wanted = {placement.placement_id: placement for placement in placements}
         self._removed = (self._removed | self._applied.keys()) - wanted.keys()
         self._applied = wanted
         log.info("pool.applied", placements=len(wanted), refused=len(self._refused))

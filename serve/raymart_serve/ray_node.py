@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
 def asks_for_loopback(arguments: Sequence[str]) -> bool:
     """Whether `--node-ip-address` is given as 127.0.0.1, in either spelling."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    pairs = zip(arguments, [*arguments, ""][1:], strict=True)
     return any(
         flag == f"{_ADDRESS_FLAG}={LOOPBACK}" or (flag == _ADDRESS_FLAG and value == LOOPBACK)
         for flag, value in pairs

@@ -1,9 +1,10 @@
 """Settings of the compute plane's own processes, each read once in main and passed down."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from raymart_core.settings import ProcessSettings
 
@@ -31,6 +32,16 @@ class ReplicaSettings(ProcessSettings):
     replica_step_delay_ms: float = Field(default=0.0, ge=0)
     """RAYMART_REPLICA_STEP_DELAY_MS: for tests only, pause before each step, so that a stream lasts long enough to be
     broken."""
+
+    @field_validator("replica_host")
+    @classmethod
+    def _one_address(cls, host: str) -> str:
+        address = ip_address(host)
+        if address.is_unspecified or address.is_global:
+            raise ValueError(
+                f"{host!r} would offer the engine to everybody; give loopback or a private address"
+            )
+        return host
 
 
 def ray_authentication_problem() -> str | None:

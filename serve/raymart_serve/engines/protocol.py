@@ -77,6 +77,8 @@ class EngineSpec:
     """Generations that may wait for a slot; one more is `EngineBusy`."""
     threads: int | None = None
     """Threads that compute; None for all processors but one."""
+    stall_s: float = 120.0
+    """A generation that gets no step for this long, prompt processing included, makes the engine unhealthy."""
     step_delay_s: float = 0.0
     """For tests only: pause before each step is handed on, so that a generation lasts long enough to be broken."""
 

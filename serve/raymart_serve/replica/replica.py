@@ -131,6 +131,11 @@ class Replica:
         """Drain, wait at most `timeout_s` for what runs, then break off the rest and free the model. Idempotent."""
         if self._gone:
             return
+        if not self._loaded:
+            # A failed or interrupted start has announced nothing and serves nobody.
+            self._gone = True
+            await self._server.close()
+            return
         self.drain()
         try:
             async with asyncio.timeout(timeout_s):
@@ -156,8 +161,12 @@ class Replica:
                 step_delay_s=config.step_delay_ms / 1000,
             )
         )
-        await self.engine.load(self._progressed)
-        await self.engine.warm_up()
+        try:
+            await self.engine.load(self._progressed)
+            await self.engine.warm_up()
+        except BaseException:
+            await self.engine.close()
+            raise
 
     def _progressed(self, percent: int) -> None:
         self._percent = percent

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Sequence
 
 import msgspec
@@ -458,6 +459,40 @@ class TestLife:
         engine._listener.close()
         assert (await engine.health()).state == "failing"
 
+    async def test_health_fails_when_a_generation_hangs(self, make_engine) -> None:
+        """The listener goes on answering beside a computation that hangs."""
+        engine = await make_engine(slots=1, stall_s=0.1)
+        server, release = engine._server, threading.Event()
+        engine._server = _Hanging(release)
+        async with engine.generate([26], sampling=greedy()):
+            await asyncio.sleep(0.2)
+            health = await engine.health()
+        release.set()
+        engine._server = server
+        assert (health.state, "no step for" in health.reason) == ("failing", True)
+        assert (await engine.health()).state == "ready"
+
+    async def test_a_slow_reader_is_no_hanging_engine(self, make_engine) -> None:
+        engine = await make_engine(slots=1, stall_s=0.1)
+        async with engine.generate([26], sampling=greedy(max_tokens=900, ignore_eos=True)) as events:
+            await _until(lambda: len(events.channel._items) == 64)
+            await asyncio.sleep(0.2)
+            assert (await engine.health()).state == "ready"
+
+    async def test_an_error_of_the_library_reaches_the_reader(self, engine: LlamaCppEngine) -> None:
+        for data in ('{"error": {"message": "slot unavailable"}}', "{ not json", '{"choices": 7}'):
+            engine._server, server = _Saying(data), engine._server
+            with pytest.raises(EngineFailed, match=r"slot unavailable|cannot be read"):
+                await collect(engine, [26], greedy())
+            engine._server = server
+        await _until(lambda: engine.stats().running == 0)
+
+    async def test_a_library_that_ends_without_a_finish_is_a_failure(self, engine: LlamaCppEngine) -> None:
+        engine._server, server = _Saying("[]"), engine._server
+        with pytest.raises(EngineFailed, match="without saying why"):
+            await collect(engine, [26], greedy())
+        engine._server = server
+
     async def test_the_internal_listener_wants_its_key(self, engine: LlamaCppEngine) -> None:
         """The library opens a port on loopback that cannot be switched off; others on the machine must not use it."""
         engine._listener._headers["Authorization"] = "Bearer guess"
@@ -485,6 +520,26 @@ class TestLife:
         assert engine.stats().tokens_generated_total == 0
         await collect(engine, await asked(engine, "Count to 5."), greedy(max_tokens=3))
         assert engine.stats().tokens_generated_total == 3
+
+
+class _Hanging:
+    """The library, hanging."""
+
+    def __init__(self, release: threading.Event) -> None:
+        self._release = release
+
+    def handle_completions(self, *_: object) -> None:
+        self._release.wait(10)
+
+
+class _Saying:
+    """The library, saying one thing."""
+
+    def __init__(self, data: str) -> None:
+        self._data = data
+
+    def handle_completions(self, _: object, callback) -> None:
+        callback(self._data)
 
 
 async def _until(holds) -> None:

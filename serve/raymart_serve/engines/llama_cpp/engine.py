@@ -8,6 +8,7 @@ reader therefore holds its slot for at most one context's worth of tokens.
 import asyncio
 import os
 import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import xllamacpp
 
 _CHANNEL_STEPS_MAX = 64
+_HEALTH_TIMEOUT_S = 3.0
 _SEED_RANDOM = 2**32 - 1
 """llama.cpp draws a seed of its own when it is given this one."""
 
@@ -107,10 +109,25 @@ class LlamaCppEngine:
         return self._generation([*prompt_ids, *resume_ids], sampling)
 
     async def health(self) -> EngineHealth:
-        """Loading before `load`, then whether llama.cpp's listener answers."""
+        """Loading before `load`; failing when llama.cpp's listener is silent or a generation gets no step for long.
+
+        The listener has threads of its own and would answer beside a computation that hangs.
+        """
         if self._listener is None:
             return EngineHealth(state="loading", percent=0)
-        healthy = await asyncio.get_running_loop().run_in_executor(self._askers, self._listener.healthy)
+        now = time.monotonic()
+        stalled_s = max(
+            (now - events.engine_since for events in self._open if events.engine_since), default=0.0
+        )
+        if stalled_s > self._spec.stall_s:
+            return EngineHealth(state="failing", reason=f"a generation has had no step for {stalled_s:.0f} s")
+        try:
+            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
+                healthy = await asyncio.get_running_loop().run_in_executor(
+                    self._askers, self._listener.healthy
+                )
+        except TimeoutError:
+            healthy = False
         if healthy:
             return EngineHealth(state="ready")
         return EngineHealth(state="failing", reason="llama.cpp does not answer its health check")
@@ -162,10 +179,10 @@ class LlamaCppEngine:
         await self._gate.acquire()
         loop = asyncio.get_running_loop()
         channel = _Channel(loop, size_max=_CHANNEL_STEPS_MAX)
-        work = loop.run_in_executor(self._workers, self._run, body, reader, channel)
+        events = _Events(channel)
+        work = loop.run_in_executor(self._workers, self._run, body, reader, events)
         # The slot is free when the thread is, which may be a step after the reader has left.
         work.add_done_callback(lambda _: self._gate.release())
-        events = _Events(channel)
         self._open.add(events)
         try:
             yield events
@@ -194,23 +211,24 @@ class LlamaCppEngine:
         )
         return _body(ids, sampling, max_tokens=min(sampling.max_tokens, room)), reader
 
-    def _run(self, body: bytes, reader: ChunkReader, channel: _Channel) -> None:
+    def _run(self, body: bytes, reader: ChunkReader, events: "_Events") -> None:
         """In a worker thread: one blocking call; every way out puts a finish or a failure, or finds the reader gone."""
+        channel = events.channel
 
         def on_chunk(data: str) -> bool:
+            events.engine_since = None
             # The library swallows what its callback raises and goes on generating.
             try:
-                for event in reader.read(data):
-                    if self._spec.step_delay_s and not channel.pause(self._spec.step_delay_s):
-                        return True
-                    if not channel.put(event):
-                        return True
+                gone = not all(self._hand_over(event, channel) for event in reader.read(data))
             except EngineFailed as error:
                 reader.finished = True
                 channel.put(error)
-            return reader.finished
+                return True
+            events.engine_since = time.monotonic()
+            return gone or reader.finished
 
         assert self._server is not None
+        events.engine_since = time.monotonic()
         try:
             self._server.handle_completions(body, on_chunk)
         except Exception as error:  # noqa: BLE001 - whatever the library raises, the reader must be told
@@ -218,6 +236,13 @@ class LlamaCppEngine:
         else:
             if not reader.finished:
                 channel.put(EngineFailed("llama.cpp ended the generation without saying why"))
+        finally:
+            events.engine_since = None
+
+    def _hand_over(self, event: GenerationEvent, channel: _Channel) -> bool:
+        if self._spec.step_delay_s and not channel.pause(self._spec.step_delay_s):
+            return False
+        return channel.put(event)
 
 
 class _Events(AsyncIterator[GenerationEvent]):
@@ -227,6 +252,8 @@ class _Events(AsyncIterator[GenerationEvent]):
         self.channel = channel
         self.tokens = 0
         self.finished = False
+        self.engine_since: float | None = None
+        """Monotonic time since which it is the engine's turn; None while it is the reader's. Set by the thread."""
 
     async def __anext__(self) -> GenerationEvent:
         if self.finished:
