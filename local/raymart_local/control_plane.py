@@ -48,7 +48,8 @@ class ControlPlane:
             raise PortBusy(self._settings.port, purpose="API", setting="RAYMART_PORT")
         return [
             *self._stores(),
-            self._task("migrate", "db", "upgrade", needs=self._needs("postgres")),
+            # Redis too: every process of the control plane gets the URLs of both stores.
+            self._task("migrate", "db", "upgrade", needs=(*self._needs("postgres"), *self._needs("redis"))),
             self._task(SEED, "seed", *self._seed_arguments(), needs=("migrate",)),
             self._api(),
             self._celery("worker", "--pool=solo", "--concurrency=1", "--without-gossip", "--without-mingle"),
@@ -86,7 +87,8 @@ class ControlPlane:
             )
         if self._redis is not None:
             ready = says_yes(self._redis.is_answering)
-            parts.append(Part(name="redis", program=self._redis.prepare, is_ready=ready))
+            # Redis warns at each start of kernel settings that are not ours to change.
+            parts.append(Part(name="redis", program=self._redis.prepare, is_ready=ready, shows_log=False))
         return parts
 
     def _api(self) -> Part:
