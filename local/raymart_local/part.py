@@ -32,6 +32,8 @@ class Part:
     """Also the name of its log: `<name>.log`."""
     program: Callable[[], Program]
     """Called in a thread right before each start, so that it may prepare (make a cluster, choose a port)."""
+    shows_log: bool = True
+    """Whether warnings of its log also appear on the console."""
     needs: tuple[str, ...] = ()
     """Parts that are ready before this one starts, and that stop after it."""
     kind: Literal["service", "task"] = "service"

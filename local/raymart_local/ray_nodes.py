@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from raymart_local.errors import PartFailed
 from raymart_local.part import Part, says_yes
 from raymart_local.ports import LOOPBACK, is_open, remembered_port
 from raymart_local.program import Program
@@ -126,5 +127,8 @@ def _new_temp_dir(data_dir: Path) -> Path:
         key = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
         inside = Path(f"/tmp/raymart-{os.getuid()}-{key}")  # noqa: S108 - its owner is checked below
     shutil.rmtree(inside, ignore_errors=True)
-    inside.mkdir(mode=0o700)  # Refuses what somebody else put there meanwhile.
+    try:
+        inside.mkdir(mode=0o700)
+    except FileExistsError:
+        raise PartFailed(HEAD, f"needs the directory {inside}, which somebody else made; remove it") from None
     return inside

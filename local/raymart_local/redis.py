@@ -137,8 +137,6 @@ class EmbeddedRedis:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": '""',
-            # Its warnings are about the machine's kernel settings, which are not ours to change.
-            "loglevel": "notice",
             "maxmemory-policy": "noeviction",
         }
         return "".join(f"{name} {value}\n" for name, value in settings.items())

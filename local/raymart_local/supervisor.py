@@ -168,7 +168,7 @@ class Supervisor:
     def _show_new_lines(self) -> None:
         for name, log in self._logs.items():
             for line in log.new_lines():
-                if (shown := important(line)) is not None:
+                if self._parts[name].shows_log and (shown := important(line)) is not None:
                     self._console.say(name, shown)
 
 

@@ -129,9 +129,15 @@ class TestUp:
 
     def test_idle_memory_is_within_the_limit(self, up: Up):
         assert up.process is not None
-        everything = [psutil.Process(up.process.pid), *up.processes()]
+        # Ray keeps the workers that built the applications for a while.
+        deadline = time.monotonic() + 60
+        while True:
+            everything = [psutil.Process(up.process.pid), *up.processes()]
+            rss = sum(process.memory_info().rss for process in everything)
+            if rss <= MEMORY_BYTES_MAX or time.monotonic() > deadline:
+                break
+            time.sleep(1)
         pss = sum(process.memory_full_info().pss for process in everything)
-        rss = sum(process.memory_info().rss for process in everything)
         sys.stdout.write(
             f"\nidle: {len(everything)} processes, PSS {pss / 1e9:.2f} GB, RSS {rss / 1e9:.2f} GB\n"
         )

@@ -1,6 +1,6 @@
 """What the demo says about itself, checked with the numbers at hand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from raymart_core.money import ZERO, Money
@@ -69,7 +69,7 @@ def _claims_about_service(outcome: Outcome) -> Sequence[Claim]:
         Claim(
             sentence="the customer's own token counts are what was billed",
             is_true=_counted(purchases) == _billed(outcome.customer),
-            numbers=f"{_counted(purchases)} counted, {_billed(outcome.customer)} billed",
+            numbers=f"{_counted(purchases)} counted; {_billed(outcome.customer)} billed",
         ),
     ]
 
@@ -111,19 +111,21 @@ def _claims_about_money(outcome: Outcome) -> Sequence[Claim]:
     ]
 
 
-def _counted(purchases: Sequence[Purchase]) -> dict[str, tuple[int, int]]:
-    """Prompt and completion tokens by provider, as the customer saw them."""
-    counts: dict[str, tuple[int, int]] = {}
-    for purchase in sorted(purchases, key=lambda purchase: purchase.provider):
-        prompt, completion = counts.get(purchase.provider, (0, 0))
-        counts[purchase.provider] = (prompt + purchase.tokens_prompt, completion + purchase.tokens_completion)
-    return counts
+def _counted(purchases: Sequence[Purchase]) -> str:
+    """Tokens by provider as the customer saw them: "alpha 249 + 163, beta 115 + 61"."""
+    return _by_provider((p.provider, p.tokens_prompt, p.tokens_completion) for p in purchases)
 
 
-def _billed(books: CustomerBooks) -> dict[str, tuple[int, int]]:
-    """The same, as it was billed."""
+def _billed(books: CustomerBooks) -> str:
+    """The same as it was billed."""
+    return _by_provider((r.provider, r.tokens_prompt, r.tokens_completion) for r in books.usage)
+
+
+def _by_provider(uses: Iterable[tuple[str, int, int]]) -> str:
     counts: dict[str, tuple[int, int]] = {}
-    for record in sorted(books.usage, key=lambda record: record.provider):
-        prompt, completion = counts.get(record.provider, (0, 0))
-        counts[record.provider] = (prompt + record.tokens_prompt, completion + record.tokens_completion)
-    return counts
+    for provider, tokens_prompt, tokens_completion in uses:
+        prompt, completion = counts.get(provider, (0, 0))
+        counts[provider] = (prompt + tokens_prompt, completion + tokens_completion)
+    return ", ".join(
+        f"{provider} {prompt} + {completion}" for provider, (prompt, completion) in sorted(counts.items())
+    )

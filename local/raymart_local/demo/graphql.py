@@ -42,6 +42,8 @@ class GraphQLClient:
             headers=headers,
             timeout=REQUEST_TIMEOUT_S,
         )
+        if answer.status_code != httpx.codes.OK:
+            raise DemoFailed(f"GraphQL answered {answer.status_code}: {answer.text}")
         body = answer.json()
         if body.get("errors"):
             raise DemoFailed(f"GraphQL answered with errors: {json.dumps(body['errors'])}")

@@ -5,12 +5,13 @@ import time
 
 import httpx
 from rich.console import Console as RichConsole
+from websockets.exceptions import WebSocketException
 
-from raymart_local.demo.claims import claims
+from raymart_local.demo.claims import Outcome, claims
 from raymart_local.demo.errors import DemoFailed
 from raymart_local.demo.statement import print_statement, report, write_report
 from raymart_local.demo.story import Story
-from raymart_local.errors import LocalError
+from raymart_local.errors import DataDirInUse, LocalError
 from raymart_local.logs import Console
 from raymart_local.ports import free_port
 from raymart_local.settings import LocalSettings
@@ -29,15 +30,9 @@ async def run_demo(settings: LocalSettings) -> None:
     report_path = data_dir / "report.json"
     console = Console()
     try:
-        async with (
-            running_stack(own, environment=os.environ, console=console, is_fresh=True) as stack,
-            httpx.AsyncClient(trust_env=False) as http,
-        ):
-            console.say("demo", f"the stack is ready after {stack.ready_after_s:.0f} s")
-            story = Story(
-                http, base_url=stack.base_url, credentials=stack.layout.credentials, console=console
-            )
-            outcome = await story.tell()
+        outcome = await _outcome(own, console)
+    except DataDirInUse:
+        raise  # The report there is the other demo's.
     except LocalError as error:
         failure = {"ok": False, "seconds": round(time.monotonic() - started, 1), "error": str(error)}
         write_report(report_path, failure)
@@ -51,3 +46,17 @@ async def run_demo(settings: LocalSettings) -> None:
     if untrue:
         raise DemoFailed(f"not true: {'; '.join(untrue)}; see {report_path} and {data_dir / 'logs'}")
     screen.print(f"All of it is true. {seconds:.0f} s; the report is {report_path}", soft_wrap=True)
+
+
+async def _outcome(settings: LocalSettings, console: Console) -> Outcome:
+    """Tell the story to a stack that runs as long as that takes."""
+    async with (
+        running_stack(settings, environment=os.environ, console=console, is_fresh=True) as stack,
+        httpx.AsyncClient(trust_env=False) as http,
+    ):
+        console.say("demo", f"the stack is ready after {stack.ready_after_s:.0f} s")
+        story = Story(http, base_url=stack.base_url, credentials=stack.layout.credentials, console=console)
+        try:
+            return await story.tell()
+        except (httpx.HTTPError, WebSocketException, TimeoutError) as error:
+            raise DemoFailed(f"the API could not be reached: {type(error).__name__} {error}") from error

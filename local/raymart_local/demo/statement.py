@@ -62,10 +62,10 @@ def _usage_table(outcome: Outcome) -> Table:
     records = [record for _, used in rows for record in used]
     for name, footer in (
         ("requests", str(len(records))),
-        ("prompt tokens", str(sum(record.tokens_prompt for record in records))),
-        ("completion tokens", str(sum(record.tokens_completion for record in records))),
-        ("USD per million", ""),
-        ("amount, USD", _dollars(sum((record.amount for record in records), ZERO))),
+        ("prompt", str(sum(record.tokens_prompt for record in records))),
+        ("completion", str(sum(record.tokens_completion for record in records))),
+        ("USD/million", ""),
+        ("USD", _dollars(sum((record.amount for record in records), ZERO))),
     ):
         table.add_column(name, footer=footer, justify="right")
     for provider, used in rows:
@@ -100,10 +100,11 @@ def _usage_of(outcome: Outcome, provider: ProviderBooks) -> Sequence[Usage]:
 def _prices(used: Sequence[Usage]) -> str:
     """Prompt and completion prices per million tokens; there is one pair unless the provider changed its asks."""
     pairs = sorted({(record.price_prompt.amount, record.price_completion.amount) for record in used})
-    return ", ".join(
-        f"{(Money(prompt) * 1_000_000).decimal():f} / {(Money(completion) * 1_000_000).decimal():f}"
-        for prompt, completion in pairs
-    )
+    return ", ".join(f"{_per_million(prompt)} / {_per_million(completion)}" for prompt, completion in pairs)
+
+
+def _per_million(price_nano_usd: int) -> str:
+    return f"{(Money(price_nano_usd) * 1_000_000).decimal().normalize():f}"
 
 
 def _dollars(amount: Money) -> str:

@@ -1,0 +1,97 @@
+"""The house pool's parts, without starting Ray."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from raymart_local.house_pool import DEMO_NODES, HousePool
+from raymart_local.layout import Layout
+from raymart_local.part import Part
+from raymart_local.ray_nodes import TEMP_DIR_BYTES_MAX, RayCluster
+from raymart_local.ray_start_hook import shape_node
+
+
+def pool(root: Path) -> HousePool:
+    return HousePool(layout=Layout(root), environment={"PATH": "/bin"}, server_url="http://127.0.0.1:8000")
+
+
+def part(house: HousePool, name: str) -> Part:
+    return next(part for part in house.parts() if part.name == name)
+
+
+class TestHousePool:
+    def test_each_node_has_a_raylet_and_an_agent(self, tmp_path: Path):
+        names = [part.name for part in pool(tmp_path).parts()]
+        assert names == ["ray-head", "ray-demo-a", "ray-demo-b", "agent-demo-a", "agent-demo-b", "controller"]
+
+    def test_replicas_find_the_agent_that_serves_their_node(self, tmp_path: Path):
+        house = pool(tmp_path)
+        for node in DEMO_NODES:
+            raylet, agent = (
+                part(house, f"ray-{node.name}").program(),
+                part(house, f"agent-{node.name}").program(),
+            )
+            assert f"--labels=raymart.io/node={node.name},raymart.io/provider={node.provider}" in raylet.argv
+            [state] = [a.removeprefix("--state-dir=") for a in agent.argv if a.startswith("--state-dir=")]
+            assert raylet.env["RAYMART_AGENT_FILE"] == f"{state}/agent.json"
+
+    def test_join_token_is_given_only_while_there_is_one(self, tmp_path: Path):
+        agent = part(pool(tmp_path), "agent-demo-a")
+        assert not [a for a in agent.program().argv if a.startswith("--token-file=")]
+        token = Layout(tmp_path).join_tokens / "demo-a"
+        token.parent.mkdir(parents=True)
+        token.touch()
+        assert f"--token-file={token}" in agent.program().argv
+
+    def test_ray_demands_its_token_and_stays_on_loopback(self, tmp_path: Path):
+        for name in ("ray-head", "ray-demo-a", "ray-demo-b"):
+            program = part(pool(tmp_path), name).program()
+            assert program.env["RAY_AUTH_MODE"] == "token"
+            assert Path(program.env["RAY_AUTH_TOKEN_PATH"]).stat().st_size > 0
+            assert "--node-ip-address=127.0.0.1" in program.argv
+            assert "--block" in program.argv
+
+
+class TestRayCluster:
+    def cluster(self, data_dir: Path) -> RayCluster:
+        return RayCluster.at(data_dir, token_path=data_dir / "token", environment={})
+
+    def test_sockets_of_a_long_data_directory_keep_within_the_systems_limit(self, tmp_path: Path):
+        long = tmp_path / ("x" * 100)
+        temp_dir = self.cluster(long).temp_dir
+        assert len(str(temp_dir)) <= TEMP_DIR_BYTES_MAX
+        assert temp_dir.stat().st_mode & 0o777 == 0o700
+        temp_dir.rmdir()
+
+    def test_files_of_an_earlier_run_are_deleted(self, tmp_path: Path):
+        old = self.cluster(tmp_path).temp_dir / "session_old"
+        old.mkdir()
+        assert not (self.cluster(tmp_path).temp_dir / "session_old").exists()
+        self.cluster(tmp_path).temp_dir.rmdir()
+
+    def test_port_stays_the_same(self, tmp_path: Path):
+        first, second = self.cluster(tmp_path), self.cluster(tmp_path)
+        assert first.port == second.port
+        second.temp_dir.rmdir()
+
+
+@dataclass
+class Parameters:
+    """Stands for Ray's own."""
+
+    ray_client_server_port: int | None = 10_001
+    raylet_socket_name: str | None = None
+    plasma_store_socket_name: str | None = None
+
+
+class TestShapeNode:
+    def test_node_gets_its_own_sockets_and_no_client_server(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("RAYMART_RAY_SOCKETS", "/tmp/session/sockets/demo-a")
+        parameters = Parameters()
+        shape_node(parameters, False)
+        assert parameters == Parameters(
+            ray_client_server_port=None,
+            raylet_socket_name="/tmp/session/sockets/demo-a-raylet",
+            plasma_store_socket_name="/tmp/session/sockets/demo-a-store",
+        )
