@@ -20,6 +20,7 @@ from uuid import UUID
 import structlog
 
 from raymart_core.errors import (
+    DeadlineExceeded,
     DomainError,
     InsufficientFunds,
     InvalidRequest,
@@ -33,7 +34,6 @@ from raymart_core.units import Fault
 from raymart_core.wire.replica import StepEvent
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.gateway.attempt import Attempt, AttemptFailed
-from raymart_marketplace.gateway.deadline import TimedOut
 from raymart_marketplace.gateway.events import Broken, Delta, InferenceEvent
 from raymart_marketplace.gateway.life import RequestLife
 from raymart_marketplace.gateway.limits import InferenceLimits
@@ -46,7 +46,6 @@ from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
 
 log = structlog.get_logger(__name__)
 
-HOLD_TIMEOUT_S = 5.0
 FAILURE_RECORD_S = 2.0
 """How long an error reply waits for its row; the row is written in any case."""
 
@@ -144,7 +143,7 @@ class Inference:
         return routing.ranked[: self._limits.attempts_max]
 
     async def _hold(self, life: RequestLife, plan: Sequence[LiveEndpoint]) -> None:
-        """Hold the most that `plan` can cost. Raises: InsufficientFunds, Unavailable."""
+        """Hold the most that `plan` can cost. Raises: InsufficientFunds, Unavailable, DeadlineExceeded."""
         amount = quote(self._rater, plan, life.needs)
         hold = partial(
             self._hold_gate.hold,
@@ -155,11 +154,13 @@ class Inference:
         )
         try:
             if amount:  # What is free needs no balance.
-                await life.patience.wait(hold, limit_s=HOLD_TIMEOUT_S)
-        except TimedOut:
-            self._later(self._undo(hold, life))
-            raise Unavailable("balances cannot be checked at the moment; try again") from None
-        except asyncio.CancelledError:
+                # The gate has its own timeout; the deadline is a backstop.
+                await life.patience.wait(hold, limit_s=self._limits.request_deadline_s)
+        except Unavailable:
+            # The connection may have been lost while the hold was committed.
+            self._later(self._hold_gate.release(request_id=life.id))
+            raise
+        except (DeadlineExceeded, asyncio.CancelledError):
             self._later(self._undo(hold, life))
             raise
         life.owing = True

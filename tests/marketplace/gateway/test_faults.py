@@ -1,6 +1,7 @@
 """Providers that fail: who pays, who is told what, and what is retried."""
 
 import asyncio
+import dataclasses
 import time
 
 import pytest
@@ -108,8 +109,8 @@ class TestBeforeTheFirstToken:
         slow = await market.add_endpoint(provider="slow", prices=CHEAP)
         slow.script = silent
         await market.add_endpoint(provider="sound")
-        market.limits = type(market.limits)(
-            request_deadline_s=10, first_token_timeout_s=0.1, stall_timeout_s=5, attempts_max=3, hold_ttl_s=60
+        market.limits = dataclasses.replace(
+            market.limits, request_deadline_s=10, first_token_timeout_s=0.1, stall_timeout_s=5
         )
         client = await market.serve(market.make_inference(limits=market.limits))
         response = await market.chat(client)
@@ -137,8 +138,8 @@ class TestBeforeTheFirstToken:
             await exchange.gone.wait()
 
         (await market.add_endpoint()).script = silent
-        limits = type(market.limits)(
-            request_deadline_s=0.2, first_token_timeout_s=5, stall_timeout_s=5, attempts_max=3, hold_ttl_s=60
+        limits = dataclasses.replace(
+            market.limits, request_deadline_s=0.2, first_token_timeout_s=5, stall_timeout_s=5
         )
         client = await market.serve(market.make_inference(limits=limits))
         response = await market.chat(client)
@@ -279,8 +280,8 @@ class TestAfterTheFirstToken:
 
         replica = await market.add_endpoint()
         replica.script = stalls
-        limits = type(market.limits)(
-            request_deadline_s=10, first_token_timeout_s=5, stall_timeout_s=0.2, attempts_max=3, hold_ttl_s=60
+        limits = dataclasses.replace(
+            market.limits, request_deadline_s=10, first_token_timeout_s=5, stall_timeout_s=0.2
         )
         client = await market.serve(market.make_inference(limits=limits))
         started = time.monotonic()
@@ -298,7 +299,7 @@ class TestAfterTheFirstToken:
         async def steady(exchange):
             exchange.prompt()
             for _ in range(6):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.2)
                 exchange.step()
             exchange.finish()
 
@@ -324,8 +325,8 @@ class TestAfterTheFirstToken:
 
         replica = await market.add_endpoint()
         replica.script = endless
-        limits = type(market.limits)(
-            request_deadline_s=0.3, first_token_timeout_s=5, stall_timeout_s=5, attempts_max=3, hold_ttl_s=60
+        limits = dataclasses.replace(
+            market.limits, request_deadline_s=0.3, first_token_timeout_s=5, stall_timeout_s=5
         )
         client = await market.serve(market.make_inference(limits=limits))
         last = events_of((await market.chat(client, stream=True, max_tokens=1000)).text)[-1]

@@ -1,13 +1,15 @@
 """Money on every path: clients that leave, records that fail, and more requests than the balance covers."""
 
 import asyncio
+import dataclasses
 import time
 
 import httpx
 import pytest
 from marketplace.gateway.test_chat_route import events_of
 
-from raymart_core.errors import Unavailable
+from raymart_billing.holds import LedgerHoldGate
+from raymart_core.errors import DeadlineExceeded, Unavailable
 from raymart_core.ports import TokenPrices
 from raymart_core.wire.replica import ChatMessage
 from raymart_marketplace.gateway.events import Delta, Finished, Started
@@ -38,6 +40,20 @@ class SlowHolds:
     async def _late(self, arguments):
         await self.go_on.wait()
         await self.gate.hold(**arguments)
+
+    async def release(self, **arguments):
+        await self.gate.release(**arguments)
+
+
+class LostHolds:
+    """A real gate whose connection is lost right after the commit."""
+
+    def __init__(self, gate):
+        self.gate = gate
+
+    async def hold(self, **arguments):
+        await self.gate.hold(**arguments)
+        raise Unavailable("the connection was lost")
 
     async def release(self, **arguments):
         await self.gate.release(**arguments)
@@ -265,6 +281,28 @@ class TestClosedGenerator:
         assert replica.exchanges == []
         assert await market.requests() == []
 
+    async def test_a_hold_whose_answer_was_lost_is_given_back(self, market):
+        await market.books.fund(1_000_000)
+        replica = await market.add_endpoint()
+        inference = market.make_inference(hold_gate=LostHolds(market.hold_gate))
+        with pytest.raises(Unavailable):
+            await anext(run(market, inference))
+        await inference.drain(timeout_s=5)
+        assert await market.balance() == (1_000_000, 0)
+        assert replica.exchanges == []
+
+    async def test_a_hold_that_never_answers_ends_at_the_deadline(self, market):
+        await market.books.fund(1_000_000)
+        await market.add_endpoint()
+        gate = SlowHolds(market.hold_gate)
+        limits = dataclasses.replace(market.limits, request_deadline_s=0.05)
+        inference = market.make_inference(hold_gate=gate, limits=limits)
+        with pytest.raises(DeadlineExceeded):
+            await anext(run(market, inference))
+        gate.go_on.set()
+        await inference.drain(timeout_s=5)
+        assert await market.balance() == (1_000_000, 0)
+
     async def test_a_bug_while_streaming_bills_what_was_delivered_and_stops_the_engine(self, market):
         await market.books.fund(1_000_000)
         replica = await market.add_endpoint()
@@ -350,9 +388,16 @@ class TestMoreRequestsThanMoney:
         replicas = [await market.add_endpoint(prices=prices) for _ in range(2)]
         for replica in replicas:
             replica.script = slow
+        # Patient, because this machine may be busy with other things: what is shown is the count, not the speed.
+        patient = dataclasses.replace(
+            market.limits, request_deadline_s=60, first_token_timeout_s=60, hold_ttl_s=90
+        )
+        served = await market.serve(
+            market.make_inference(limits=patient, hold_gate=LedgerHoldGate(market.pool, timeout_s=60))
+        )
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(
-            base_url=market.client.base_url, headers=market.client.headers, timeout=60, limits=limits
+            base_url=served.base_url, headers=served.headers, timeout=90, limits=limits
         ) as client:
             responses = await asyncio.gather(
                 *(market.chat(client, max_tokens=tokens, stream=number % 2 == 0) for number in range(200))
