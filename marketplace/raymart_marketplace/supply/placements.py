@@ -30,6 +30,8 @@ REPLICAS_MAX = 1
 SLOTS = 4
 """Range and concurrency of a new placement, until demand and benchmarks choose them."""
 REASON_CHARACTERS_MAX = 500
+REPLICAS_SEEN_MAX = 1_000_000
+"""Anything above is a controller's mistake, and would not fit its column."""
 SERVED = (RevisionState.PUBLISHED, RevisionState.DEPRECATED)
 """States of a revision that is still routed to and kept running; only a published one is placed anew."""
 
@@ -142,7 +144,7 @@ async def apply_report(session: AsyncSession, pool_id: UUID, report: link.Report
     for placement in await session.scalars(statement):
         seen = observed[placement.id]
         placement.state = _state(seen, wanted=placement.desired)
-        placement.replicas_running = max(0, seen.replicas)
+        placement.replicas_running = min(max(0, seen.replicas), REPLICAS_SEEN_MAX)
         # PostgreSQL's text holds no NUL.
         placement.reason = seen.reason.replace("\0", "")[:REASON_CHARACTERS_MAX]
     await session.flush()

@@ -117,17 +117,17 @@ async def create_join_token(
     if provider_id is not None:
         await _provider_in_business(session, provider_id)
     text = JOIN_TOKEN_PREFIX + secrets.token_urlsafe(32)
-    token = JoinToken(
+    made = insert(JoinToken).values(
+        id=new_id(),
         token_hash=hash_token(text),
         pool_id=pool_id,
         provider_id=provider_id,
         role=role,
         created_by=user_id,
-        # now() is the transaction's start, hence never after created_at: the table's CHECK allows not a microsecond more.
+        # now() is the transaction's start, hence never after created_at: the table's CHECK gives not a microsecond more.
         expires_at=func.now() + timedelta(seconds=ttl_s),
     )
-    session.add(token)
-    await session.flush()
+    token = (await session.scalars(made.returning(JoinToken))).one()
     return token, text
 
 
