@@ -109,9 +109,7 @@ class TestBeforeTheFirstToken:
         slow = await market.add_endpoint(provider="slow", prices=CHEAP)
         slow.script = silent
         await market.add_endpoint(provider="sound")
-        market.limits = dataclasses.replace(
-            market.limits, request_deadline_s=10, first_token_timeout_s=0.1, stall_timeout_s=5
-        )
+        market.limits = dataclasses.replace(market.limits, first_token_timeout_s=0.1, stall_timeout_s=5)
         client = await market.serve(market.make_inference(limits=market.limits))
         response = await market.chat(client)
         assert response.headers["x-raymart-provider"] == "sound"
@@ -139,7 +137,7 @@ class TestBeforeTheFirstToken:
 
         (await market.add_endpoint()).script = silent
         limits = dataclasses.replace(
-            market.limits, request_deadline_s=0.2, first_token_timeout_s=5, stall_timeout_s=5
+            market.limits, request_deadline_s=1.0, first_token_timeout_s=5, stall_timeout_s=5
         )
         client = await market.serve(market.make_inference(limits=limits))
         response = await market.chat(client)
@@ -280,9 +278,7 @@ class TestAfterTheFirstToken:
 
         replica = await market.add_endpoint()
         replica.script = stalls
-        limits = dataclasses.replace(
-            market.limits, request_deadline_s=10, first_token_timeout_s=5, stall_timeout_s=0.2
-        )
+        limits = dataclasses.replace(market.limits, first_token_timeout_s=5, stall_timeout_s=0.2)
         client = await market.serve(market.make_inference(limits=limits))
         started = time.monotonic()
         last = events_of((await market.chat(client, stream=True)).text)[-1]
@@ -304,13 +300,7 @@ class TestAfterTheFirstToken:
             exchange.finish()
 
         (await market.add_endpoint()).script = steady
-        limits = type(market.limits)(
-            request_deadline_s=10,
-            first_token_timeout_s=0.25,
-            stall_timeout_s=0.25,
-            attempts_max=3,
-            hold_ttl_s=60,
-        )
+        limits = dataclasses.replace(market.limits, first_token_timeout_s=0.7, stall_timeout_s=0.7)
         client = await market.serve(market.make_inference(limits=limits))
         assert events_of((await market.chat(client, stream=True, max_tokens=6)).text)[-1] == "[DONE]"
 
@@ -326,7 +316,7 @@ class TestAfterTheFirstToken:
         replica = await market.add_endpoint()
         replica.script = endless
         limits = dataclasses.replace(
-            market.limits, request_deadline_s=0.3, first_token_timeout_s=5, stall_timeout_s=5
+            market.limits, request_deadline_s=1.5, first_token_timeout_s=5, stall_timeout_s=5
         )
         client = await market.serve(market.make_inference(limits=limits))
         last = events_of((await market.chat(client, stream=True, max_tokens=1000)).text)[-1]
