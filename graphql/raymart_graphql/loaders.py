@@ -29,7 +29,7 @@ from raymart_marketplace.catalog.models import RevisionState
 from raymart_marketplace.db.base import Row
 from raymart_marketplace.metering import models as metering
 from raymart_marketplace.supply import models as supply
-from raymart_marketplace.supply.models import OfferState, PoolKind
+from raymart_marketplace.supply.models import OfferState, PoolKind, ProviderState
 
 RowType = TypeVar("RowType", bound=Row)
 Shown = TypeVar("Shown")
@@ -37,7 +37,12 @@ Numbered = TypeVar("Numbered", ledger.LedgerAccount, ledger.Transfer)
 Key = TypeVar("Key", bound=Hashable)
 
 SERVED = (RevisionState.PUBLISHED, RevisionState.DEPRECATED)
-ById = DataLoader[UUID, Shown | None]
+SELLS = (
+    supply.Offer.state == OfferState.OPEN,
+    supply.Provider.state == ProviderState.ACTIVE,
+    catalog.ModelRevision.state.in_(SERVED),
+)
+"""What makes an offer one that requests can use, as the gateway sees it (`supply.endpoints`)."""
 Pages = DataLoader[tuple[UUID, Page], Connection[Shown]]
 
 
@@ -192,11 +197,8 @@ class Loaders:
                 func.min(supply.Offer.ask_completion_nano_usd).label("completion"),
             )
             .join(supply.Offer, supply.Offer.revision_id == catalog.ModelRevision.id)
-            .where(
-                catalog.ModelRevision.model_id.in_(model_ids),
-                catalog.ModelRevision.state.in_(SERVED),
-                supply.Offer.state == OfferState.OPEN,
-            )
+            .join(supply.Provider, supply.Provider.id == supply.Offer.provider_id)
+            .where(catalog.ModelRevision.model_id.in_(model_ids), *SELLS)
             .group_by(catalog.ModelRevision.model_id)
         )
         async with self._reading.session() as session:
@@ -238,7 +240,7 @@ OPEN_OFFERS = Listing(
     entity=supply.Offer,
     key=supply.Offer.id,
     show=Offer.of,
-    where=(supply.Offer.state == OfferState.OPEN,),
+    where=SELLS,
 )
 OFFERS = Listing(
     name="offers",
@@ -256,7 +258,9 @@ def _join_project(statement: Select[accounts.ApiKey]) -> Select[accounts.ApiKey]
 
 
 def _join_revision(statement: Select[supply.Offer]) -> Select[supply.Offer]:
-    return statement.join(catalog.ModelRevision, catalog.ModelRevision.id == supply.Offer.revision_id)
+    return statement.join(catalog.ModelRevision, catalog.ModelRevision.id == supply.Offer.revision_id).join(
+        supply.Provider, supply.Provider.id == supply.Offer.provider_id
+    )
 
 
 def _pools_for(provider_id: UUID) -> Listing[supply.Pool, Pool]:

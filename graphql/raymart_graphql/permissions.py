@@ -188,7 +188,12 @@ class Guard(FieldExtension):
     ) -> object:
         """Run the rule, then the resolver."""
         await self.rule.check(info.context, source, kwargs)
-        return await next_(source, info, **kwargs)
+        return await resolve_next(next_(source, info, **kwargs))
+
+
+async def resolve_next(result: object) -> object:
+    """What an extension hands on: a subscription's generator as it is, anything else once it is there."""
+    return await result if isinstance(result, Awaitable) else result
 
 
 async def _person(operation: Operation) -> Principal:

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
+
 from support.api_server import Api, Seller, Tenant, api_server, control_settings
-from support.scripted_replica import ScriptedReplica
+from support.scripted_replica import Exchange, ScriptedReplica
 
 
 @pytest.fixture
@@ -35,6 +36,13 @@ async def seller(api: Api) -> Seller:
 @pytest.fixture
 async def replica(api: Api, seller: Seller) -> AsyncIterator[ScriptedReplica]:
     """The seller's replica, on line; it answers what its script says."""
-    async with ScriptedReplica() as replica:
+
+    async def answer(exchange: Exchange) -> None:
+        exchange.prompt()
+        for _ in range(exchange.request.sampling.max_tokens):
+            exchange.step()
+        exchange.finish(revision=seller.digest)
+
+    async with ScriptedReplica(answer) as replica:
         await api.serve(seller, replica)
         yield replica

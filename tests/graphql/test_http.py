@@ -4,6 +4,7 @@ import json
 
 import httpx
 import pytest
+
 from support.api_server import Api, Tenant, api_server, control_settings
 
 GRAPHQL = "application/graphql-response+json"

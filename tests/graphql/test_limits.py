@@ -4,10 +4,10 @@ import time
 
 import pytest
 from graphql import parse
-from support.api_server import Api
 
 from raymart_graphql.limits import refuse
 from raymart_graphql.schema import build_schema
+from support.api_server import Api
 
 SCHEMA = build_schema()._schema
 

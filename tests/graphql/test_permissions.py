@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from support.api_server import Api, Answer, Seller, Tenant
 
 from raymart_core.ids import Prefix, new_id, show
 from raymart_graphql.permissions import RULES
 from raymart_marketplace.accounts.models import OrganizationKind, Role
+from support.api_server import Answer, Api, Seller, Tenant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +191,8 @@ class TestCredentials:
         assert Answer(response).code == "UNAUTHENTICATED"
 
     async def test_stale_token_does_not_keep_from_logging_in(self, api: Api, customer: Tenant) -> None:
-        login = (
-            'mutation { login(input: {email: "%s", password: "x"}) { userErrors { code } } }'
-            % customer.owner.email
-        )
-        answer = await api(login, "stale")
+        login = 'mutation ($e: String!) { login(input: {email: $e, password: "x"}) { userErrors { code } } }'
+        answer = await api(login, "stale", e=customer.owner.email)
         assert answer.data["login"]["userErrors"] == [{"code": "INVALID_CREDENTIALS"}]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +11,12 @@ from uuid import UUID
 
 import httpx
 import uvicorn
-from sqlalchemy import func, select
-from support.link_market import until
-from support.scripted_replica import SECRET, ScriptedReplica
+from sqlalchemy import func
 
 from raymart_billing import ledger
 from raymart_core.ids import Prefix, new_id, show
 from raymart_core.money import Money
+from raymart_core.units import Fault, FinishReason
 from raymart_core.wire.link import Replica
 from raymart_graphql.app import create_app
 from raymart_graphql.services import Services
@@ -37,11 +35,12 @@ from raymart_marketplace.metering.models import (
     Surface,
     UsageRecord,
 )
-from raymart_core.units import Fault, FinishReason
 from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.supply.enrolment import node_for_hello
 from raymart_marketplace.supply.models import Node, NodeRole, NodeState, PoolKind, ProviderState
 from raymart_marketplace.supply.service import create_pool, create_provider, open_offer
+from support.link_market import until
+from support.scripted_replica import SECRET, ScriptedReplica
 
 PASSWORD = "correct horse battery staple"
 ASK_PROMPT, ASK_COMPLETION = 100, 200

@@ -14,7 +14,7 @@ from strawberry.types.field import StrawberryField
 from raymart_core.errors import DomainError, InvalidRequest
 from raymart_graphql.context import Client, Operation
 from raymart_graphql.errors import shown
-from raymart_graphql.permissions import RULES, Guard
+from raymart_graphql.permissions import RULES, Guard, resolve_next
 from raymart_graphql.schema.user_error import Payload, UserError
 
 ROOTS = frozenset({"Query", "Mutation", "Subscription"})
@@ -107,7 +107,7 @@ class PlainText(FieldExtension):
         for name, value in kwargs.items():
             if _holds_nul(value):
                 raise InvalidRequest("text may not contain the NUL character", param=name)
-        return await next_(source, info, **kwargs)
+        return await resolve_next(next_(source, info, **kwargs))
 
 
 def _holds_nul(value: object) -> bool:

@@ -5,7 +5,7 @@ from decimal import Decimal
 import strawberry
 
 from raymart_billing import ledger
-from raymart_core.errors import InvalidRequest
+from raymart_core.errors import InvalidRequest, NotFound
 from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info
@@ -31,6 +31,8 @@ class AdminMutation:
             raise InvalidRequest(
                 f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters", param="idempotency_key"
             )
+        if await info.context.loaders.organization.load(organization_id) is None:
+            raise NotFound(f"there is no organization {input_.organization_id!r}", param="organization_id")
         principal = await info.context.principal()
         assert principal.user_id is not None, "the rule lets only people in"
         async with info.context.writing() as session:

@@ -39,6 +39,8 @@ class InferenceSubscription:
                         continue
                     assert started is not None
                     yield _chunk(started, event)
+                    # What the chunk's own fields read is done; no transaction waits for the next token.
+                    await info.context.reading.aclose()
         except DomainError as error:
             yield ChatCompletionChunk(user_errors=[UserError.of(error)])
 

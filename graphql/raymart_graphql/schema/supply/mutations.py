@@ -1,11 +1,14 @@
 """What providers change: who joins, and what they ask."""
 
+import asyncio
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 import strawberry
+import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import InvalidRequest, NotFound
@@ -18,8 +21,12 @@ from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.supply.types import Offer, Pool
 from raymart_graphql.schema.user_error import Payload
 from raymart_marketplace.supply import models, service
+from raymart_marketplace.supply.directory import Directory
+
+log = structlog.get_logger()
 
 JOIN_TOKEN_TTL_S_MAX = 3_600
+REPRICE_TIMEOUT_S = 5.0
 
 
 @strawberry.input(description="A one-time token that turns a machine into a node.")
@@ -106,6 +113,7 @@ class SupplyMutation:
                 ask_prompt_nano_usd=_nano_usd(input_.prompt, "prompt"),
                 ask_completion_nano_usd=_nano_usd(input_.completion, "completion"),
             )
+        await _reprice(info.context.services.directory)
         return SetOfferAsksPayload(offer=Offer.of(row))
 
 
@@ -121,6 +129,16 @@ async def _joinable_pool(
             f"there is no pool that this provider may join as {role.value}; see its `pools`", param="pool_id"
         )
     return pool
+
+
+async def _reprice(directory: Directory) -> None:
+    """Let the next request see the change, which is committed: it stands even when this cannot be done."""
+    try:
+        async with asyncio.timeout(REPRICE_TIMEOUT_S):
+            await directory.refresh()
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        # The directory reads prices again by itself every few seconds.
+        log.warning("offer.reprice_delayed", error=type(error).__name__)
 
 
 def _nano_usd(value: Decimal, field: str) -> int:

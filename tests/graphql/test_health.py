@@ -1,0 +1,53 @@
+"""What supervisors and Prometheus read, and what else answers on the port."""
+
+import psycopg
+
+from raymart_core.ids import new_id
+from raymart_local.postgres import EmbeddedPostgres
+from support.api_server import Api, Seller, api_server, control_settings
+from support.scripted_replica import ScriptedReplica
+
+
+class TestReady:
+    async def test_migrated_database_is_ready(self, api: Api) -> None:
+        response = await api.client.get("/ready")
+        assert (response.status_code, response.json()) == (200, {"ready": True, "missing": []})
+
+    async def test_endpoints_are_waited_for(self, database_url: str) -> None:
+        async with api_server(control_settings(database_url, ready_endpoints_min=1)) as api:
+            response = await api.client.get("/ready")
+            assert response.status_code == 503
+            assert response.json()["missing"] == ["endpoints: 0 live, 1 wanted"]
+            async with ScriptedReplica() as replica:
+                await api.serve(await api.seller(), replica)
+                assert (await api.client.get("/ready")).status_code == 200
+
+    async def test_database_behind_the_code_is_said(self, postgres: EmbeddedPostgres) -> None:
+        name = f"behind_{new_id().hex}"
+        async with await psycopg.AsyncConnection.connect(postgres.url, autocommit=True) as connection:
+            await connection.execute(f"create database {name}".encode())
+        url = postgres.url.rpartition("/")[0] + f"/{name}"
+        async with api_server(control_settings(url)) as api:
+            [missing] = (await api.client.get("/ready")).json()["missing"]
+            assert missing.startswith("migrations: database is at none")
+            assert "raymart db upgrade" in missing
+
+
+class TestMetrics:
+    async def test_live_endpoints_are_counted(
+        self, api: Api, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        exposed = (await api.client.get("/metrics")).text
+        assert f'raymart_endpoints_live{{model="{seller.model_slug}"}} 1.0' in exposed
+        assert f'raymart_capacity_generations{{model="{seller.model_slug}"}} 4.0' in exposed
+
+
+class TestOtherPaths:
+    async def test_no_documentation_is_served_from_elsewhere(self, api: Api) -> None:
+        for path in ("/docs", "/redoc", "/openapi.json", "/graphql/"):
+            assert (await api.client.get(path)).status_code in {404, 307}
+
+    async def test_gateway_answers_on_the_same_port(self, api: Api) -> None:
+        response = await api.client.post("/v1/chat/completions", json={})
+        assert response.status_code == 401
+        assert response.json()["error"]["type"] == "authentication_error"

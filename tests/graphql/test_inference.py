@@ -1,0 +1,520 @@
+"""Chat completions over GraphQL: the same pipeline, money and refusals as REST."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+import websockets
+from sqlalchemy import select
+
+from raymart_billing import ledger
+from raymart_core.ids import Prefix, parse
+from raymart_core.units import Fault, FinishReason
+from raymart_marketplace.db.session import session_scope
+from raymart_marketplace.metering.models import Request, RequestState, Surface
+from support.api_server import ASK_COMPLETION, ASK_PROMPT, Api, Person, Seller, Tenant
+from support.link_market import until
+from support.scripted_replica import Exchange, ScriptedReplica
+
+CREATE = """
+mutation ($input: CreateChatCompletionInput!) {
+  createChatCompletion(input: $input) {
+    completion {
+      requestId model text finishReason attempts createdAt
+      usage { tokensPrompt tokensCompletion tokensTotal }
+      cost { amount currency }
+      provider { id slug }
+      logprobs { token logprob top { token } }
+    }
+    userErrors { code field message reasons }
+  }
+}
+"""
+STREAM = """
+subscription ($input: ChatCompletionInput!) {
+  chatCompletion(input: $input) {
+    requestId delta finishReason attempts
+    usage { tokensPrompt tokensCompletion }
+    cost { amount }
+    provider { slug }
+    userErrors { code message }
+  }
+}
+"""
+
+
+def chat(seller: Seller, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": seller.model_slug,
+        "messages": [{"role": "USER", "content": "hello"}],
+        "maxTokens": 4,
+    } | changes
+
+
+def price(tokens_prompt: int, tokens_completion: int) -> Decimal:
+    return Decimal(tokens_prompt * ASK_PROMPT + tokens_completion * ASK_COMPLETION).scaleb(-9)
+
+
+async def balance(api: Api, tenant: Tenant) -> ledger.Balance:
+    async with session_scope(api.services.sessions) as session:
+        return await ledger.balance(session, tenant.organization_id)
+
+
+async def request_row(api: Api, request_id: str) -> Request:
+    async with session_scope(api.services.sessions) as session:
+        return await session.get_one(Request, parse(Prefix.REQUEST, request_id))
+
+
+async def rows_of(api: Api, tenant: Tenant) -> list[Request]:
+    async with session_scope(api.services.sessions) as session:
+        found = await session.scalars(
+            select(Request).where(Request.organization_id == tenant.organization_id)
+        )
+        return list(found)
+
+
+async def until_settled(api: Api, tenant: Tenant) -> ledger.Balance:
+    """The poster runs just after the answer: wait until nothing is held."""
+    async with asyncio.timeout(10):
+        while (found := await balance(api, tenant)).pending:
+            await asyncio.sleep(0.02)
+    return found
+
+
+class TestMutation:
+    async def test_answer_usage_and_cost(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        data = (await api(CREATE, customer.owner, input=chat(seller))).data["createChatCompletion"]
+        assert data["userErrors"] == []
+        completion = data["completion"]
+        assert completion["text"] == "tok " * 4
+        assert completion["finishReason"] == "LENGTH"
+        assert completion["usage"] == {"tokensPrompt": 3, "tokensCompletion": 4, "tokensTotal": 7}
+        assert completion["cost"]["currency"] == "USD"
+        assert Decimal(completion["cost"]["amount"]) == price(3, 4)
+        assert completion["provider"]["slug"] == seller.provider_slug
+        assert completion["logprobs"] is None
+
+        row = await request_row(api, completion["requestId"])
+        assert (row.surface, row.streamed, row.user_id) == (Surface.GRAPHQL, False, customer.owner.user_id)
+        assert row.project_id == customer.project_id
+        settled = await until_settled(api, customer)
+        assert settled.posted.decimal() == 1 - price(3, 4)
+
+    async def test_request_can_be_read_back_with_its_bill(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        made = (await api(CREATE, customer.owner, input=chat(seller))).data["createChatCompletion"][
+            "completion"
+        ]
+        query = """
+        query ($id: ID!) {
+          node(id: $id) { ... on Request {
+            surface state modelAsked
+            attempts { outcome fault tokensDelivered provider { slug } }
+            usageRecord { amount { amount } providerAmount { amount } feeAmount { amount } provider { slug } exact }
+          } }
+        }
+        """
+        node = (await api(query, customer.owner, id=made["requestId"])).data["node"]
+        assert (node["surface"], node["state"], node["modelAsked"]) == (
+            "GRAPHQL",
+            "COMPLETED",
+            seller.model_slug,
+        )
+        assert node["attempts"] == [
+            {
+                "outcome": "DELIVERED",
+                "fault": "NONE",
+                "tokensDelivered": 4,
+                "provider": {"slug": seller.provider_slug},
+            }
+        ]
+        bill = node["usageRecord"]
+        amounts = [Decimal(bill[name]["amount"]) for name in ("amount", "providerAmount", "feeAmount")]
+        assert amounts[0] == price(3, 4) == amounts[1] + amounts[2]
+
+    async def test_sampling_reaches_the_replica(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        wanted = chat(
+            seller, temperature=0.5, topP=0.25, seed="12345678901", stop=["end"], messages=[
+                {"role": "SYSTEM", "content": "be brief"}, {"role": "USER", "content": "hello", "name": "ann"},
+            ],
+        )  # fmt: skip
+        assert (await api(CREATE, customer.owner, input=wanted)).data["createChatCompletion"]["completion"]
+        sent = replica.exchanges[0].request
+        assert (sent.sampling.temperature, sent.sampling.top_p, sent.sampling.stop) == (0.5, 0.25, ("end",))
+        assert sent.sampling.seed == 12345678901 & 0xFFFFFFFF
+        assert sent.messages is not None
+        assert [(message.role, message.content, message.name) for message in sent.messages] == [
+            ("system", "be brief", None),
+            ("user", "hello", "ann"),
+        ]
+
+    async def test_api_key_pays_with_its_project(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        key_id, secret = await api.api_key(customer)
+        completion = (await api(CREATE, secret, input=chat(seller))).data["createChatCompletion"][
+            "completion"
+        ]
+        row = await request_row(api, completion["requestId"])
+        assert (row.api_key_id, row.user_id, row.project_id) == (key_id, None, customer.project_id)
+
+    async def test_without_funds_no_engine_is_touched_and_no_row_written(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        data = (await api(CREATE, customer.owner, input=chat(seller))).data["createChatCompletion"]
+        assert data["completion"] is None
+        assert [error["code"] for error in data["userErrors"]] == ["INSUFFICIENT_FUNDS"]
+        assert replica.exchanges == []
+        assert await rows_of(api, customer) == []
+
+    async def test_unknown_model_names_the_nearest(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        wanted = chat(seller, model=seller.model_slug[:-1] + "z")
+        [error] = (await api(CREATE, customer.owner, input=wanted)).data["createChatCompletion"]["userErrors"]
+        assert error["code"] == "MODEL_NOT_FOUND"
+        assert error["field"] == ["input", "model"]
+        assert "did you mean" in error["message"]
+
+    async def test_no_acceptable_endpoint_tells_the_reasons(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        wanted = chat(seller, provider={"ignore": [seller.provider_slug]})
+        [error] = (await api(CREATE, customer.owner, input=wanted)).data["createChatCompletion"]["userErrors"]
+        assert error["code"] == "NO_ENDPOINT"
+        assert any(seller.provider_slug in reason for reason in error["reasons"])
+
+    async def test_price_cap_is_dollars_per_million(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        """The ask of 200 nano-dollars a token is 0.20 dollars a million."""
+        await api.credit(customer)
+        for cap, code in (("0.199", ["NO_ENDPOINT"]), ("0.2", [])):
+            wanted = chat(seller, provider={"maxPrice": {"completionPerMillion": cap}})
+            data = (await api(CREATE, customer.owner, input=wanted)).data["createChatCompletion"]
+            assert [error["code"] for error in data["userErrors"]] == code
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"temperature": 2.1}, ["input", "temperature"]),
+            ({"topP": 0}, ["input", "topP"]),
+            ({"maxTokens": 0}, ["input", "maxTokens"]),
+            ({"messages": []}, ["input", "messages"]),
+            ({"model": ""}, ["input", "model"]),
+            ({"stop": ["a"] * 5}, ["input", "stop"]),
+            ({"topLogprobs": 21}, ["input", "topLogprobs"]),
+            ({"seed": str(2**70)}, ["input", "seed"]),
+            ({"provider": {"maxPrice": {"promptPerMillion": "-1"}}}, None),
+        ],
+    )
+    async def test_value_out_of_range_names_its_field(
+        self, api: Api, customer: Tenant, seller: Seller, changes: dict[str, Any], field: list[str] | None
+    ) -> None:
+        data = (await api(CREATE, customer.owner, input=chat(seller, **changes))).data["createChatCompletion"]
+        [error] = data["userErrors"]
+        assert error["code"] == "INVALID"
+        assert error["field"] == (field or ["input", "provider", "maxPrice", "promptPerMillion"])
+
+    async def test_failed_endpoint_is_a_user_error_and_costs_nothing(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        async def die(exchange: Exchange) -> None:
+            exchange.cut()
+
+        replica.script = die
+        await api.credit(customer)
+        data = (await api(CREATE, customer.owner, input=chat(seller))).data["createChatCompletion"]
+        assert [error["code"] for error in data["userErrors"]] == ["UPSTREAM_FAILED"]
+        assert (await until_settled(api, customer)).available.decimal() == 1
+
+    async def test_no_transaction_is_held_while_tokens_flow(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        release = asyncio.Event()
+
+        async def slow(exchange: Exchange) -> None:
+            exchange.prompt()
+            await release.wait()
+            exchange.step()
+            exchange.finish(revision=seller.digest)
+
+        replica.script = slow
+        await api.credit(customer)
+        answer = asyncio.create_task(
+            api(CREATE, customer.owner, input=chat(seller, projectId=customer.project))
+        )
+        await until(lambda: replica.exchanges)
+        assert api.services.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        release.set()
+        assert (await answer).data["createChatCompletion"]["completion"]
+
+    async def test_client_that_leaves_stops_the_engine(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        async def endless(exchange: Exchange) -> None:
+            exchange.prompt()
+            exchange.step()
+            await exchange.gone.wait()
+
+        replica.script = endless
+        await api.credit(customer)
+        answer = asyncio.create_task(api(CREATE, customer.owner, input=chat(seller)))
+        await until(lambda: replica.exchanges and replica.exchanges[0].steps)
+        answer.cancel()
+        async with asyncio.timeout(5):
+            await replica.exchanges[0].gone.wait()
+        settled = await until_settled(api, customer)
+        assert settled.available.decimal() >= 1 - price(3, 1)
+        [row] = await rows_of(api, customer)
+        assert row.state is RequestState.CANCELLED
+
+
+class Socket:
+    """A graphql-transport-ws client, plain enough to misbehave."""
+
+    def __init__(self, connection: websockets.ClientConnection) -> None:
+        self.connection = connection
+
+    async def send(self, message: object) -> None:
+        await self.connection.send(msgspec.json.encode(message).decode())
+
+    async def receive(self) -> dict[str, Any]:
+        async with asyncio.timeout(10):
+            text = await self.connection.recv()
+        assert isinstance(text, str)
+        return msgspec.json.decode(text)
+
+    async def subscribe(self, query: str, *, id_: str = "1", **variables: Any) -> None:
+        await self.send({"id": id_, "type": "subscribe", "payload": {"query": query, "variables": variables}})
+
+    async def chunks(self) -> list[dict[str, Any]]:
+        """Everything up to `complete`."""
+        found = []
+        while (message := await self.receive())["type"] != "complete":
+            assert message["type"] == "next", message
+            assert "errors" not in message["payload"], message
+            found.append(message["payload"]["data"]["chatCompletion"])
+        return found
+
+    async def closed(self) -> int:
+        async with asyncio.timeout(10):
+            await self.connection.wait_closed()
+        assert self.connection.close_code is not None
+        return self.connection.close_code
+
+
+@asynccontextmanager
+async def opened(api: Api, **options: Any) -> AsyncIterator[Socket]:
+    options = {"subprotocols": ["graphql-transport-ws"]} | options
+    async with websockets.connect(api.ws_url, **options) as connection:
+        yield Socket(connection)
+
+
+@asynccontextmanager
+async def connected(api: Api, person: Person | str) -> AsyncIterator[Socket]:
+    token = person.token if isinstance(person, Person) else person
+    async with opened(api) as socket:
+        await socket.send({"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}})
+        assert (await socket.receive())["type"] == "connection_ack"
+        yield socket
+
+
+class TestSubscription:
+    async def test_deltas_then_usage_and_cost(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        async with connected(api, customer.owner) as socket:
+            await socket.subscribe(STREAM, input=chat(seller))
+            *deltas, last = await socket.chunks()
+        assert [chunk["delta"] for chunk in deltas] == ["tok "] * 4
+        assert all(chunk["usage"] is None and chunk["cost"] is None for chunk in deltas)
+        assert {chunk["requestId"] for chunk in [*deltas, last]} == {last["requestId"]}
+        assert last["delta"] == ""
+        assert last["finishReason"] == "LENGTH"
+        assert last["usage"] == {"tokensPrompt": 3, "tokensCompletion": 4}
+        assert Decimal(last["cost"]["amount"]) == price(3, 4)
+        assert last["provider"] == {"slug": seller.provider_slug}
+        assert last["userErrors"] == []
+        row = await request_row(api, last["requestId"])
+        assert (row.surface, row.streamed) == (Surface.GRAPHQL, True)
+
+    async def test_deltas_arrive_as_they_are_generated(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        more = asyncio.Event()
+
+        async def haltingly(exchange: Exchange) -> None:
+            exchange.prompt()
+            exchange.step("one ")
+            await more.wait()
+            exchange.step("two")
+            exchange.finish(FinishReason.STOP, revision=seller.digest)
+
+        replica.script = haltingly
+        await api.credit(customer)
+        async with connected(api, customer.owner) as socket:
+            await socket.subscribe(STREAM, input=chat(seller))
+            first = await socket.receive()
+            assert first["payload"]["data"]["chatCompletion"]["delta"] == "one "
+            await until(lambda: api.services.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
+            more.set()
+            rest = await socket.chunks()
+        assert [chunk["delta"] for chunk in rest] == ["two", ""]
+
+    @pytest.mark.parametrize("leave", ["complete", "close"])
+    async def test_closing_stops_the_engine_and_bills_what_was_delivered(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica, leave: str
+    ) -> None:
+        async def endless(exchange: Exchange) -> None:
+            exchange.prompt()
+            exchange.step()
+            exchange.step()
+            await exchange.gone.wait()
+
+        replica.script = endless
+        await api.credit(customer)
+        async with connected(api, customer.owner) as socket:
+            await socket.subscribe(STREAM, input=chat(seller, maxTokens=100))
+            for _ in range(2):
+                chunk = (await socket.receive())["payload"]["data"]["chatCompletion"]
+            if leave == "complete":
+                await socket.send({"id": "1", "type": "complete"})
+                async with asyncio.timeout(5):
+                    await replica.exchanges[0].gone.wait()
+        async with asyncio.timeout(5):
+            await replica.exchanges[0].gone.wait()
+        settled = await until_settled(api, customer)
+        assert settled.posted.decimal() == 1 - price(3, 2)
+        row = await request_row(api, chunk["requestId"])
+        assert row.state is RequestState.CANCELLED
+
+    async def test_stream_that_breaks_says_so_and_bills_what_was_delivered(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        async def fail(exchange: Exchange) -> None:
+            exchange.prompt()
+            exchange.step()
+            exchange.fail("out of memory", Fault.PROVIDER)
+
+        replica.script = fail
+        await api.credit(customer)
+        async with connected(api, customer.owner) as socket:
+            await socket.subscribe(STREAM, input=chat(seller))
+            *_, last = await socket.chunks()
+        assert last["finishReason"] == "ERROR"
+        assert [error["code"] for error in last["userErrors"]] == ["UPSTREAM_FAILED"]
+        assert Decimal(last["cost"]["amount"]) == price(3, 1)
+
+    async def test_refusal_is_one_chunk_with_user_errors(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        async with connected(api, customer.owner) as socket:
+            await socket.subscribe(STREAM, input=chat(seller))
+            [refusal] = await socket.chunks()
+        assert [error["code"] for error in refusal["userErrors"]] == ["INSUFFICIENT_FUNDS"]
+        assert refusal["requestId"] is None
+        assert replica.exchanges == []
+
+    async def test_many_run_over_one_socket(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        async with connected(api, customer.owner) as socket:
+            for number in range(3):
+                await socket.subscribe(STREAM, id_=str(number), input=chat(seller))
+            await socket.subscribe("{ viewer { user { email } } }", id_="query")
+            ended, emails = set(), []
+            while len(ended) < 4:
+                message = await socket.receive()
+                if message["type"] == "complete":
+                    ended.add(message["id"])
+                elif message["id"] == "query":
+                    emails.append(message["payload"]["data"]["viewer"]["user"]["email"])
+        assert emails == [customer.owner.email]
+        assert len(await rows_of(api, customer)) == 3
+
+    async def test_anothers_project_is_refused(
+        self, api: Api, customer: Tenant, stranger: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(stranger)
+        async with connected(api, customer.owner) as socket:
+            await socket.subscribe(STREAM, input=chat(seller, projectId=stranger.project))
+            message = await socket.receive()
+        assert message["type"] == "error"
+        assert [error["extensions"]["code"] for error in message["payload"]] == ["FORBIDDEN"]
+        assert message["payload"][0]["extensions"]["requestId"].startswith("req_")
+
+
+class TestSocket:
+    @pytest.mark.parametrize("payload", [None, {}, {"Authorization": "Bearer wrong"}, {"Authorization": 5}])
+    async def test_without_right_credentials_it_is_closed(self, api: Api, payload: object) -> None:
+        async with opened(api) as socket:
+            await socket.send(
+                {"type": "connection_init"} | ({"payload": payload} if payload is not None else {})
+            )
+            assert await socket.closed() == 4403
+
+    async def test_header_of_the_handshake_will_do(self, api: Api, customer: Tenant) -> None:
+        headers = {"Authorization": f"Bearer {customer.owner.token}"}
+        async with opened(api, additional_headers=headers) as socket:
+            await socket.send({"type": "connection_init"})
+            assert (await socket.receive())["type"] == "connection_ack"
+
+    async def test_operation_before_init_is_refused(self, api: Api) -> None:
+        async with opened(api) as socket:
+            await socket.subscribe("{ __typename }")
+            assert await socket.closed() == 4401
+
+    @pytest.mark.parametrize("subprotocols", [["graphql-ws"], None])
+    async def test_other_protocols_are_refused(self, api: Api, subprotocols: list[str] | None) -> None:
+        async with opened(api, subprotocols=subprotocols) as socket:
+            assert await socket.closed() == 4406
+
+    async def test_foreign_page_is_refused(self, api: Api, customer: Tenant) -> None:
+        with pytest.raises(websockets.InvalidStatus) as refusal:
+            async with opened(api, origin="https://evil.example"):
+                pass
+        assert refusal.value.response.status_code == 403
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "5", "null", "[]", "{}", '{"type": 5}', '{"type": "subscribe"}', '{"type": "subscribe", "id": 5}',
+            '{"type": "subscribe", "id": "1", "payload": 5}',
+            '{"type": "subscribe", "id": "1", "payload": {"query": 5}}',
+            '{"type": "subscribe", "id": "1", "payload": {"query": "{ a }", "variables": [1]}}',
+            '{"type": "complete"}', '{"type": "next"}', "not json", '{"a": "\\ud800"}', "[" * 50_000, '{"type": "x"}',
+        ],
+    )  # fmt: skip
+    async def test_malformed_message_closes_it_cleanly(self, api: Api, customer: Tenant, text: str) -> None:
+        async with connected(api, customer.owner) as socket:
+            await socket.connection.send(text)
+            assert await socket.closed() == 4400
+
+    async def test_binary_message_closes_it_cleanly(self, api: Api, customer: Tenant) -> None:
+        async with connected(api, customer.owner) as socket:
+            await socket.connection.send(b"\x00\xff")
+            assert await socket.closed() == 4400
+
+    async def test_wrong_document_is_an_error_with_a_code(self, api: Api, customer: Tenant) -> None:
+        async with connected(api, customer.owner) as socket:
+            await socket.subscribe("subscription { nothing }")
+            message = await socket.receive()
+        assert message["type"] == "error"
+        assert message["payload"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
