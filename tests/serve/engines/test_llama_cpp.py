@@ -343,16 +343,17 @@ class TestSampling:
         assert (await collect(engine, ids, greedy()))[0][0].logprobs is None
 
     async def test_a_seed_gives_the_same_tokens_whatever_ran_before(self, make_engine) -> None:
+        """A prompt that is partly in the cache is computed in other pieces, which tips nearly even draws."""
         engine = await make_engine(slots=1)
-        ids = await asked(engine, "Please tell a story with a cat named Nora.")
-        sampling = greedy(temperature=1.2, seed=7)
+        ids = await asked(engine, "Please tell a story with a cat named Nora. " * 12)
+        sampling = greedy(max_tokens=60, temperature=1.0, seed=7)
         first = ids_of((await collect(engine, ids, sampling))[0])
         assert ids_of((await collect(engine, ids, sampling))[0]) == first
-        await collect(engine, await asked(engine, "Please tell a story with a dog."), greedy())
+        await collect(engine, [*ids[:5], *[26] * 300], greedy(max_tokens=3))
         assert ids_of((await collect(engine, ids, sampling))[0]) == first
         other = await make_engine()
         assert ids_of((await collect(other, ids, sampling))[0]) == first
-        assert ids_of((await collect(engine, ids, greedy(temperature=1.2, seed=8)))[0]) != first
+        assert ids_of((await collect(engine, ids, greedy(temperature=1.0, seed=8)))[0]) != first
 
     async def test_the_largest_seed_is_no_draw_of_lots(self, engine: LlamaCppEngine) -> None:
         """llama.cpp takes 2**32 - 1 for "choose one yourself"."""
