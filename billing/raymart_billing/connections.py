@@ -65,7 +65,8 @@ async def insist(
                 raise Unavailable(
                     f"{purpose}: the database did not answer within {timeout_s:g} s; try again"
                 ) from error
-            log.warning("database.away", purpose=purpose, error=type(error).__name__)
+            if pauses.taken == 0:  # Once a call: an outage is no reason to fill the log.
+                log.warning("database.away", purpose=purpose, error=type(error).__name__)
         await pauses.rest()
 
 
@@ -73,12 +74,13 @@ class Pauses:
     """Waits between tries: doubling from 20 ms to 0.5 s, each shortened by up to half so that many waiters spread."""
 
     def __init__(self) -> None:
-        self._pause_s = PAUSE_S_MIN
+        self.taken = 0
 
     async def rest(self) -> None:
         """Wait before the next try."""
-        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
-        self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX)
+        pause_s = min(PAUSE_S_MIN * 2 ** min(self.taken, 8), PAUSE_S_MAX)
+        self.taken += 1
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
 
 
 async def scalar(connection: Connection, statement: bytes, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - the statement's own type
