@@ -230,6 +230,7 @@ class _Joining:
         if server is None or name is None:
             raise ProviderError("the first join needs --server, --name and --token-file")
         url = link_url(server, allow_plaintext=self.allow_plaintext)
+        join_token = None if enrolment is not None else self._join_token()
         credentials = Credentials(
             state=state,
             key=NodeKey.load_or_create(state.key),
@@ -237,17 +238,26 @@ class _Joining:
             name=name,
             server=server,
             hardware=hardware(machine_id=settings.machine_id),
-            join_token=None if enrolment is not None else self._join_token(),
+            join_token=join_token,
         )
         return credentials, url
 
-    def _join_token(self) -> str | None:
-        if self.token is not None or self.token_file is None:
-            return self.token
-        try:
-            return self.token_file.read_text().strip()
-        except OSError as error:
-            raise ProviderError(f"--token-file {self.token_file} cannot be read: {error.strerror}") from None
+    def _join_token(self) -> str:
+        """The token that the first join spends. Raises: ProviderError when there is none."""
+        token = self.token
+        if token is None and self.token_file is not None:
+            try:
+                token = self.token_file.read_text().strip()
+            except OSError as error:
+                raise ProviderError(
+                    f"--token-file {self.token_file} cannot be read: {error.strerror}"
+                ) from None
+        if not token:
+            raise NotEnrolled(
+                f"{self.state_dir} holds no node identity; "
+                "create a join token in the marketplace and pass it by --token-file"
+            )
+        return token
 
 
 def _serve(make: Callable[[Credentials, str], _Runnable], settings: AgentSettings, joining: _Joining) -> None:

@@ -1,6 +1,7 @@
 """The pool controller's hold on Ray Serve: a worker process that is started anew whenever it dies or hangs."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from raymart_providers.errors import ProviderError
 log = structlog.get_logger()
 
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
+_PIPE_TIMEOUT_S = 1.0
 
 
 class PoolAway(ProviderError):
@@ -52,28 +54,29 @@ class PoolProcess:
     async def connect(self) -> None:
         """Start a worker and wait until it has joined the cluster. Raises: PoolAway."""
         await self.close()
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_ANSWER_BYTES_MAX,
-            # A group of its own, so that Ctrl-C in a terminal reaches the controller, which then ends it in order.
-            start_new_session=True,
-        )
+        starting = asyncio.ensure_future(self._start())
+        try:
+            self._process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # A start that is cancelled halfway would leave a process that nobody knows.
+            self._process = await starting
+            await self.close()
+            raise
         await self._hear(timeout_s=self._connect_timeout_s)
         log.info("pool.connected", pid=self._process.pid)
 
     async def call(self, placements: Sequence[Placement] | None) -> tuple[Observed, ...]:
         """Apply `placements` (all that should run) unless None, then observe. Raises: PoolAway."""
         process = self._process
-        if process is None or process.stdin is None:
-            raise PoolAway("no pool worker runs")
+        if process is None or process.stdin is None or not self.connected:
+            raise PoolAway("the pool worker has ended")
         request = _Request(placements=None if placements is None else tuple(placements))
         try:
             process.stdin.write(msgspec.json.encode(request) + b"\n")
             async with asyncio.timeout(self._call_timeout_s):
                 await process.stdin.drain()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # uvloop says by a RuntimeError that a pipe is closed.
             await self.close()
             raise PoolAway(f"the pool worker is gone ({error})") from None
         return await self._hear(timeout_s=self._call_timeout_s)
@@ -90,6 +93,21 @@ class PoolProcess:
         except ProcessLookupError:
             log.debug("pool.worker_gone", pid=process.pid)
         await process.wait()
+        if process.stdout is not None:
+            # To its end, so that the pipe is closed with the process and not by the garbage collector.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PIPE_TIMEOUT_S):
+                    await process.stdout.read()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_ANSWER_BYTES_MAX,
+            # A group of its own, so that Ctrl-C in a terminal reaches the controller, which then ends it in order.
+            start_new_session=True,
+        )
 
     async def _hear(self, *, timeout_s: float) -> tuple[Observed, ...]:
         assert self._process is not None

@@ -183,6 +183,8 @@ class ReplicaCall(asyncio.Protocol):
 
     def _send_request(self) -> None:
         assert self._transport is not None
+        if self._transport.is_closing():
+            return  # `connection_lost` follows and tells.
         body = b"".join(self._body)
         self._body.clear()
         request = self._request

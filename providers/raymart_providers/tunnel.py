@@ -73,6 +73,9 @@ class Tunnel:
             self._refuse(stream_id, provider_reset("protocol", f"an OPEN that cannot be read: {error}"))
         except CallRefused as refused:
             self._refuse(stream_id, refused.reset)
+            if (running := self._streams.get(stream_id)) is not None:
+                # The RESET just sent ends the stream of that id, so its call must not go on for nobody.
+                running.close()
         else:
             self._streams[stream_id] = _Stream(stream_id, request, replica, self._outbox, self._ended)
 

@@ -78,21 +78,23 @@ class TestKilled:
     ):
         replica.script = trickle
         state_dir = tmp_path / "node"
-        async with registered(state_dir, registration(supply, replica.address, SECRET)):
-            async with agent_process(state_dir, market, f"--token-file={token_file}") as agent:
-                await until(lambda: live(market, supply), timeout_s=20)
-                response = await post(market, supply)
-                chunks = aiter(response.chunks())
-                await anext(chunks)
-                killed_at = time.monotonic()
-                agent.kill()
-                with pytest.raises(UpstreamBroken) as broken:
-                    async for _ in chunks:
-                        pass
-                assert time.monotonic() - killed_at < 0.5
-                assert broken.value.fault is Fault.NETWORK
-                async with asyncio.timeout(5):
-                    await replica.exchanges[0].gone.wait()
+        async with (
+            registered(state_dir, registration(supply, replica.address, SECRET)),
+            agent_process(state_dir, market, f"--token-file={token_file}") as agent,
+        ):
+            await until(lambda: live(market, supply), timeout_s=20)
+            response = await post(market, supply)
+            chunks = aiter(response.chunks())
+            await anext(chunks)
+            killed_at = time.monotonic()
+            agent.kill()
+            with pytest.raises(UpstreamBroken) as broken:
+                async for _ in chunks:
+                    pass
+            assert time.monotonic() - killed_at < 0.5
+            assert broken.value.fault is Fault.NETWORK
+            async with asyncio.timeout(5):
+                await replica.exchanges[0].gone.wait()
 
 
 class TestStopped:
@@ -100,15 +102,17 @@ class TestStopped:
         self, market, supply, replica, token_file, tmp_path
     ):
         state_dir = tmp_path / "node"
-        async with registered(state_dir, registration(supply, replica.address, SECRET)):
-            async with agent_process(state_dir, market, f"--token-file={token_file}") as agent:
-                await until(lambda: live(market, supply), timeout_s=20)
-                stopped_at = time.monotonic()
-                with agent.stopped():
-                    await until(lambda: not live(market, supply))
-                    # The lease of the tests' market is 1 s.
-                    assert time.monotonic() - stopped_at < 1.5
-                await until(lambda: live(market, supply), timeout_s=20)
+        async with (
+            registered(state_dir, registration(supply, replica.address, SECRET)),
+            agent_process(state_dir, market, f"--token-file={token_file}") as agent,
+        ):
+            await until(lambda: live(market, supply), timeout_s=20)
+            stopped_at = time.monotonic()
+            with agent.stopped():
+                await until(lambda: not live(market, supply))
+                # The lease of the tests' market is 1 s.
+                assert time.monotonic() - stopped_at < 1.5
+            await until(lambda: live(market, supply), timeout_s=20)
 
 
 class TestTerminated:
@@ -125,19 +129,21 @@ class TestTerminated:
 
         replica.script = half
         state_dir = tmp_path / "node"
-        async with registered(state_dir, registration(supply, replica.address, SECRET)):
-            async with agent_process(state_dir, market, f"--token-file={token_file}") as agent:
-                await until(lambda: live(market, supply), timeout_s=20)
-                response = await post(market, supply)
-                chunks = aiter(response.chunks())
-                await anext(chunks)
-                agent.process.send_signal(signal.SIGTERM)
-                await until(lambda: not live(market, supply))
-                go_on.set()
-                rest = b"".join([chunk async for chunk in chunks])
-                assert rest.count(b"\n") == 2
-                async with asyncio.timeout(10):
-                    assert await agent.process.wait() == 0
+        async with (
+            registered(state_dir, registration(supply, replica.address, SECRET)),
+            agent_process(state_dir, market, f"--token-file={token_file}") as agent,
+        ):
+            await until(lambda: live(market, supply), timeout_s=20)
+            response = await post(market, supply)
+            chunks = aiter(response.chunks())
+            await anext(chunks)
+            agent.process.send_signal(signal.SIGTERM)
+            await until(lambda: not live(market, supply))
+            go_on.set()
+            rest = b"".join([chunk async for chunk in chunks])
+            assert rest.count(b"\n") == 2
+            async with asyncio.timeout(10):
+                assert await agent.process.wait() == 0
 
     async def test_a_drain_has_a_limit(self, market, supply, replica, tmp_path):
         replica.script = trickle

@@ -7,9 +7,8 @@ from raymart_providers.state_dir import StateDir
 class TestHold:
     def test_a_second_agent_is_kept_out_and_may_come_later(self, tmp_path):
         state = StateDir(tmp_path / "node")
-        with state.hold():
-            with pytest.raises(AgentRunning, match="--state-dir"), state.hold():
-                pass
+        with state.hold(), pytest.raises(AgentRunning, match="--state-dir"), state.hold():
+            pass
         with state.hold():
             pass
 

@@ -55,7 +55,7 @@ class Supply:
         return text
 
 
-async def make_supply(sessions: Sessions) -> Supply:
+async def make_supply(sessions: Sessions, **revision_changes: Any) -> Supply:
     unique = new_id().hex[-12:]
     async with session_scope(sessions) as session:
         organization = await create_organization(
@@ -77,15 +77,14 @@ async def make_supply(sessions: Sessions) -> Supply:
             modality=Modality.CHAT,
             licence="apache-2.0",
         )
-        revision = await publish_revision(
-            session,
-            model=model,
-            engine="llama_cpp",
-            source=f"bundled:{unique}.gguf",
-            sha256=unique.ljust(64, "0"),
-            quantization="q8_0",
-            context_length=1024,
-        )
+        values: dict[str, Any] = {
+            "engine": "llama_cpp",
+            "source": f"bundled:{unique}.gguf",
+            "sha256": unique.ljust(64, "0"),
+            "quantization": "q8_0",
+            "context_length": 1024,
+        }
+        revision = await publish_revision(session, model=model, **{**values, **revision_changes})
         offer = await open_offer(
             session,
             provider_id=provider.id,

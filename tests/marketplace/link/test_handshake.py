@@ -172,16 +172,20 @@ class TestRefusals:
             assert (await node.refusal()).reason == "protocol"
 
     async def test_a_silent_caller_is_refused_after_the_deadline(self, sessions):
-        async with link_market(sessions, limits=LinkLimits(step_timeout_s=0.1)) as market:
-            async with raw_node(market) as node:
-                refusal = await node.refusal()
+        async with (
+            link_market(sessions, limits=LinkLimits(step_timeout_s=0.1)) as market,
+            raw_node(market) as node,
+        ):
+            refusal = await node.refusal()
         assert (refusal.reason, refusal.retry) == ("timeout", True)
 
     async def test_too_many_unproven_callers_are_told_to_come_back(self, sessions):
-        async with link_market(sessions, limits=LinkLimits(handshakes_max=1)) as market:
-            async with raw_node(market) as first:
-                async with raw_node(market) as second:
-                    refusal = await second.refusal()
+        async with (
+            link_market(sessions, limits=LinkLimits(handshakes_max=1)) as market,
+            raw_node(market),
+            raw_node(market) as second,
+        ):
+            refusal = await second.refusal()
         assert (refusal.reason, refusal.retry) == ("limit", True)
 
     async def test_a_database_that_is_away_is_a_refusal_that_may_be_retried(self, database_url):

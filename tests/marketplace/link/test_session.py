@@ -33,6 +33,17 @@ from support.raw_node import HARDWARE, again, live_node
 HEAD = encode(ResponseHead(status=200, content_type="application/x-ndjson"))
 
 
+async def drain(response, into=None):
+    """Read to the end; what was read goes into `into` even when the end is a break."""
+    async for chunk in response.chunks():
+        if into is not None:
+            into.append(chunk)
+
+
+async def post_and_drain(pending):
+    await drain(await pending)
+
+
 async def live_endpoint(market, supply, node, **changes):
     """The node's only endpoint, announced and in routing."""
     await node.announce(supply, **changes)
@@ -127,11 +138,13 @@ class TestLease:
             assert (await node.refusal()).reason == "revoked"
 
     async def test_a_revoked_node_is_found_out_without_being_told(self, sessions, supply):
-        async with link_market(sessions, limits=LinkLimits(recheck_s=0.2), lease_s=5.0) as market:
-            async with live_node(market, supply) as node:
-                async with session_scope(sessions) as session:
-                    await revoke_node(session, node_id=parse(Prefix.NODE, node.node_id))
-                assert (await node.refusal()).reason == "revoked"
+        async with (
+            link_market(sessions, limits=LinkLimits(recheck_s=0.2), lease_s=5.0) as market,
+            live_node(market, supply) as node,
+        ):
+            async with session_scope(sessions) as session:
+                await revoke_node(session, node_id=parse(Prefix.NODE, node.node_id))
+            assert (await node.refusal()).reason == "revoked"
 
 
 class TestControlLimits:
@@ -144,11 +157,13 @@ class TestControlLimits:
         assert "50" in refusal.message
 
     async def test_a_flood_of_frames_that_carry_nothing_is_refused(self, sessions, supply):
-        async with link_market(sessions, limits=LinkLimits(strays_per_s=10)) as market:
-            async with live_node(market, supply) as node:
-                for _ in range(100):
-                    await node.frame(FrameType.DATA, 77, b"x")
-                assert (await node.refusal()).reason == "limit"
+        async with (
+            link_market(sessions, limits=LinkLimits(strays_per_s=10)) as market,
+            live_node(market, supply) as node,
+        ):
+            for _ in range(100):
+                await node.frame(FrameType.DATA, 77, b"x")
+            assert (await node.refusal()).reason == "limit"
 
     async def test_an_absurd_capacity_is_refused(self, market, supply):
         for capacity in (0, -1, 10**9):
@@ -218,9 +233,7 @@ class TestStreamRules:
             reset_id, payload = await node.hear_kind(FrameType.RESET)
             assert (reset_id, decode_reset(payload).code) == (stream_id, code)
             with pytest.raises(UpstreamBroken) as broken:
-                response = await pending
-                async for _ in response.chunks():
-                    pass
+                await post_and_drain(pending)
             assert broken.value.fault is Fault.PROVIDER
             # The link goes on.
             assert market.directory.live(supply.model_slug)
@@ -248,8 +261,7 @@ class TestStreamRules:
             node.socket.transport.close()
             got = []
             with pytest.raises(UpstreamBroken) as broken:
-                async for chunk in response.chunks():
-                    got.append(chunk)
+                await drain(response, got)
         assert got == [b"one", b"two"]
         assert broken.value.fault is Fault.NETWORK
 
@@ -291,16 +303,18 @@ class TestStreamRules:
             other.cancel()
 
     async def test_streams_over_the_limit_fail_without_reaching_the_node(self, sessions, supply):
-        async with link_market(sessions, limits=LinkLimits(streams_max=2), lease_s=10) as market:
-            async with live_node(market, supply) as node:
-                endpoint = await live_endpoint(market, supply, node)
-                pending = [posting(market, endpoint) for _ in range(2)]
-                for _ in pending:
-                    await node.hear_kind(FrameType.OPEN)
-                with pytest.raises(UpstreamBroken, match="2 streams") as broken:
-                    await posting(market, endpoint)
-                for post in pending:
-                    post.cancel()
+        async with (
+            link_market(sessions, limits=LinkLimits(streams_max=2), lease_s=10) as market,
+            live_node(market, supply) as node,
+        ):
+            endpoint = await live_endpoint(market, supply, node)
+            pending = [posting(market, endpoint) for _ in range(2)]
+            for _ in pending:
+                await node.hear_kind(FrameType.OPEN)
+            with pytest.raises(UpstreamBroken, match="2 streams") as broken:
+                await posting(market, endpoint)
+            for post in pending:
+                post.cancel()
         assert broken.value.fault is Fault.PLATFORM
 
 
@@ -346,11 +360,10 @@ class TestFlowControl:
             await node.frame(FrameType.DATA, stream_id, b"x")
             reset_id, payload = await node.hear_kind(FrameType.RESET)
             assert (reset_id, decode_reset(payload).code) == (stream_id, "limit")
-            got = 0
+            got = []
             with pytest.raises(UpstreamBroken) as broken:
-                async for chunk in response.chunks():
-                    got += len(chunk)
-        assert got == WINDOW_BYTES
+                await drain(response, got)
+        assert len(b"".join(got)) == WINDOW_BYTES
         assert broken.value.fault is Fault.PROVIDER
 
     async def test_credit_comes_back_only_as_the_consumer_reads(self, market, supply):
@@ -383,27 +396,29 @@ class TestFlowControl:
 
     async def test_too_much_buffered_on_one_link_resets_the_stream_that_adds_to_it(self, sessions, supply):
         limits = LinkLimits(buffered_bytes_max=2 * FRAME_BYTES_MAX)
-        async with link_market(sessions, limits=limits, lease_s=10) as market:
-            async with live_node(market, supply) as node:
-                endpoint = await live_endpoint(market, supply, node)
-                pending = [posting(market, endpoint) for _ in range(3)]
-                ids = [(await node.hear_kind(FrameType.OPEN))[0] for _ in pending]
-                for stream_id in ids:
-                    await node.frame(FrameType.HEAD, stream_id, HEAD)
-                    await node.frame(FrameType.DATA, stream_id, bytes(FRAME_BYTES_MAX))
-                reset_id, payload = await node.hear_kind(FrameType.RESET)
-                assert (reset_id, decode_reset(payload).code) == (ids[2], "limit")
-                responses = await asyncio.gather(*pending)
-                assert len(await anext(aiter(responses[0].chunks()))) == FRAME_BYTES_MAX
-                for response in responses:
-                    await response.aclose()
-                # What was given up counts no more.
-                other = posting(market, endpoint)
-                stream_id, _ = await node.hear_kind(FrameType.OPEN)
+        async with (
+            link_market(sessions, limits=limits, lease_s=10) as market,
+            live_node(market, supply) as node,
+        ):
+            endpoint = await live_endpoint(market, supply, node)
+            pending = [posting(market, endpoint) for _ in range(3)]
+            ids = [(await node.hear_kind(FrameType.OPEN))[0] for _ in pending]
+            for stream_id in ids:
                 await node.frame(FrameType.HEAD, stream_id, HEAD)
                 await node.frame(FrameType.DATA, stream_id, bytes(FRAME_BYTES_MAX))
-                await node.frame(FrameType.END, stream_id)
-                assert len(b"".join([chunk async for chunk in (await other).chunks()])) == FRAME_BYTES_MAX
+            reset_id, payload = await node.hear_kind(FrameType.RESET)
+            assert (reset_id, decode_reset(payload).code) == (ids[2], "limit")
+            responses = await asyncio.gather(*pending)
+            assert len(await anext(aiter(responses[0].chunks()))) == FRAME_BYTES_MAX
+            for response in responses:
+                await response.aclose()
+            # What was given up counts no more.
+            other = posting(market, endpoint)
+            stream_id, _ = await node.hear_kind(FrameType.OPEN)
+            await node.frame(FrameType.HEAD, stream_id, HEAD)
+            await node.frame(FrameType.DATA, stream_id, bytes(FRAME_BYTES_MAX))
+            await node.frame(FrameType.END, stream_id)
+            assert len(b"".join([chunk async for chunk in (await other).chunks()])) == FRAME_BYTES_MAX
 
 
 class TestLoad:

@@ -197,13 +197,17 @@ class TestBreaks:
         died_at = 0.0
         replica.script = die
         response = await post()
-        received = b""
-        with pytest.raises(UpstreamBroken, match="replica_lost") as broken:
+        received = []
+
+        async def read():
             async for chunk in response.chunks():
-                received += chunk
+                received.append(chunk)
+
+        with pytest.raises(UpstreamBroken, match="replica_lost") as broken:
+            await read()
         assert time.monotonic() - died_at < 0.1
         assert broken.value.fault is Fault.PROVIDER
-        assert received.count(b"\n") == 2
+        assert b"".join(received).count(b"\n") == 2
 
     async def test_an_answer_cut_in_the_middle_is_no_end(self, post, replica):
         async def close_early(exchange):
@@ -284,9 +288,11 @@ class TestReplicaLife:
     async def test_endpoints_come_back_after_the_marketplace_restarts(
         self, market, supply, replica, tmp_path
     ):
-        async with running_agent(tmp_path / "node", market, token=await supply.join_token()):
-            async with registered(tmp_path / "node", registration(supply, replica.address, SECRET)):
-                await until(lambda: market.directory.live(supply.model_slug))
-                await market.stop()
-                await market.start()
-                await until(lambda: market.directory.live(supply.model_slug))
+        async with (
+            running_agent(tmp_path / "node", market, token=await supply.join_token()),
+            registered(tmp_path / "node", registration(supply, replica.address, SECRET)),
+        ):
+            await until(lambda: market.directory.live(supply.model_slug))
+            await market.stop()
+            await market.start()
+            await until(lambda: market.directory.live(supply.model_slug))
