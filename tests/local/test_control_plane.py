@@ -35,7 +35,8 @@ class TestParts:
         assert needs(control(tmp_path)) == {
             "postgres": (),
             "redis": (),
-            "migrate": ("postgres",),
+            # Redis too: every part's environment names its port.
+            "migrate": ("postgres", "redis"),
             "seed": ("migrate",),
             "api": ("seed", "redis"),
             "celery-worker": ("migrate", "redis"),
@@ -45,7 +46,7 @@ class TestParts:
     def test_database_url_replaces_postgres(self, tmp_path: Path):
         plane = control(tmp_path, database_url=DATABASE)
         assert "postgres" not in needs(plane)
-        assert needs(plane)["migrate"] == ()
+        assert needs(plane)["migrate"] == ("redis",)
 
     def test_one_of_the_redis_urls_leaves_redis_for_the_other(self, tmp_path: Path):
         assert "redis" in needs(control(tmp_path, broker_url="amqp://broker.example"))
