@@ -1,9 +1,8 @@
 """Faults of the whole product, caused for real: processes killed, the database restarted, no money."""
 
 import asyncio
-import os
-import signal
 import time
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -59,7 +58,7 @@ class TestReplicaDeath:
                     for choice in event.get("choices", []):
                         tokens = (choice.get("logprobs") or {}).get("content") or []
                         delivered += len(tokens)
-                if delivered == 10:
+                if delivered >= 10 and replica.is_running():
                     replica.kill()
         assert error is not None
         ready.wait_until(lambda: ready.unposted() == 0, timeout_s=10, what="usage is posted")
@@ -189,11 +188,19 @@ class TestDatabaseRestart:
 
 
 class TestPowerCut:
-    def test_after_sigkill_of_everything_the_books_balance_and_no_hold_is_stuck(self, ready: RunningStack):
-        asyncio.run(leave_streams_open(ready))
-        assert ready.pending_nano_usd() > 0
-        ready.kill_everything()
-        ready.start()
+    async def test_after_sigkill_of_everything_the_books_balance_and_no_hold_is_stuck(
+        self, ready: RunningStack
+    ):
+        async with AsyncExitStack() as streams:
+            client = await streams.enter_async_context(ready.client())
+            for _ in range(4):
+                asking = client.stream("POST", "/v1/chat/completions", json=stories(stream=True))
+                answer = await streams.enter_async_context(asking)
+                assert (await anext(answer.aiter_lines())).startswith("data: {")
+            assert ready.pending_nano_usd() > 0
+            ready.kill_everything()
+        assert ready.processes() == []
+        await asyncio.to_thread(ready.start)
         ready.wait_until(
             lambda: ready.pending_nano_usd() == 0,
             timeout_s=HOLD_TTL_S + 15,
@@ -204,23 +211,6 @@ class TestPowerCut:
         assert books["balanced"] is True
         assert float(books["drift"]["amount"]) == 0
         assert books["debits"] == books["credits"]
-
-
-async def leave_streams_open(stack: RunningStack) -> None:
-    """Begin ten streams, read one event of each, and let the caller cut the power."""
-    client = stack.client()
-    bodies = [stories(stream=True) for _ in range(10)]
-    answers = [
-        await client.send(client.build_request("POST", "/v1/chat/completions", json=body), stream=True)
-        for body in bodies[:4]
-    ]
-    for answer in answers:
-        async for line in answer.aiter_lines():
-            if line.startswith("data: {"):
-                break
-    os.kill(
-        stack.agent_of("demo-a").pid, signal.SIGSTOP
-    )  # Streams through alpha stay open until the power goes.
 
 
 def set_asks(stack: RunningStack, *, provider: str, prompt: str, completion: str) -> dict[str, str]:
