@@ -1,0 +1,236 @@
+"""The operator's command line, as a program."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from raymart_marketplace.accounts.service import is_administrator, log_in
+from raymart_marketplace.accounts.tokens import AccessTokens
+from raymart_marketplace.db import migrate
+from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.supply.enrolment import enrol
+from support.market import enrol_message, make_customer, make_pool, make_provider
+
+SECRET = "0123456789abcdef0123456789abcdef"
+RAYMART = Path(sys.executable).parent / "raymart"
+
+
+def run(
+    url: str | None, *arguments: str, stdin: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `raymart`."""
+    return subprocess.run(
+        [RAYMART, *arguments],
+        input=stdin,
+        env=environment(url, **variables),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def environment(url: str | None, **variables: str) -> dict[str, str]:
+    bare = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
+    return bare | ({"DATABASE_URL": url} if url else {}) | {"RAYMART_TOKEN_SECRET": SECRET} | variables
+
+
+def failed(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
+    """The one line that a failed command printed."""
+    assert done.returncode == status, done
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("raymart: ")
+    return line
+
+
+class TestDatabase:
+    def test_up_check_current_down(self, empty_database_url: str):
+        head = migrate.heads()[0]
+        assert run(empty_database_url, "db", "current").stdout == "base\n"
+        assert "not up to date" in failed(run(empty_database_url, "db", "check"))
+        assert (
+            run(empty_database_url, "db", "upgrade", "--revision", "0001").stdout
+            == "the database is at 0001\n"
+        )
+        assert run(empty_database_url, "db", "upgrade").stdout == f"the database is at {head}\n"
+        assert run(empty_database_url, "db", "check").stdout == "the database matches the models\n"
+        assert "--yes" in failed(run(empty_database_url, "db", "downgrade", "base"))
+        assert run(empty_database_url, "db", "current").stdout == f"{head}\n"
+        assert (
+            run(empty_database_url, "db", "downgrade", "base", "--yes").stdout == "the database is at base\n"
+        )
+
+    def test_unknown_revision_is_one_line(self, empty_database_url: str):
+        assert "9999" in failed(run(empty_database_url, "db", "upgrade", "--revision", "9999"))
+
+
+class TestSettings:
+    def test_missing_variable_is_named(self):
+        assert "DATABASE_URL: Field required" in failed(run(None, "db", "current"), status=2)
+
+    def test_other_databases_url_is_refused(self):
+        assert "DATABASE_URL" in failed(run("mysql://127.0.0.1/raymart", "db", "current"), status=2)
+
+    def test_short_secret_is_refused_without_showing_it(self, database_url: str):
+        done = run(database_url, "token", "issue", "--email", "a@b.c", RAYMART_TOKEN_SECRET="hunter2")
+        line = failed(done, status=2)
+        assert "openssl rand -hex 32" in line
+        assert "hunter2" not in line
+
+    def test_unreachable_database_is_one_line_without_the_password(self):
+        line = failed(run("postgresql://raymart:hunter2@127.0.0.1:1/raymart", "db", "upgrade"))
+        assert "DATABASE_URL" in line
+        assert "hunter2" not in line
+
+    def test_database_that_was_not_migrated_is_one_line(self, empty_database_url: str):
+        assert "migrated" in failed(run(empty_database_url, "node", "list"))
+
+    def test_unknown_command_is_misuse(self):
+        assert run(None, "nonsense").returncode == 2
+
+
+class TestAdmin:
+    async def test_password_comes_from_standard_input(self, database_url: str, sessions: Sessions):
+        email = f"admin-{os.getpid()}@example.com"
+        done = run(database_url, "admin", "create", "--email", email, stdin="correct horse battery\n")
+        assert done.returncode == 0, done
+        assert "correct horse" not in done.stdout
+        async with session_scope(sessions) as session:
+            user = await log_in(session, email=email, password="correct horse battery")
+            assert await is_administrator(session, user.id)
+        again = run(database_url, "admin", "create", "--email", email, stdin="correct horse battery\n")
+        assert "has an account already" in failed(again)
+
+    def test_short_password_is_refused(self, database_url: str):
+        done = run(database_url, "admin", "create", "--email", "a@example.com", stdin="short\n")
+        assert "5 characters" in failed(done)
+
+
+class TestToken:
+    async def test_token_is_the_apis_own(self, database_url: str, sessions: Sessions):
+        async with session_scope(sessions) as session:
+            customer = await make_customer(session)
+        done = run(database_url, "token", "issue", "--email", customer.email, "--ttl-s", "60")
+        tokens = AccessTokens(SECRET.encode(), issuer="raymart", audience="raymart-api", ttl_s=900)
+        claims = tokens.verify(done.stdout.strip())
+        assert claims.user_id == customer.user.id
+        assert tokens.seconds_left(claims) <= 60
+
+    def test_unknown_user_is_refused(self, database_url: str):
+        assert "no active user" in failed(
+            run(database_url, "token", "issue", "--email", "nobody@example.com")
+        )
+
+
+class TestListings:
+    async def test_nodes_are_joined_listed_and_revoked(self, database_url: str, sessions: Sessions):
+        async with session_scope(sessions) as session:
+            provider, pool = await make_provider(session), await make_pool(session)
+        done = run(database_url, "node", "token", "--pool", pool.slug, "--provider", provider.slug)
+        assert done.stdout.startswith("rmj_")
+        async with session_scope(sessions) as session:
+            await enrol(session, enrol_message(done.stdout.strip(), name="gpu-1"))
+        [row] = [
+            row
+            for row in json.loads(run(database_url, "node", "list", "-o", "json").stdout)
+            if row["pool"] == pool.slug
+        ]
+        assert (row["name"], row["provider"], row["state"]) == ("gpu-1", provider.slug, "enrolled")
+        assert "revoked" in run(database_url, "node", "revoke", row["id"]).stdout
+        assert "retired" in run(database_url, "node", "list", COLUMNS="300").stdout
+
+    async def test_providers_and_models_are_listed(self, database_url: str, sessions: Sessions):
+        async with session_scope(sessions) as session:
+            provider = await make_provider(session)
+        listed = json.loads(run(database_url, "provider", "list", "-o", "json").stdout)
+        assert provider.slug in {row["slug"] for row in listed}
+        assert isinstance(json.loads(run(database_url, "model", "list", "--output", "json").stdout), list)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("node", "token", "--pool", "nowhere"), "there is no pool 'nowhere'"),
+            (("node", "revoke", "node_1"), "is not an id"),
+            (("node", "revoke", "node_" + "0" * 32), "there is no node"),
+        ],
+    )
+    def test_wrong_names_are_one_line(self, database_url: str, arguments: tuple[str, ...], message: str):
+        assert message in failed(run(database_url, *arguments))
+
+
+class TestSeed:
+    def test_seed_writes_its_files(self, empty_database_url: str, tmp_path: Path):
+        run(empty_database_url, "db", "upgrade")
+        arguments = (
+            "seed",
+            "--output",
+            str(tmp_path / "credentials.json"),
+            "--base-url",
+            "http://127.0.0.1:8000",
+            "--join-tokens",
+            str(tmp_path / "join"),
+        )
+        for _ in range(2):
+            done = run(empty_database_url, *arguments)
+            assert done.returncode == 0, done
+        assert json.loads((tmp_path / "credentials.json").read_text())["customer"]["api_key"].startswith(
+            "rm_live_"
+        )
+
+
+class TestCommandsOfOthers:
+    def test_overview_lists_what_is_installed(self):
+        done = run(None, "--help")
+        assert done.returncode == 0
+        assert "serve-api" in done.stdout
+        assert "seed" not in done.stdout
+
+
+class TestServeApi:
+    def test_busy_port_is_named(self, database_url: str):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            line = failed(run(database_url, "serve-api", "--port", str(port)))
+        assert f"127.0.0.1:{port}" in line
+
+    async def test_api_answers_and_stops_at_sigterm(self, database_url: str):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            RAYMART,
+            "serve-api",
+            env=environment(database_url, RAYMART_PORT=str(port)),
+            stderr=subprocess.PIPE,
+        )
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+                response = await _answer(client, "/health")
+            assert response.status_code == 200
+            assert "server" not in response.headers
+            process.send_signal(signal.SIGTERM)
+            _, errors = await asyncio.wait_for(process.communicate(), 30)
+            assert process.returncode in {0, -signal.SIGTERM}, errors
+            assert b"Traceback" not in errors
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def _answer(client: httpx.AsyncClient, path: str) -> httpx.Response:
+    """The first answer of a process that is starting."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await client.get(path, timeout=5)
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
