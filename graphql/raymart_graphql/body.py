@@ -12,6 +12,8 @@ from raymart_core.errors import InvalidRequest, PayloadTooLarge
 
 BODY_TIMEOUT_S = 30.0
 """A body that arrives slower than this is given up."""
+QUERY_CHARACTERS_MAX = 50_000
+"""Parsed documents are cached by their text, so this bounds the cache as well."""
 JSON_DEPTH_MAX = 32
 """Nesting of `variables` and `extensions`; inputs of the schema nest four deep."""
 
@@ -59,6 +61,11 @@ def request_data(payload: object) -> GraphQLRequestData:
     query = _field(payload, "query", str)
     if query is None:
         raise InvalidRequest("`query` is missing", param="query")
+    if len(query) > QUERY_CHARACTERS_MAX:
+        raise InvalidRequest(
+            f"`query` has {len(query)} characters; the limit is {QUERY_CHARACTERS_MAX}, long text goes into `variables`",
+            param="query",
+        )
     variables = _field(payload, "variables", dict)
     extensions = _field(payload, "extensions", dict)
     if _deeper_than(variables, JSON_DEPTH_MAX) or _deeper_than(extensions, JSON_DEPTH_MAX):

@@ -34,7 +34,7 @@ from raymart_graphql.principal import identify
 from raymart_graphql.reading import Reading
 from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.services import Services
-from raymart_graphql.transport_ws import TransportWs
+from raymart_graphql.transport_ws import PatientSocket, TransportWs
 
 log = structlog.get_logger()
 
@@ -47,6 +47,7 @@ class GraphQLEndpoint(GraphQL[Client, None]):
     """The GraphQL API as an ASGI app."""
 
     graphql_transport_ws_handler_class = TransportWs
+    websocket_adapter_class = PatientSocket
 
     def __init__(self, schema: GuardedSchema, services: Services) -> None:
         super().__init__(

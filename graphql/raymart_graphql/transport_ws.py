@@ -1,13 +1,37 @@
 """graphql-transport-ws, with messages checked before the library takes their shape for granted."""
 
+import asyncio
+from collections.abc import Mapping
 from typing import cast
 
+import structlog
+from strawberry.asgi import ASGIWebSocketAdapter
+from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
 from raymart_core.errors import InvalidRequest
 from raymart_graphql.body import request_data
 from raymart_graphql.context import Client
+
+log = structlog.get_logger()
+
+
+SEND_TIMEOUT_S = 20.0
+"""How long a client may leave a message unread before its operation is given up, which stops the generation."""
+
+
+class PatientSocket(ASGIWebSocketAdapter):
+    """Sends with a time limit: back-pressure of a client that does not read must not hold an engine for ever."""
+
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        """Send one message. Raises: WebSocketDisconnected when the client has left or does not read."""
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await super().send_json(message)
+        except TimeoutError:
+            log.info("socket.client_stalled", timeout_s=SEND_TIMEOUT_S)
+            raise WebSocketDisconnected from None
 
 
 class TransportWs(BaseGraphQLTransportWSHandler[Client, None]):

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.graphql.test_inference import CREATE, chat, until_settled
 
 from raymart_core.ids import Prefix, new_id, show
@@ -22,7 +23,7 @@ mutation ($input: GrantCreditInput!) {
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def admin(api: Api) -> Person:
     return await api.admin()
 

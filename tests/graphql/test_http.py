@@ -99,6 +99,7 @@ HOSTILE = {
     "string": b'"{ models }"',
     "null": b"null",
     "empty": b"",
+    "query of 50,001 characters": b'{"query":"{ __typename }' + b" " * 50_000 + b'"}',
     "truncated": b'{"query":',
     "batch": b'[{"query":"{ __typename }"}]',
     "query is a number": b'{"query":1}',

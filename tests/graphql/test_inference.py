@@ -1,6 +1,7 @@
 """Chat completions over GraphQL: the same pipeline, money and refusals as REST."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -14,9 +15,19 @@ from sqlalchemy import select
 from raymart_billing import ledger
 from raymart_core.ids import Prefix, parse
 from raymart_core.units import Fault, FinishReason
+from raymart_graphql import transport_ws
 from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.metering.models import Request, RequestState, Surface
-from support.api_server import ASK_COMPLETION, ASK_PROMPT, Api, Person, Seller, Tenant
+from support.api_server import (
+    ASK_COMPLETION,
+    ASK_PROMPT,
+    Api,
+    Person,
+    Seller,
+    Tenant,
+    api_server,
+    control_settings,
+)
 from support.link_market import until
 from support.scripted_replica import Exchange, ScriptedReplica
 
@@ -326,12 +337,12 @@ async def opened(api: Api, **options: Any) -> AsyncIterator[Socket]:
 
 
 @asynccontextmanager
-async def connected(api: Api, person: Person | str) -> AsyncIterator[Socket]:
+async def connected(api: Api, person: Person | str, **options: Any) -> AsyncIterator[Socket]:
     token = person.token if isinstance(person, Person) else person
-    async with opened(api) as socket:
-        await socket.send({"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}})
-        assert (await socket.receive())["type"] == "connection_ack"
-        yield socket
+    async with opened(api, **options) as ws:
+        await ws.send({"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}})
+        assert (await ws.receive())["type"] == "connection_ack"
+        yield ws
 
 
 class TestSubscription:
@@ -339,9 +350,9 @@ class TestSubscription:
         self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
     ) -> None:
         await api.credit(customer)
-        async with connected(api, customer.owner) as socket:
-            await socket.subscribe(STREAM, input=chat(seller))
-            *deltas, last = await socket.chunks()
+        async with connected(api, customer.owner) as ws:
+            await ws.subscribe(STREAM, input=chat(seller))
+            *deltas, last = await ws.chunks()
         assert [chunk["delta"] for chunk in deltas] == ["tok "] * 4
         assert all(chunk["usage"] is None and chunk["cost"] is None for chunk in deltas)
         assert {chunk["requestId"] for chunk in [*deltas, last]} == {last["requestId"]}
@@ -368,13 +379,13 @@ class TestSubscription:
 
         replica.script = haltingly
         await api.credit(customer)
-        async with connected(api, customer.owner) as socket:
-            await socket.subscribe(STREAM, input=chat(seller))
-            first = await socket.receive()
+        async with connected(api, customer.owner) as ws:
+            await ws.subscribe(STREAM, input=chat(seller))
+            first = await ws.receive()
             assert first["payload"]["data"]["chatCompletion"]["delta"] == "one "
             await until(lambda: api.services.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
             more.set()
-            rest = await socket.chunks()
+            rest = await ws.chunks()
         assert [chunk["delta"] for chunk in rest] == ["two", ""]
 
     @pytest.mark.parametrize("leave", ["complete", "close"])
@@ -389,12 +400,12 @@ class TestSubscription:
 
         replica.script = endless
         await api.credit(customer)
-        async with connected(api, customer.owner) as socket:
-            await socket.subscribe(STREAM, input=chat(seller, maxTokens=100))
+        async with connected(api, customer.owner) as ws:
+            await ws.subscribe(STREAM, input=chat(seller, maxTokens=100))
             for _ in range(2):
-                chunk = (await socket.receive())["payload"]["data"]["chatCompletion"]
+                chunk = (await ws.receive())["payload"]["data"]["chatCompletion"]
             if leave == "complete":
-                await socket.send({"id": "1", "type": "complete"})
+                await ws.send({"id": "1", "type": "complete"})
                 async with asyncio.timeout(5):
                     await replica.exchanges[0].gone.wait()
         async with asyncio.timeout(5):
@@ -414,9 +425,9 @@ class TestSubscription:
 
         replica.script = fail
         await api.credit(customer)
-        async with connected(api, customer.owner) as socket:
-            await socket.subscribe(STREAM, input=chat(seller))
-            *_, last = await socket.chunks()
+        async with connected(api, customer.owner) as ws:
+            await ws.subscribe(STREAM, input=chat(seller))
+            *_, last = await ws.chunks()
         assert last["finishReason"] == "ERROR"
         assert [error["code"] for error in last["userErrors"]] == ["UPSTREAM_FAILED"]
         assert Decimal(last["cost"]["amount"]) == price(3, 1)
@@ -424,9 +435,9 @@ class TestSubscription:
     async def test_refusal_is_one_chunk_with_user_errors(
         self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
     ) -> None:
-        async with connected(api, customer.owner) as socket:
-            await socket.subscribe(STREAM, input=chat(seller))
-            [refusal] = await socket.chunks()
+        async with connected(api, customer.owner) as ws:
+            await ws.subscribe(STREAM, input=chat(seller))
+            [refusal] = await ws.chunks()
         assert [error["code"] for error in refusal["userErrors"]] == ["INSUFFICIENT_FUNDS"]
         assert refusal["requestId"] is None
         assert replica.exchanges == []
@@ -435,13 +446,13 @@ class TestSubscription:
         self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
     ) -> None:
         await api.credit(customer)
-        async with connected(api, customer.owner) as socket:
+        async with connected(api, customer.owner) as ws:
             for number in range(3):
-                await socket.subscribe(STREAM, id_=str(number), input=chat(seller))
-            await socket.subscribe("{ viewer { user { email } } }", id_="query")
+                await ws.subscribe(STREAM, id_=str(number), input=chat(seller))
+            await ws.subscribe("{ viewer { user { email } } }", id_="query")
             ended, emails = set(), []
             while len(ended) < 4:
-                message = await socket.receive()
+                message = await ws.receive()
                 if message["type"] == "complete":
                     ended.add(message["id"])
                 elif message["id"] == "query":
@@ -453,9 +464,9 @@ class TestSubscription:
         self, api: Api, customer: Tenant, stranger: Tenant, seller: Seller, replica: ScriptedReplica
     ) -> None:
         await api.credit(stranger)
-        async with connected(api, customer.owner) as socket:
-            await socket.subscribe(STREAM, input=chat(seller, projectId=stranger.project))
-            message = await socket.receive()
+        async with connected(api, customer.owner) as ws:
+            await ws.subscribe(STREAM, input=chat(seller, projectId=stranger.project))
+            message = await ws.receive()
         assert message["type"] == "error"
         assert [error["extensions"]["code"] for error in message["payload"]] == ["FORBIDDEN"]
         assert message["payload"][0]["extensions"]["requestId"].startswith("req_")
@@ -464,27 +475,25 @@ class TestSubscription:
 class TestSocket:
     @pytest.mark.parametrize("payload", [None, {}, {"Authorization": "Bearer wrong"}, {"Authorization": 5}])
     async def test_without_right_credentials_it_is_closed(self, api: Api, payload: object) -> None:
-        async with opened(api) as socket:
-            await socket.send(
-                {"type": "connection_init"} | ({"payload": payload} if payload is not None else {})
-            )
-            assert await socket.closed() == 4403
+        async with opened(api) as ws:
+            await ws.send({"type": "connection_init"} | ({"payload": payload} if payload is not None else {}))
+            assert await ws.closed() == 4403
 
     async def test_header_of_the_handshake_will_do(self, api: Api, customer: Tenant) -> None:
         headers = {"Authorization": f"Bearer {customer.owner.token}"}
-        async with opened(api, additional_headers=headers) as socket:
-            await socket.send({"type": "connection_init"})
-            assert (await socket.receive())["type"] == "connection_ack"
+        async with opened(api, additional_headers=headers) as ws:
+            await ws.send({"type": "connection_init"})
+            assert (await ws.receive())["type"] == "connection_ack"
 
     async def test_operation_before_init_is_refused(self, api: Api) -> None:
-        async with opened(api) as socket:
-            await socket.subscribe("{ __typename }")
-            assert await socket.closed() == 4401
+        async with opened(api) as ws:
+            await ws.subscribe("{ __typename }")
+            assert await ws.closed() == 4401
 
     @pytest.mark.parametrize("subprotocols", [["graphql-ws"], None])
     async def test_other_protocols_are_refused(self, api: Api, subprotocols: list[str] | None) -> None:
-        async with opened(api, subprotocols=subprotocols) as socket:
-            assert await socket.closed() == 4406
+        async with opened(api, subprotocols=subprotocols) as ws:
+            assert await ws.closed() == 4406
 
     async def test_foreign_page_is_refused(self, api: Api, customer: Tenant) -> None:
         with pytest.raises(websockets.InvalidStatus) as refusal:
@@ -503,18 +512,50 @@ class TestSocket:
         ],
     )  # fmt: skip
     async def test_malformed_message_closes_it_cleanly(self, api: Api, customer: Tenant, text: str) -> None:
-        async with connected(api, customer.owner) as socket:
-            await socket.connection.send(text)
-            assert await socket.closed() == 4400
+        async with connected(api, customer.owner) as ws:
+            await ws.connection.send(text)
+            assert await ws.closed() == 4400
 
     async def test_binary_message_closes_it_cleanly(self, api: Api, customer: Tenant) -> None:
-        async with connected(api, customer.owner) as socket:
-            await socket.connection.send(b"\x00\xff")
-            assert await socket.closed() == 4400
+        async with connected(api, customer.owner) as ws:
+            await ws.connection.send(b"\x00\xff")
+            assert await ws.closed() == 4400
 
     async def test_wrong_document_is_an_error_with_a_code(self, api: Api, customer: Tenant) -> None:
-        async with connected(api, customer.owner) as socket:
-            await socket.subscribe("subscription { nothing }")
-            message = await socket.receive()
+        async with connected(api, customer.owner) as ws:
+            await ws.subscribe("subscription { nothing }")
+            message = await ws.receive()
         assert message["type"] == "error"
         assert message["payload"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+
+
+class TestSlowClient:
+    async def test_client_that_does_not_read_frees_the_engine(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Back-pressure reaches the engine, and after a while the operation is given up and billed."""
+        monkeypatch.setattr(transport_ws, "SEND_TIMEOUT_S", 0.3)
+        async with api_server(control_settings(database_url), send_buffer_bytes=4_096) as api:
+            customer, seller = await api.tenant(), await api.seller()
+
+            async def flood(exchange: Exchange) -> None:
+                exchange.prompt()
+                for _ in range(900):
+                    exchange.step("x" * 200)
+                await exchange.gone.wait()
+
+            await api.credit(customer)
+            async with ScriptedReplica(flood) as replica:
+                await api.serve(seller, replica)
+                client = socket.create_connection(("127.0.0.1", api.port))
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+                async with connected(api, customer.owner, sock=client, close_timeout=1) as slow:
+                    slow.connection.transport.pause_reading()  # type: ignore[attr-defined]
+                    await slow.subscribe(STREAM, input=chat(seller, maxTokens=900))
+                    await until(lambda: replica.exchanges)
+                    async with asyncio.timeout(20):
+                        await replica.exchanges[0].gone.wait()
+                    await until_settled(api, customer)
+                    [row] = await rows_of(api, customer)
+                    assert row.state is RequestState.CANCELLED
+                    slow.connection.transport.resume_reading()  # type: ignore[attr-defined]

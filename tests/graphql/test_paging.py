@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -114,7 +115,7 @@ class TestPagesOfRows:
             arguments |= {"before": info["startCursor"]} if backward else {"after": info["endCursor"]}
         assert seen == newest_first
 
-    @pytest.fixture
+    @pytest_asyncio.fixture(loop_scope="session")
     async def walked(self, api: Api, customer: Tenant, seller: Seller) -> tuple[Api, Tenant, list[str]]:
         ids = await api.use(customer, seller, 13)
         await api.use(await api.tenant(), seller, 5)

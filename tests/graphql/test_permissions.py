@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from raymart_core.ids import Prefix, new_id, show
 from raymart_graphql.permissions import RULES
@@ -41,7 +42,7 @@ class World:
         return tenants[tenant].people[Role(role)].token
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def world(api: Api, customer: Tenant, stranger: Tenant, seller: Seller) -> World:
     _, secret = await api.api_key(customer)
     key_id, _ = await api.api_key(customer)
@@ -212,7 +213,7 @@ OWNED = {
 class TestNodes:
     """`node(id)` is a way into everything: another tenant's ids are as if they did not exist."""
 
-    @pytest.fixture
+    @pytest_asyncio.fixture(loop_scope="session")
     async def ids(self, world: World) -> dict[str, str]:
         [request_id] = await world.api.use(world.customer, world.seller, 1)
         await world.api.credit(world.customer)

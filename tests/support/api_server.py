@@ -134,6 +134,7 @@ class Api:
         self.services = services
         self.client = client
         self.port = port
+        self._links: dict[UUID, _Link] = {}
 
     @property
     def ws_url(self) -> str:
@@ -290,6 +291,7 @@ class Api:
         directory, link = self.services.directory, _Link(replica.address)
         async with session_scope(self.services.sessions) as session:
             identity = await node_for_hello(session, seller.node_id, NodeRole.NODE)
+        self._links[seller.node_id] = link
         directory.link_up(identity, link)
         announced = Replica(
             replica_id="r1",
@@ -302,6 +304,10 @@ class Api:
         )
         directory.announce(seller.node_id, link, [announced])
         await directory.load(seller.node_id)
+
+    def retire(self, seller: Seller) -> None:
+        """Take the seller's machine off line."""
+        self.services.directory.link_down(seller.node_id, self._links.pop(seller.node_id))
 
     async def use(self, tenant: Tenant, seller: Seller, count: int, *, tokens: int = 10) -> Sequence[UUID]:
         """Write `count` finished requests straight into the tables; returns their ids, oldest first."""
@@ -390,10 +396,14 @@ def control_settings(database_url: str, **changes: Any) -> ControlSettings:
 
 
 @contextlib.asynccontextmanager
-async def api_server(settings: ControlSettings) -> AsyncIterator[Api]:
+async def api_server(
+    settings: ControlSettings, *, send_buffer_bytes: int | None = None
+) -> AsyncIterator[Api]:
     """Serve the app of `settings` until the block ends."""
     app = create_app(settings)
     listener = socket.create_server(("127.0.0.1", 0))
+    if send_buffer_bytes is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     port = listener.getsockname()[1]
     config = uvicorn.Config(
         app,

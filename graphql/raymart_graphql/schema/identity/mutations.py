@@ -78,7 +78,7 @@ class IdentityMutation:
     @mutation("Trade e-mail and password for an access token.")
     async def login(self, info: Info, input_: LoginInput) -> LoginPayload:
         """Takes the same time whether or not the address has an account."""
-        async with info.context.writing() as session:
+        async with info.context.reading.session() as session:
             user = await service.log_in(session, email=input_.email, password=input_.password)
         tokens = info.context.services.tokens
         token = tokens.issue(user.id)
