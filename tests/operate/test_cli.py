@@ -7,11 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
 
+from raymart_core.errors import NotFound
+from raymart_graphql import cli
+from raymart_graphql.operator.serving import WEBSOCKET_BYTES_MAX
 from raymart_marketplace.accounts.service import is_administrator, log_in
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.db import migrate
@@ -191,8 +197,18 @@ class TestCommandsOfOthers:
     def test_overview_lists_what_is_installed(self):
         done = run(None, "--help")
         assert done.returncode == 0
-        assert "serve-api" in done.stdout
-        assert "seed" not in done.stdout
+        for command in ("serve-api", "up", "demo", "doctor"):
+            assert f" {command} " in done.stdout
+        assert " seed " not in done.stdout
+
+    def test_only_the_wanted_command_is_loaded(self, monkeypatch: pytest.MonkeyPatch):
+        """`raymart seed` must not pay for importing the demo, nor fail because it cannot be."""
+        broken = EntryPoint(name="broken", value="no_such_module:command", group=cli.COMMANDS_GROUP)
+        monkeypatch.setattr(cli, "entry_points", lambda *, group: [broken])
+        cli._add_commands("seed")
+        cli._add_commands(None)
+        with pytest.raises(NotFound, match=r"'broken' cannot be loaded: No module named 'no_such_module'"):
+            cli._add_commands("broken")
 
 
 class TestServeApi:
@@ -216,6 +232,8 @@ class TestServeApi:
                 response = await _answer(client, "/health")
             assert response.status_code == 200
             assert "server" not in response.headers
+            assert (await _status_of_a_large_head(port)).startswith(b"HTTP/1.1 431")
+            await _websocket_has_limits(port)
             process.send_signal(signal.SIGTERM)
             _, errors = await asyncio.wait_for(process.communicate(), 30)
             assert process.returncode in {0, -signal.SIGTERM}, errors
@@ -234,3 +252,26 @@ async def _answer(client: httpx.AsyncClient, path: str) -> httpx.Response:
                 return await client.get(path, timeout=5)
             except httpx.TransportError:
                 await asyncio.sleep(0.1)
+
+
+async def _status_of_a_large_head(port: int) -> bytes:
+    """The status line that 100 KB of headers get: uvicorn alone would take them."""
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /health HTTP/1.1\r\nhost: raymart\r\nx-large: " + b"a" * 100_000 + b"\r\n\r\n")
+        status = await reader.readline()
+        writer.close()
+    return status.strip()
+
+
+async def _websocket_has_limits(port: int) -> None:
+    """No compression is agreed on, and a message over the limit ends the connection."""
+    async with connect(
+        f"ws://127.0.0.1:{port}/graphql", subprotocols=["graphql-transport-ws"], proxy=None, max_size=None
+    ) as websocket:
+        assert websocket.protocol.extensions == []
+        await websocket.send("a" * (WEBSOCKET_BYTES_MAX + 1))
+        with pytest.raises(ConnectionClosedError) as closed:
+            await asyncio.wait_for(websocket.recv(), 10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009

@@ -6,6 +6,7 @@ import uvicorn
 
 from raymart_core.errors import Unavailable
 from raymart_core.logs import configure_logs
+from raymart_marketplace.gateway.http_guard import GuardedHttpProtocol
 from raymart_marketplace.settings import ControlSettings
 
 WEBSOCKET_BYTES_MAX = 128 * 1024
@@ -34,7 +35,7 @@ def _config(settings: ControlSettings) -> uvicorn.Config:
         "raymart_graphql.app:create_app",
         factory=True,
         loop="uvloop",
-        http="httptools",
+        http=GuardedHttpProtocol,
         # The other implementation, "websockets", is deprecated by uvicorn.
         ws="websockets-sansio",
         ws_max_size=WEBSOCKET_BYTES_MAX,
