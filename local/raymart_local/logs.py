@@ -1,5 +1,6 @@
 """Logs of a stack's parts: each part writes its own file; the important lines also appear on the console."""
 
+import contextlib
 import json
 import re
 import sys
@@ -44,8 +45,10 @@ class Console:
             own = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
             label = f"\x1b[{own}m{label}\x1b[0m"
             text = f"\x1b[{colour}m{text}\x1b[0m" if colour else text
-        self._stream.write(f"{label} {text}\n")
-        self._stream.flush()
+        # A terminal that was closed, or a pipe whose reader has left, must not keep a stack from stopping in order.
+        with contextlib.suppress(OSError):
+            self._stream.write(f"{label} {text}\n")
+            self._stream.flush()
 
 
 class PartLog:

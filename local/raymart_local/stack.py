@@ -55,7 +55,7 @@ async def running_stack(
     def parts() -> Sequence[Part]:
         if is_fresh:
             _empty(layout)
-        compute = {name: value for name, value in environment.items() if name not in _CONTROL_ONLY}
+        compute = without_control_secrets(environment)
         pool = HousePool(layout=layout, environment=compute, server_url=control.base_url)
         return [*control.parts(), *pool.parts()]
 
@@ -67,6 +67,11 @@ async def running_stack(
             supervisor=supervisor,
             ready_after_s=time.monotonic() - started,
         )
+
+
+def without_control_secrets(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment for the compute plane: providers' machines hold nothing that opens the control plane."""
+    return {name: value for name, value in environment.items() if name not in _CONTROL_ONLY}
 
 
 def _empty(layout: Layout) -> None:

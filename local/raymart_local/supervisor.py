@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from raymart_local.errors import PartFailed
+from raymart_local.errors import LocalError, PartFailed
 from raymart_local.guarded import guarded
 from raymart_local.leftovers import stop_all
 from raymart_local.lock import DataDirLock
@@ -200,11 +200,15 @@ async def supervised(
                         task.cancel()
             except BaseExceptionGroup as failures:
                 # The task group wraps what a part or the body raised; one failure is told as itself.
-                if len(failures.exceptions) == 1:
-                    raise failures.exceptions[0] from None
-                raise
+                raise _first(failures) from None
             finally:
                 await supervisor.stop()
+
+
+def _first(failures: BaseExceptionGroup) -> BaseException:
+    """Of several failures the one that explains the end: a part's, for the rest may follow from it."""
+    ours = [failure for failure in failures.exceptions if isinstance(failure, LocalError)]
+    return [*ours, *failures.exceptions][0]
 
 
 def record_path(data_dir: Path) -> Path:

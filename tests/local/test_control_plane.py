@@ -10,6 +10,7 @@ from raymart_local.errors import PortBusy
 from raymart_local.layout import Layout
 from raymart_local.ports import free_port
 from raymart_local.settings import LocalSettings
+from raymart_local.stack import without_control_secrets
 
 DATABASE = "postgresql://u:p@db.example:5432/raymart"
 REDIS = "redis://:p@cache.example:6379/0"
@@ -80,6 +81,15 @@ class TestEnvironment:
         first, second = (control(tmp_path, **urls).environment()["RAYMART_TOKEN_SECRET"] for _ in range(2))
         assert first == second
         assert len(first.encode()) >= 32
+
+
+class TestWithoutControlSecrets:
+    def test_nothing_that_opens_the_control_plane_is_passed_on(self):
+        secrets = {
+            "DATABASE_URL": DATABASE, "REDIS_URL": REDIS, "BROKER_URL": REDIS, "RAYMART_TOKEN_SECRET": "x" * 32
+        }  # fmt: skip
+        passed = without_control_secrets({**secrets, "PATH": "/bin", "RAYMART_DRAIN_S": "1"})
+        assert passed == {"PATH": "/bin", "RAYMART_DRAIN_S": "1"}
 
 
 class TestSettings:

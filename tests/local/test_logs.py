@@ -1,7 +1,9 @@
 """Logs of parts: what the console shows, and reading them while they grow."""
 
+import contextlib
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,10 @@ class TestConsole:
         stream = io.StringIO()
         Console(stream, name_width=4).warn("api", "died")
         assert stream.getvalue() == "api  | died\n"
+
+    def test_closed_pipe_is_no_failure(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with contextlib.suppress(OSError), open(writer, "w") as stream:
+            Console(stream).say("api", "ready")
+            Console(stream).say("api", "stopped")
