@@ -78,10 +78,7 @@ async def publish_revision(
 
     A draft becomes published; what was deprecated or withdrawn meanwhile stays so. Raises: InvalidRequest.
     """
-    if _SHA256.fullmatch(sha256) is None:
-        raise InvalidRequest(f"{sha256!r} is not a SHA-256 in 64 lower-case hex digits", param="sha256")
-    if context_length < 1:
-        raise InvalidRequest(f"a context of {context_length} tokens is too short", param="context_length")
+    _check_weights(sha256=sha256, context_length=context_length)
     digest = manifest_digest(
         engine=engine,
         source=source,
@@ -121,6 +118,14 @@ async def revisions(session: AsyncSession, model: Model) -> Sequence[ModelRevisi
         select(ModelRevision).where(ModelRevision.model_id == model.id).order_by(ModelRevision.id.desc())
     )
     return found.all()
+
+
+def _check_weights(*, sha256: str, context_length: int) -> None:
+    """Raises: InvalidRequest."""
+    if _SHA256.fullmatch(sha256) is None:
+        raise InvalidRequest(f"{sha256[:80]!r} is not a SHA-256 in 64 lower-case hex digits", param="sha256")
+    if context_length < 1:
+        raise InvalidRequest(f"a context of {context_length} tokens is too short", param="context_length")
 
 
 def _is_slug(text: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -56,28 +56,9 @@ async def endpoint_facts(
     revisions, providers that are not active, revoked nodes. Ask again when an offer may have changed.
     """
     assert len(digests) <= DIGESTS_MAX
-    statement = (
-        select(Node.name, Provider, Offer, ModelRevision, Model.slug, Pool.region)
-        .select_from(Node)
-        .join(Provider, Provider.id == Node.provider_id)
-        .join(Pool, Pool.id == Node.pool_id)
-        .join(Offer, Offer.provider_id == Provider.id)
-        .join(ModelRevision, ModelRevision.id == Offer.revision_id)
-        .join(Model, Model.id == ModelRevision.model_id)
-        .where(
-            Node.id == node_id,
-            Node.role == NodeRole.NODE,
-            Node.revoked_at.is_(None),
-            Provider.state == ProviderState.ACTIVE,
-            Offer.state == OfferState.OPEN,
-            ModelRevision.digest.in_(digests),
-            ModelRevision.state.in_(SERVED),
-        )
-        .order_by(ModelRevision.id)
-    )
-    rows = (await session.execute(statement)).all()
+    rows = (await session.execute(_routable(node_id, digests))).all()
     endpoint_ids = await _endpoints(
-        session, node_id, {revision.id: offer.id for _, _, offer, revision, _, _ in rows}
+        session, node_id, {revision.id: offer.id for _, _, _, offer, revision, _ in rows}
     )
     return [
         EndpointFacts(
@@ -98,8 +79,33 @@ async def endpoint_facts(
                 prompt_nano_usd=offer.ask_prompt_nano_usd, completion_nano_usd=offer.ask_completion_nano_usd
             ),
         )
-        for node_name, provider, offer, revision, model_slug, region in rows
+        for node_name, region, provider, offer, revision, model_slug in rows
     ]
+
+
+def _routable(
+    node_id: UUID, digests: Collection[str]
+) -> Select[str, str, Provider, Offer, ModelRevision, str]:
+    """The offers that the announced revisions may be routed by."""
+    return (
+        select(Node.name, Pool.region, Provider, Offer, ModelRevision, Model.slug)
+        .select_from(Node)
+        .join(Provider, Provider.id == Node.provider_id)
+        .join(Pool, Pool.id == Node.pool_id)
+        .join(Offer, Offer.provider_id == Provider.id)
+        .join(ModelRevision, ModelRevision.id == Offer.revision_id)
+        .join(Model, Model.id == ModelRevision.model_id)
+        .where(
+            Node.id == node_id,
+            Node.role == NodeRole.NODE,
+            Node.revoked_at.is_(None),
+            Provider.state == ProviderState.ACTIVE,
+            Offer.state == OfferState.OPEN,
+            ModelRevision.digest.in_(digests),
+            ModelRevision.state.in_(SERVED),
+        )
+        .order_by(ModelRevision.id)
+    )
 
 
 async def _endpoints(session: AsyncSession, node_id: UUID, offers: dict[UUID, UUID]) -> dict[UUID, UUID]:
