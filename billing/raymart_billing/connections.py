@@ -77,10 +77,22 @@ class Pauses:
         self.taken = 0
 
     async def rest(self) -> None:
-        """Wait before the next try."""
+        """Wait before the next try. Raises: CancelledError, see `end_if_cancelled`."""
+        end_if_cancelled()
         pause_s = min(PAUSE_S_MIN * 2 ** min(self.taken, 8), PAUSE_S_MAX)
         self.taken += 1
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
+
+
+def end_if_cancelled() -> None:
+    """Raise CancelledError if this task was cancelled and the cancellation got lost on the way.
+
+    A task that is cancelled while its connection or pool goes away may be told of the loss only; who catches that as an
+    outage and tries again would never end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def scalar(connection: Connection, statement: bytes, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - the statement's own type

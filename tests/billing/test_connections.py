@@ -48,6 +48,24 @@ class TestInsist:
             with pytest.raises(Unavailable):
                 await insist(pool, sleep, timeout_s=0.2, purpose="test")
 
+    async def test_a_cancellation_that_comes_as_a_lost_connection_still_ends_it(self, pool):
+        """So does psycopg when the server goes away while it is being cancelled."""
+        begun = asyncio.Event()
+
+        async def lost(_connection):
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise psycopg.OperationalError from None
+
+        waiting = asyncio.create_task(insist(pool, lost, timeout_s=60, purpose="test"))
+        await begun.wait()
+        waiting.cancel()
+        async with asyncio.timeout(5):
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
 
 class TestPauses:
     async def test_they_grow_to_their_limit_and_no_further(self, monkeypatch):

@@ -17,7 +17,7 @@ from typing import TypeVar
 import psycopg
 import structlog
 
-from raymart_billing.connections import ACQUIRE_TIMEOUT_S, OUTAGE, Pauses, Pool
+from raymart_billing.connections import ACQUIRE_TIMEOUT_S, OUTAGE, Pauses, Pool, end_if_cancelled
 from raymart_billing.holds import release_holds
 from raymart_billing.posting.copying import copy_requests
 from raymart_billing.posting.post import USAGES_PER_POST_MAX, post_requests
@@ -202,6 +202,7 @@ class LedgerUsageSink:
 
 async def _gather(queue: asyncio.Queue[T | None], size_max: int) -> list[T]:
     """Wait for one item and take what else is there, up to `size_max`; empty once the queue's end (None) came."""
+    end_if_cancelled()
     batch: list[T] = []
     item = await queue.get()
     while item is not None:

@@ -54,6 +54,15 @@ class TestPostUsage:
         assert await post_usage(connection) == 0
         assert await books.columns("customer_balance") == before
 
+    async def test_named_again_it_is_neither_posted_nor_marked_again(self, connection, books):
+        request = books.finished()
+        await recorded(connection, books, request)
+        assert await post_requests(connection, [request.id]) == 1
+        posted_at = "select posted_at from usage_record where id = %s"
+        first = await books.value(posted_at, request.id)
+        assert await post_requests(connection, [request.id]) == 0
+        assert await books.value(posted_at, request.id) == first
+
     async def test_no_more_than_the_limit_and_the_oldest_first(self, connection, books):
         requests = [books.finished() for _ in range(5)]
         await recorded(connection, books, *requests)
