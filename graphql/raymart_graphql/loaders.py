@@ -13,11 +13,14 @@ from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
 
 from raymart_billing.ledger import models as ledger
+from raymart_billing.ledger.models import AccountKind
 from raymart_core.ids import Prefix
+from raymart_core.money import Asset
 from raymart_graphql.keyset import Listing, page_of, pages_by_parent
 from raymart_graphql.reading import Reading
 from raymart_graphql.relay import Connection, Page
 from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
+from raymart_graphql.schema.billing.types import Balance, Earnings
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
 from raymart_graphql.schema.identity.types import ApiKey, Organization, Project, User
 from raymart_graphql.schema.prices import TokenPrices
@@ -99,6 +102,8 @@ class Loaders:
             supply.Provider, supply.Provider.organization_id, Provider.of
         )
         self.provider_by_slug = self._by(supply.Provider, supply.Provider.slug, Provider.of)
+        self.balance_of_organization = self._accounts(AccountKind.CUSTOMER_BALANCE, Balance.of)
+        self.earnings_of_provider = self._accounts(AccountKind.PROVIDER_PAYABLE, Earnings.of)
         self.attempts_of_request: DataLoader[UUID, list[Attempt]] = DataLoader(load_fn=self._attempts)
         self.lowest_prices_of_model: DataLoader[UUID, TokenPrices | None] = DataLoader(
             load_fn=self._lowest_prices
@@ -152,6 +157,23 @@ class Loaders:
             return [by_key.get(key) for key in keys]
 
         return fetch
+
+    def _accounts(
+        self, kind: AccountKind, show: Callable[[ledger.LedgerAccount | None], Shown]
+    ) -> DataLoader[UUID, Shown]:
+        """Each owner's dollar account of `kind`; None for an owner to whom no money has moved yet."""
+
+        async def fetch(owner_ids: list[UUID]) -> list[Shown]:
+            statement = select(ledger.LedgerAccount).where(
+                ledger.LedgerAccount.kind == kind,
+                ledger.LedgerAccount.owner_id.in_(owner_ids),
+                ledger.LedgerAccount.asset == Asset.USD,
+            )
+            async with self._reading.session() as session:
+                by_owner = {row.owner_id: row for row in await session.scalars(statement)}
+            return [show(by_owner.get(owner_id)) for owner_id in owner_ids]
+
+        return DataLoader(load_fn=fetch)
 
     def _pages(
         self,

@@ -81,7 +81,10 @@ class GraphQLEndpoint(GraphQL[Client, None]):
         try:
             return await self.run(request)
         except HTTPException as error:
-            return _refusal(error.reason, error.status_code, ErrorCode.BAD_REQUEST, request_id)
+            response = _refusal(error.reason, error.status_code, ErrorCode.BAD_REQUEST, request_id)
+            if error.status_code == 405:
+                response.headers["allow"] = "GET, POST"
+            return response
         except DomainError as error:
             code = ErrorCode.BAD_REQUEST if error.status == 400 else code_of(error)
             return _refusal(error.message, error.status, code, request_id)

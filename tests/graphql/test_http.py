@@ -90,7 +90,8 @@ class TestGet:
 
     async def test_other_methods_are_405(self, api: Api) -> None:
         for method in ("PUT", "DELETE", "PATCH"):
-            assert (await api.client.request(method, "/graphql")).status_code == 405
+            response = await api.client.request(method, "/graphql")
+            assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
 
 
 HOSTILE = {

@@ -2,8 +2,11 @@
 
 import pytest
 
+from raymart_core.clock import now
 from raymart_core.ids import Prefix, show
-from raymart_marketplace.accounts.models import Role
+from raymart_marketplace.accounts.models import Role, User
+from raymart_marketplace.accounts.service import add_member
+from raymart_marketplace.db.session import session_scope
 from support.api_server import PASSWORD, Api, Tenant
 
 LOGIN = """
@@ -109,3 +112,25 @@ class TestApiKeys:
         given = {"projectId": customer.project, "name": "k", "expiresAt": "2030-01-01T02:00:00+02:00"}
         made = (await api(CREATE_KEY, customer.owner, input=given)).data["createApiKey"]
         assert made["apiKey"]["expiresAt"] == "2030-01-01T00:00:00Z"
+
+
+class TestDisabledUser:
+    async def test_token_of_a_disabled_user_is_refused(self, api: Api, customer: Tenant) -> None:
+        person = customer.people[Role.ADMIN]
+        assert (await api(VIEWER, person)).data
+        async with session_scope(api.services.sessions) as session:
+            (await session.get_one(User, person.user_id)).disabled_at = now()
+        assert (await api(VIEWER, person)).code == "UNAUTHENTICATED"
+
+    async def test_change_of_role_counts_at_once(self, api: Api, customer: Tenant) -> None:
+        person = customer.people[Role.DEVELOPER]
+        given = {"projectId": customer.project, "name": "k"}
+        assert (await api(CREATE_KEY, person, input=given)).data["createApiKey"]["secret"]
+        async with session_scope(api.services.sessions) as session:
+            await add_member(
+                session,
+                organization_id=customer.organization_id,
+                user_id=person.user_id,
+                role=Role.VIEWER,
+            )
+        assert (await api(CREATE_KEY, person, input=given)).code == "FORBIDDEN"

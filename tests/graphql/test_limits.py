@@ -130,6 +130,14 @@ ATTACKS = {
 }
 
 
+class TestTokens:
+    async def test_document_over_the_limit_is_not_even_parsed(self, api: Api) -> None:
+        assert (await api("{ " + "__typename " * 990 + "}")).data == {"__typename": "Query"}
+        refused = await api("{ " + "__typename " * 1_000 + "}")
+        assert refused.code == "GRAPHQL_PARSE_FAILED"
+        assert "1000 tokens" in refused.errors[0]["message"]
+
+
 class TestAttacks:
     @pytest.mark.parametrize("name", ATTACKS)
     async def test_attack_is_answered_at_once(self, api: Api, name: str) -> None:

@@ -31,6 +31,7 @@ query ($id: ID!, $first: Int) {
 """
 TREE = """
 { viewer { organizations(first: 10) { nodes {
+  viewerRole balance { available { amount } }
   projects(first: 10) { nodes { slug organization { slug } } }
   apiKeys(first: 10) { nodes { name project { slug } } }
   provider { offers(first: 10) { nodes { revision { model { slug lowestPrices { prompt { amount } } } } } } }

@@ -6,7 +6,6 @@ from uuid import UUID
 
 import strawberry
 
-from raymart_billing import ledger
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import OrganizationKind, Role
@@ -79,8 +78,7 @@ class Organization(Node):
     @resolved("What it has to spend; null while the ledger is away.")
     async def balance(self, info: Info) -> Balance | None:
         """Balance of the organization's account in the ledger."""
-        async with info.context.reading.session() as session:
-            return Balance.of(await ledger.balance(session, self.uuid))
+        return await info.context.loaders.balance_of_organization.load(self.uuid)
 
     @listed("Its projects, oldest first.")
     async def projects(self, info: Info, page: Page) -> "Connection[Project]":

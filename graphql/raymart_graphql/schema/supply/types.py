@@ -6,13 +6,12 @@ from uuid import UUID
 
 import strawberry
 
-from raymart_billing import ledger
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import NodeRole, NodeState, OfferState, PlacementState, PoolKind, ProviderState
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id
-from raymart_graphql.scalars import BigInt, Money
+from raymart_graphql.scalars import BigInt
 from raymart_graphql.schema.billing.types import Earnings
 from raymart_graphql.schema.catalog.types import LiveEndpoint, ModelRevision, live_endpoint_page
 from raymart_graphql.schema.prices import TokenPrices
@@ -63,8 +62,7 @@ class Provider(Node):
     @resolved("What it has earned; null while the ledger is away. For its members.")
     async def earnings(self, info: Info) -> Earnings | None:
         """Balance of the provider's payable account."""
-        async with info.context.reading.session() as session:
-            return Earnings(payable=Money.of(await ledger.earnings(session, self.uuid)))
+        return await info.context.loaders.earnings_of_provider.load(self.uuid)
 
 
 @strawberry.type(description="One Ray cluster and one trust domain.")
