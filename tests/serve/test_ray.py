@@ -106,6 +106,15 @@ def ask(text: str, **sampling: object) -> GenerateRequest:
     )
 
 
+def large() -> GenerateRequest:
+    """Twenty alternatives a token make the stream larger than all buffers, so that its reader sets the pace."""
+    return ask("Hello!", max_tokens=900, ignore_eos=True, top_logprobs=20)
+
+
+def slow_client(replica: ReplicaRegistration) -> ReplicaClient:
+    return ReplicaClient(replica.address, replica.secret, receive_bytes=32768)
+
+
 def pids(registrations: Sequence[ReplicaRegistration]) -> set[int]:
     return {one.pid for one in registrations if one.state == "ready"}
 
@@ -163,6 +172,19 @@ class TestServePool:
         assert "raymart.io/node='nowhere'" in observed.reason
         assert "live: a, b" in observed.reason
 
+    def test_load_brings_a_second_replica(self, pool: Pool) -> None:
+        """Load is what replicas report; Serve's handles see nothing of it."""
+        agent = pool.agents["a"]
+        agent.forget()
+        pool.serve.apply([placement("a", named="plc-auto", count=(1, 2)), placement("b")])
+        first = agent.wait_for(lambda one: one.state == "ready")
+        pool.wait("plc-auto", running(1))
+        # Two slots, two streams that their readers leave standing.
+        with slow_client(first) as one, slow_client(first) as two:
+            for client in (one, two):
+                next(client.generate(large()).events())
+            pool.wait("plc-auto", running(2))
+
     def test_a_killed_replica_is_replaced_and_registers(self, pool: Pool) -> None:
         agent = pool.agents["b"]
         before = agent.wait_for()
@@ -176,11 +198,8 @@ class TestServePool:
     def test_a_removed_placement_lets_its_stream_finish(self, pool: Pool) -> None:
         agent = pool.agents["b"]
         replica = agent.wait_for()
-        # Twenty alternatives a token make the stream larger than all buffers, so that this reader sets its pace.
-        request = ask("Hello!", max_tokens=900, ignore_eos=True, top_logprobs=20)
-        with ReplicaClient(replica.address, replica.secret, receive_bytes=32768) as client:
-            stream = client.generate(request)
-            events = stream.events()
+        with slow_client(replica) as client:
+            events = client.generate(large()).events()
             next(events)
             pool.serve.apply([])
             agent.wait_for(lambda one: one.state == "draining")

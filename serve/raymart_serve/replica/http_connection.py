@@ -77,9 +77,16 @@ class Connection(asyncio.Protocol):
         return self._task is None and self._timer is None
 
     def close(self) -> None:
-        """End the connection at once; a running handler is cancelled."""
+        """End the connection at once; a running handler is cancelled, bytes not yet sent are dropped."""
         if self._transport is not None:
             self._transport.abort()
+
+    def leave(self) -> None:
+        """End the connection when the answer is sent to its last byte; at once when it is still being made."""
+        if self._task is not None:
+            self.close()
+        elif self._transport is not None:
+            self._transport.close()
 
     # What asyncio calls.
 

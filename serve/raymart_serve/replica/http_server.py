@@ -21,6 +21,8 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         # In order of arrival; a dict because a set has no order.
         self._connections: dict[Connection, None] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     async def start(self, host: str, port: int = 0) -> str:
         """Listen on `host`; returns "host:port", with the port that the system gave for 0."""
@@ -33,15 +35,22 @@ class HttpServer:
         bound_host, bound_port = self._server.sockets[0].getsockname()[:2]
         return f"{bound_host}:{bound_port}"
 
-    async def close(self) -> None:
-        """Stop listening and end every connection; running handlers are cancelled."""
+    async def close(self, *, flush_timeout_s: float = 0.0) -> None:
+        """Stop listening and end every connection; running handlers are cancelled.
+
+        Answers that are complete but still on their way to a slow reader get `flush_timeout_s` to arrive.
+        """
         if self._server is None:
             return
         self._server.close()
         for connection in tuple(self._connections):
-            connection.close()
-        async with asyncio.timeout(5.0):
-            await self._server.wait_closed()
+            connection.leave()
+        try:
+            async with asyncio.timeout(flush_timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            for connection in tuple(self._connections):
+                connection.close()
 
     def opened(self, connection: Connection) -> bool:
         """Count `connection` in; False when there is no room."""
@@ -52,8 +61,11 @@ class HttpServer:
             self.closed(stranger)
             stranger.close()
         self._connections[connection] = None
+        self._empty.clear()
         return True
 
     def closed(self, connection: Connection) -> None:
         """Count `connection` out; harmless for one that was never in."""
         self._connections.pop(connection, None)
+        if not self._connections:
+            self._empty.set()

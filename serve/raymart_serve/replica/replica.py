@@ -20,6 +20,8 @@ from raymart_serve.settings import ReplicaSettings
 
 log = structlog.get_logger()
 
+_FLUSH_TIMEOUT_S_MIN = 0.5
+
 
 class Replica:
     """Owns an engine and the port through which it is reached. All methods belong to one event loop."""
@@ -128,7 +130,10 @@ class Replica:
             log.info("replica.draining", replica_id=self.replica_id, in_flight=self.in_flight)
 
     async def stop(self, *, timeout_s: float) -> None:
-        """Drain, wait at most `timeout_s` for what runs, then break off the rest and free the model. Idempotent."""
+        """Drain, wait at most `timeout_s` for what runs and for its last byte to leave, then break off the rest.
+
+        Idempotent. Frees the model.
+        """
         if self._gone:
             return
         if not self._loaded:
@@ -137,13 +142,14 @@ class Replica:
             await self._server.close()
             return
         self.drain()
+        deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 await self._routes.quiet.wait()
         except TimeoutError:
             log.warning("replica.cut_off", replica_id=self.replica_id, in_flight=self.in_flight)
         self._gone = True
-        await self._server.close()
+        await self._server.close(flush_timeout_s=max(_FLUSH_TIMEOUT_S_MIN, deadline - time.monotonic()))
         await self._registration.stop()
         await self.engine.close()
         log.info("replica.gone", replica_id=self.replica_id)

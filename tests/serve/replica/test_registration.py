@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from raymart_core.wire.replica import ChatMessage, GenerateRequest, Sampling
 from raymart_serve.settings import ReplicaSettings
@@ -76,7 +77,7 @@ class TestRegistration:
     def test_a_wrong_token_is_not_taken_for_success(
         self, run_replica, settings: ReplicaSettings, agent_file: Path
     ) -> None:
-        with ScriptedAgent(agent_file, token="right") as agent:
+        with capture_logs() as logs, ScriptedAgent(agent_file, token="right") as agent:
             good = agent_file.read_text()
             agent_file.write_text(json.dumps(json.loads(good) | {"token": "wrong"}))
             run_replica(settings=settings)
@@ -85,25 +86,23 @@ class TestRegistration:
             assert agent.refused >= 1
             agent_file.write_text(good)
             agent.wait_for(timeout_s=5)
+        # Told once, however often it is tried.
+        assert [entry["reason"] for entry in logs if entry["event"] == "agent.away"] == [
+            "the agent answered 401 Unauthorized"
+        ]
 
     def test_draining_and_gone_are_told_at_once(
-        self, run_replica, settings: ReplicaSettings, agent_file: Path
+        self, run_replica, settings: ReplicaSettings, agent_file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("raymart_serve.replica.registration._INTERVAL_S", 3600.0)
         with ScriptedAgent(agent_file) as agent:
-            replica = run_replica(settings=settings, step_delay_ms=5)
+            replica = run_replica(settings=settings)
             agent.wait_for()
             with ReplicaClient(replica.address, replica.secret) as client:
-                events = client.generate(_ping()).events()
-                next(events)
-                replica.replica._registration._away = False
-                client_drain = ReplicaClient(replica.address, replica.secret)
-                client_drain.request("POST", "/drain").read()
-                client_drain.connection.close()
-                agent.wait_for(lambda one: one.state == "draining", timeout_s=0.9)
-                list(events)
+                client.request("POST", "/drain").read()
+                agent.wait_for(lambda one: one.state == "draining")
             replica.stop()
-            agent.wait_for(lambda one: one.state == "gone", timeout_s=0.9)
-            assert agent.registrations[-1].state == "gone"
+            assert [one.state for one in agent.registrations] == ["ready", "draining", "gone"]
 
 
 class TestStandalone:
