@@ -32,10 +32,12 @@ class SlowHolds:
         self.gate = gate
         self.entered = asyncio.Event()
         self.go_on = asyncio.Event()
+        self.on_their_way = []
 
     async def hold(self, **arguments):
         self.entered.set()
-        await asyncio.shield(self._late(arguments))
+        self.on_their_way.append(asyncio.ensure_future(self._late(arguments)))
+        await asyncio.shield(self.on_their_way[-1])
 
     async def _late(self, arguments):
         await self.go_on.wait()
@@ -275,7 +277,9 @@ class TestClosedGenerator:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await asyncio.sleep(0.05)
         gate.go_on.set()
+        await asyncio.gather(*gate.on_their_way)
         await inference.drain(timeout_s=5)
         assert await market.balance() == (1_000_000, 0)
         assert replica.exchanges == []
@@ -299,7 +303,9 @@ class TestClosedGenerator:
         inference = market.make_inference(hold_gate=gate, limits=limits)
         with pytest.raises(DeadlineExceeded):
             await anext(run(market, inference))
+        await asyncio.sleep(0.05)
         gate.go_on.set()
+        await asyncio.gather(*gate.on_their_way)
         await inference.drain(timeout_s=5)
         assert await market.balance() == (1_000_000, 0)
 
