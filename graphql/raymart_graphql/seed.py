@@ -115,33 +115,37 @@ async def seed(
 ) -> None:
     """Make the demo's rows in one transaction, then write `credentials` and the join tokens, all mode 0600.
 
-    `join_tokens` gets a file per node (and one for the controller) that has not enrolled yet.
+    `join_tokens` gets a file per node (and one for the controller) that has not enrolled yet. One seed runs at a time,
+    its files included: else one run's file could outlive the passwords of the other.
     """
-    kept = read_kept(credentials)
-    async with session_scope(sessions) as session:
-        await session.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-        people = _People(session, tokens, kept)
-        admin, admin_login = await _admin(session, people)
-        customer_login = await _customer(session, people, kept, admin)
-        revision = await _revision(session)
-        pool = await pool_by_slug(session, POOL_SLUG) or await create_pool(
-            session, slug=POOL_SLUG, kind=PoolKind.HOUSE, region=POOL_REGION
-        )
-        provider_logins = []
-        joins: dict[str, str | None] = {}
-        for demo in PROVIDERS:
-            provider, login = await _provider(session, people, demo)
-            await _offer(session, demo, provider, revision)
-            joins[demo.node_name] = await _join_token(session, pool, name=demo.node_name, provider=provider)
-            provider_logins.append(login)
-        joins[CONTROLLER_NAME] = await _join_token(session, pool, name=CONTROLLER_NAME, provider=None)
-    document: dict[str, object] = {
-        "base_url": base_url,
-        "admin": admin_login,
-        "customer": customer_login,
-        "providers": provider_logins,
-    }
-    await asyncio.to_thread(_write, credentials, document, join_tokens, joins)
+    async with session_scope(sessions) as turn:
+        await turn.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        kept = await asyncio.to_thread(read_kept, credentials)
+        async with session_scope(sessions) as session:
+            document, joins = await _rows(session, tokens, kept)
+        await asyncio.to_thread(_write, credentials, {"base_url": base_url} | document, join_tokens, joins)
+
+
+async def _rows(
+    session: AsyncSession, tokens: AccessTokens, kept: Kept
+) -> tuple[dict[str, object], dict[str, str | None]]:
+    """Everything in the database: the credentials' content, and the join token of each node, None once enrolled."""
+    people = _People(session, tokens, kept)
+    admin, admin_login = await _admin(session, people)
+    customer_login = await _customer(session, people, kept, admin)
+    revision = await _revision(session)
+    pool = await pool_by_slug(session, POOL_SLUG) or await create_pool(
+        session, slug=POOL_SLUG, kind=PoolKind.HOUSE, region=POOL_REGION
+    )
+    provider_logins = []
+    joins: dict[str, str | None] = {}
+    for demo in PROVIDERS:
+        provider, login = await _provider(session, people, demo)
+        await _offer(session, demo, provider, revision)
+        joins[demo.node_name] = await _join_token(session, pool, name=demo.node_name, provider=provider)
+        provider_logins.append(login)
+    joins[CONTROLLER_NAME] = await _join_token(session, pool, name=CONTROLLER_NAME, provider=None)
+    return {"admin": admin_login, "customer": customer_login, "providers": provider_logins}, joins
 
 
 def read_kept(credentials: Path) -> Kept:

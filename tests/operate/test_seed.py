@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,11 +122,21 @@ class TestRepeat:
         assert await counts(demo) == before
         assert demo.tokens.verify(second["admin"]["token"])
 
-    async def test_two_runs_at_once_agree(self, demo: Demo):
+    async def test_two_runs_at_once_agree_with_the_file(self, demo: Demo, monkeypatch):
+        """Each finds no file and makes new passwords; the first is slow to write its own."""
+        await demo.seed()
+        demo.credentials.unlink()
+        write, written = seeding._write, []
+
+        def slowly(*arguments) -> None:
+            written.append(arguments)
+            if len(written) == 1:
+                time.sleep(0.5)
+            write(*arguments)
+
+        monkeypatch.setattr(seeding, "_write", slowly)
         await asyncio.gather(demo.seed(), demo.seed())
-        document = json.loads(demo.credentials.read_text())
-        async with session_scope(demo.sessions) as session:
-            assert (await balance_of(session, document)).available == seeding.CREDIT
+        await _every_login_works(demo, json.loads(demo.credentials.read_text()))
 
     @pytest.mark.parametrize("damage", ["missing", "empty", "no json", "another shape", "wrong secrets"])
     async def test_lost_or_damaged_file_is_repaired(self, demo: Demo, damage: str):
@@ -146,9 +157,7 @@ class TestRepeat:
             case "wrong secrets":
                 demo.credentials.write_text(json.dumps(wrong))
         document = await demo.seed()
-        for login in [document["admin"], document["customer"], *document["providers"]]:
-            async with session_scope(demo.sessions) as session:
-                await log_in(session, email=login["email"], password=login["password"])
+        await _every_login_works(demo, document)
         authenticator = Authenticator(demo.sessions, demo.tokens)
         assert await authenticator.caller(f"Bearer {document['customer']['api_key']}".encode())
         async with session_scope(demo.sessions) as session:
@@ -230,6 +239,12 @@ class TestJoinTokens:
         await demo.seed()
         async with session_scope(demo.sessions) as session:
             await enrol(session, enrol_message(demo.joins()["demo-a"], name="demo-a"))
+
+
+async def _every_login_works(demo: Demo, document: dict) -> None:
+    for login in [document["admin"], document["customer"], *document["providers"]]:
+        async with session_scope(demo.sessions) as session:
+            await log_in(session, email=login["email"], password=login["password"])
 
 
 async def balance_of(session, document: dict):

@@ -5,7 +5,7 @@ import secrets
 
 import msgspec
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from raymart_core.ids import new_id
@@ -282,19 +282,18 @@ class TestMachine:
                 await refusal_of(sessions, enrol_message(token, machine_id=machine))
             ).reason == "duplicate"
 
-    async def test_of_ten_providers_that_race_for_a_machine_one_gets_it(self, sessions: Sessions):
+    async def test_second_enrolment_of_a_machine_waits_for_the_first(self, sessions: Sessions):
+        """Without waiting, neither would see the other, and both would be let in."""
         machine = unique("machine")
-        markets = [await supply(sessions, house=False) for _ in range(10)]
+        markets = [await supply(sessions, house=False) for _ in range(2)]
         tokens = [await token_for(sessions, pool, provider) for pool, provider in markets]
-
-        async def attempt(token: str) -> bool:
-            try:
-                await join(sessions, enrol_message(token, machine_id=machine))
-            except LinkRefused:
-                return False
-            return True
-
-        assert sum(await asyncio.gather(*(attempt(token) for token in tokens))) == 1
+        async with session_scope(sessions) as session:
+            await enrol(session, enrol_message(tokens[0], machine_id=machine))
+            second = asyncio.create_task(refusal_of(sessions, enrol_message(tokens[1], machine_id=machine)))
+            async with asyncio.timeout(10):
+                while not await somebody_waits(sessions):
+                    assert not second.done(), "the second enrolment did not wait"
+        assert (await second).reason == "duplicate"
 
     async def test_machines_that_cannot_say_who_they_are_are_not_compared(self, sessions: Sessions):
         pool, provider = await supply(sessions, house=False)
@@ -407,6 +406,13 @@ class TestPresence:
             await mark_seen(session, node.id)
         async with session_scope(sessions) as session:
             assert (await session.get_one(Node, node.id)).last_seen_at is None
+
+
+async def somebody_waits(sessions: Sessions) -> bool:
+    """Whether a session waits for an advisory lock."""
+    async with session_scope(sessions) as session:
+        waiting = text("select exists (select from pg_locks where locktype = 'advisory' and not granted)")
+        return bool(await session.scalar(waiting))
 
 
 async def set_state(sessions: Sessions, provider: Provider, state: ProviderState) -> None:
