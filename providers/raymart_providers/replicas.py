@@ -54,8 +54,13 @@ class ReplicaBook:
         return tuple(self._announced(local.registration) for local in self._replicas.values())
 
     def register(self, registration: ReplicaRegistration) -> None:
-        """Take a registration. Raises: ValueError for an address that is none, a capacity below 1, or one too many."""
+        """Take a registration.
+
+        Raises: ValueError for an address or a secret that is none, a capacity below 1, or one replica too many.
+        """
         host, port = split_address(registration.address)
+        if not registration.secret.isascii() or not registration.secret.isprintable():
+            raise ValueError(f"the secret of {registration.replica_id!r} does not fit into a header")
         if registration.capacity < 1:
             raise ValueError(f"capacity {registration.capacity} of {registration.replica_id!r}; at least 1")
         known = self._replicas.get(registration.replica_id)

@@ -90,8 +90,8 @@ async def controller(market, supply, stage, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-async def placement(sessions, supply):
-    """Reads the supply's only placement, as the marketplace has it."""
+async def placement(sessions, supply, controller):
+    """Waits for a state of the supply's only placement, as the marketplace has it; a controller runs."""
 
     async def placement(state, *, reason=""):
         async with asyncio.timeout(10):
@@ -107,9 +107,7 @@ async def placement(sessions, supply):
 
 
 class TestReconcile:
-    async def test_what_is_wanted_is_applied_once_and_reported(
-        self, market, supply, controller, stage, placement
-    ):
+    async def test_what_is_wanted_is_applied_once_and_reported(self, market, supply, stage, placement):
         async with live_node(market, supply, name="node-a"):
             row = await placement(PlacementState.RUNNING)
             assert row.replicas_running == 1
@@ -117,7 +115,7 @@ class TestReconcile:
         assert stage.calls("apply node-a") == ["apply node-a"]
 
     async def test_a_placement_that_is_no_longer_wanted_is_taken_away(
-        self, market, supply, sessions, controller, stage, placement
+        self, market, supply, sessions, stage, placement
     ):
         async with live_node(market, supply, name="node-a"):
             await placement(PlacementState.RUNNING)
@@ -146,9 +144,7 @@ class TestReconcile:
         await task
         assert stage.calls() == []
 
-    async def test_a_placement_that_does_not_run_is_applied_again(
-        self, market, supply, controller, stage, placement
-    ):
+    async def test_a_placement_that_does_not_run_is_applied_again(self, market, supply, stage, placement):
         async with live_node(market, supply, name="node-a"):
             await placement(PlacementState.RUNNING)
             with stage.direction("lost"):
@@ -156,7 +152,7 @@ class TestReconcile:
                 await until(lambda: len(stage.calls("apply node-a")) >= 3)
             await placement(PlacementState.RUNNING)
 
-    async def test_ray_away_is_reported_and_mends_itself(self, market, supply, controller, stage, placement):
+    async def test_ray_away_is_reported_and_mends_itself(self, market, supply, stage, placement):
         with stage.direction("away"):
             async with live_node(market, supply, name="node-a"):
                 await placement(PlacementState.PLACING, reason="no Ray head listens")
@@ -164,7 +160,7 @@ class TestReconcile:
             await placement_of_both(stage)
 
     async def test_ray_lost_in_mid_life_is_reported_and_all_is_applied_to_the_new_one(
-        self, market, supply, controller, stage, placement
+        self, market, supply, stage, placement
     ):
         async with live_node(market, supply, name="node-a"):
             await placement(PlacementState.RUNNING)
@@ -181,7 +177,7 @@ class TestReconcile:
             await until(lambda: len(stage.calls("apply node-a")) == 2)
 
     async def test_a_restarted_marketplace_gets_the_report_again(
-        self, market, supply, sessions, controller, stage, placement
+        self, market, supply, sessions, stage, placement
     ):
         async with live_node(market, supply, name="node-a"):
             await placement(PlacementState.RUNNING)

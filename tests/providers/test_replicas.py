@@ -99,6 +99,11 @@ class TestRegister:
         with pytest.raises(ValueError, match="capacity 0"):
             book.register(registration(replica.address, capacity=0))
 
+    @pytest.mark.parametrize("secret", ["a\r\nEvil: 1", "\N{SNOWMAN}"])
+    async def test_a_secret_must_fit_into_a_header(self, book, replica, secret):
+        with pytest.raises(ValueError, match="secret"):
+            book.register(registration(replica.address, secret=secret))
+
     async def test_there_is_a_limit(self, book, replica):
         for number in range(REPLICAS_MAX):
             book.register(registration(replica.address, replica_id=f"r{number}"))

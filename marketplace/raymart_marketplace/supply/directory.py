@@ -297,7 +297,11 @@ class Directory:
             return None
         if node.identity.pool_slug not in self._direct_pools:
             return None
-        return self._direct(replica.address, replica.secret)
+        try:
+            return self._direct(replica.address, replica.secret)
+        except ValueError as error:
+            log.warning("replica.address_unusable", node=node.identity.name, reason=str(error))
+            return None
 
     def _index(self, node: _NodeEntry) -> None:
         """Recompute the node's endpoints from its replicas and facts."""

@@ -273,7 +273,8 @@ class TestStreamRules:
                 await node.hear_kind(FrameType.OPEN)
             began_at = asyncio.get_running_loop().time()
             node.socket.transport.abort()
-            outcomes = await asyncio.gather(*pending, return_exceptions=True)
+            async with asyncio.timeout(5):
+                outcomes = await asyncio.gather(*pending, return_exceptions=True)
             took_s = asyncio.get_running_loop().time() - began_at
         assert {outcome.fault for outcome in outcomes} == {Fault.NETWORK}
         assert took_s < 0.5

@@ -157,7 +157,7 @@ class TestHandshake:
 
         async with hand_market(refuse) as (where, links), agent_at(where, tmp_path / "node") as (_, task):
             with pytest.raises(LinkRefused, match="make a new one"):
-                await task
+                await asyncio.wait_for(task, 5)
         assert len(links) == 1
 
     async def test_a_refusal_that_may_pass_is_retried(self, tmp_path):
@@ -233,7 +233,7 @@ class TestLiveLink:
 
         async with hand_market(supersede) as (where, links), agent_at(where, tmp_path / "node") as (_, task):
             with pytest.raises(LinkRefused, match="run only one"):
-                await task
+                await asyncio.wait_for(task, 5)
         assert len(links) == 1
 
     async def test_unknown_news_is_let_pass(self, tmp_path):
