@@ -24,15 +24,14 @@ import uvloop
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from support.link_market import LinkMarket, link_market, make_supply, until  # noqa: E402
-from support.node_agents import agent_process, register, registration  # noqa: E402
-
 from raymart_core.wire.replica import GENERATE_PATH, GenerateRequest, Sampling, encode  # noqa: E402
 from raymart_local.postgres import EmbeddedPostgres  # noqa: E402
 from raymart_marketplace.db.migrate import upgrade  # noqa: E402
 from raymart_marketplace.db.session import make_engine, make_sessions  # noqa: E402
 from raymart_marketplace.gateway.http_client import DirectUpstream  # noqa: E402
 from raymart_marketplace.supply.upstream import Upstream  # noqa: E402
+from support.link_market import LinkMarket, link_market, make_supply, until  # noqa: E402
+from support.node_agents import agent_process, register, registration  # noqa: E402
 
 SECRET = "bench"
 WORKLOADS = (("unary, 1 token", 16, 2_000, 1, 0), ("stream, 50 x 200 x 10 ms", 50, 100, 200, 10_000))

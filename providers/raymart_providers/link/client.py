@@ -1,6 +1,7 @@
 """Keeps one link to the marketplace: dial, prove, serve, and dial again with growing pauses until told to stop."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from raymart_providers.link.server_address import is_loopback
 log = structlog.get_logger()
 
 _CONNECT_TIMEOUT_S = 10.0
+_ESTABLISH_TIMEOUT_S = 30.0
+"""Dial and handshake together."""
 _PING_S = 5.0
 _CLOSE_TIMEOUT_S = 2.0
 _SKEW_MS_MAX = 5_000
@@ -101,10 +104,13 @@ class LinkClient:
         self._backoff = backoff or Backoff()
         self._drain_s = drain_s
         self._stopping = asyncio.Event()
+        self._dialling: asyncio.Timeout | None = None
 
     def stop(self) -> None:
-        """Drain and end; `run` returns soon."""
+        """Drain and end; `run` returns soon. A dial in progress is given up at once."""
         self._stopping.set()
+        if self._dialling is not None and not self._dialling.expired():
+            self._dialling.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Keep the link until `stop`. Raises: LinkRefused when a retry is of no use; NotEnrolled, UnsafeFile."""
@@ -138,8 +144,13 @@ class LinkClient:
             return
 
     async def _link_once(self) -> None:
-        async with _dial(self._url) as socket:
-            proven = await self._credentials.prove(socket)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_ESTABLISH_TIMEOUT_S) as self._dialling:
+                    socket = await stack.enter_async_context(_dial(self._url))
+                    proven = await self._credentials.prove(socket)
+            finally:
+                self._dialling = None
             self._welcome(proven)
             began_at = time.monotonic()
             try:

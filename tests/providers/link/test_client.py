@@ -204,6 +204,19 @@ class TestHandshake:
         assert said[:3] == ["Enrol", "Hello", "Hello"]
 
 
+class TestStop:
+    async def test_a_stop_gives_up_a_handshake_that_hangs(self, tmp_path):
+        async with (
+            hand_market(lambda market: market.hear(Enrol)) as (where, links),
+            agent_at(where, tmp_path / "node") as (agent, task),
+        ):
+            await until(lambda: links)
+            began_at = asyncio.get_running_loop().time()
+            agent.stop()
+            await asyncio.wait_for(task, 5)
+        assert asyncio.get_running_loop().time() - began_at < 3.5
+
+
 class TestLiveLink:
     async def test_it_announces_and_heartbeats(self, tmp_path, replica):
         async with linked(tmp_path, replica) as (market, _):
