@@ -89,6 +89,10 @@ async def pages_by_parent(
 
     `parent` is the column that names the parent; `joined` adds the joins that reach it, when it is another table's.
     """
+    if len(parents) == 1:
+        [only] = parents
+        alone = joined(listing.statement(page)).where(parent == only)
+        return {only: listing.connection((await session.scalars(alone)).all(), page)}
     asked = (
         func.unnest(list(parents), type_=Uuid())
         .table_valued(column("id", Uuid()), name="asked")

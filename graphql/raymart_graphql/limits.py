@@ -36,7 +36,7 @@ from graphql import (
     is_list_type,
     visit,
 )
-from strawberry.extensions import SchemaExtension
+from strawberry.extensions import ValidationCache
 
 from raymart_graphql.errors import ErrorCode
 from raymart_graphql.relay import PAGE_DEFAULT, PAGE_MAX
@@ -73,8 +73,8 @@ class Weight:
         return Weight(max(self.depth, other.depth), self.aliases + other.aliases, self.cost + other.cost)
 
 
-class OperationLimits(SchemaExtension):
-    """Refuses an operation that asks for too much, before it is validated or run."""
+class OperationLimits(ValidationCache):
+    """Refuses an operation that asks for too much, before it is validated or run; remembers what was valid."""
 
     def on_operation(self) -> Iterator[None]:
         """Stop the parser at the token limit."""
@@ -91,7 +91,9 @@ class OperationLimits(SchemaExtension):
             refusal = _refuse_long_numbers(context.graphql_document)
         if refusal is not None:
             context.pre_execution_errors = [refusal]
-        yield
+            yield
+        else:
+            yield from super().on_validate()
 
 
 def refuse(

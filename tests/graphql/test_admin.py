@@ -117,6 +117,21 @@ class TestGrantCredit:
         assert data["bad"]["userErrors"]
         assert (await until_settled(api, customer)).posted.decimal() == 3
 
+    async def test_each_payload_shows_what_is_true_after_its_own_change(
+        self, api: Api, admin: Person, customer: Tenant
+    ) -> None:
+        """Loaders remember what they read: the second payload must not get the first one's balance."""
+        fields = "{ organization { balance { posted { amount } } } }"
+        query = (
+            "mutation ($a: GrantCreditInput!, $b: GrantCreditInput!) {"
+            f" first: grantCredit(input: $a) {fields} second: grantCredit(input: $b) {fields} }}"
+        )
+        data = (await api(query, admin, a=grant(customer, "3"), b=grant(customer, "2"))).data
+        balances = [
+            Decimal(data[name]["organization"]["balance"]["posted"]["amount"]) for name in ("first", "second")
+        ]
+        assert balances == [3, 5]
+
 
 class TestBooks:
     async def test_usage_moves_from_customer_to_provider_and_platform(
