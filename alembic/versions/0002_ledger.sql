@@ -87,8 +87,9 @@ create index ix_open_hold_expires_at on open_hold (expires_at);
 
 create function ledger_refuse() returns trigger language plpgsql set search_path = public, pg_temp as $$
 begin
-    raise exception '% on % is refused: the ledger is written by its functions only', tg_op, tg_table_name using
+    raise exception using
         errcode = 'insufficient_privilege',
+        message = tg_op || ' on ' || tg_table_name || ' is refused: the ledger is written by its functions only',
         hint = 'correct a mistake with a new transfer; rows of the past stay as they are';
 end $$;
 
@@ -135,8 +136,9 @@ begin
         or (n.state = 'pending' and d.owner_id is distinct from c.owner_id)
      limit 1;
     if found then
-        raise exception 'transfer % needs two open accounts of one asset, and of one owner while pending', v_key
-            using errcode = 'foreign_key_violation';
+        raise exception using
+            errcode = 'foreign_key_violation', table = 'transfer',
+            message = 'transfer ' || v_key || ' needs two open accounts of one asset, and of one owner while pending';
     end if;
 
     select n.key into v_key
@@ -148,8 +150,9 @@ begin
             or n.debit_account_id <> h.debit_account_id or n.credit_account_id <> h.credit_account_id)
      limit 1;
     if found then
-        raise exception 'transfer % does not fit its hold: same accounts, and at most the amount held', v_key
-            using errcode = 'check_violation', constraint = 'ck_transfer_fits_its_hold', table = 'transfer';
+        raise exception using
+            errcode = 'check_violation', constraint = 'ck_transfer_fits_its_hold', table = 'transfer',
+            message = 'transfer ' || v_key || ' does not fit its hold: same accounts, and at most the amount held';
     end if;
     return null;
 end $$;
@@ -236,8 +239,9 @@ end $$;
 
 create function ledger_refuse_key(p_key text) returns void language plpgsql set search_path = public, pg_temp as $$
 begin
-    raise exception 'key % was used before, for another transfer', p_key
-        using errcode = 'unique_violation', constraint = 'uq_transfer_key', table = 'transfer';
+    raise exception using
+        errcode = 'unique_violation', constraint = 'uq_transfer_key', table = 'transfer',
+        message = 'key ' || p_key || ' was used before, for another transfer';
 end $$;
 
 -- Post 1 to 1,000 transfers. A key that was used for the same transfer is skipped; for another one, all are refused.
@@ -255,8 +259,9 @@ begin
     if v_size not between 1 and 1000
        or array[cardinality(p_debits), cardinality(p_credits), cardinality(p_amounts), cardinality(p_codes)]
           <> array[v_size, v_size, v_size, v_size] then
-        raise exception 'a batch is 1 to 1000 transfers in arrays of one length, not %', v_size
-            using errcode = 'invalid_parameter_value';
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'a batch is 1 to 1000 transfers in arrays of one length, not ' || v_size;
     end if;
 
     perform ledger_lock_accounts(p_debits || p_credits);
@@ -293,8 +298,9 @@ declare
     v_account ledger_account;
 begin
     if not (p_ttl > interval '0' and p_ttl <= interval '1 day') then
-        raise exception 'a hold lives for more than 0 s and at most 1 day, not %', p_ttl
-            using errcode = 'invalid_parameter_value';
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'a hold lives for more than 0 s and at most 1 day, not ' || p_ttl;
     end if;
     for attempt in 1..2 loop
         select id, (debit_account_id, credit_account_id, amount, code, state)
@@ -310,14 +316,16 @@ begin
 
         select * into v_account from ledger_account where id = p_debit;
         if not found then
-            raise exception 'account % of hold % is not open', p_debit, p_key using errcode = 'no_data_found';
+            raise exception using
+                errcode = 'no_data_found', message = 'the account to be debited by ' || p_key || ' is not open';
         end if;
         -- The account's CHECK decides. This look ahead only spares the tables the dead rows of hopeless holds, which
         -- somebody without funds could make by the million.
         if not v_account.may_overdraw
            and v_account.credits_posted - v_account.debits_posted - v_account.debits_pending < p_amount then
-            raise exception 'hold % of % overdraws account %', p_key, p_amount, p_debit using
-                errcode = 'check_violation', constraint = 'ck_ledger_account_no_overdraft', table = 'ledger_account';
+            raise exception using
+                errcode = 'check_violation', constraint = 'ck_ledger_account_no_overdraft', table = 'ledger_account',
+                message = p_key || ' of ' || p_amount || ' overdraws account ' || p_debit;
         end if;
 
         perform ledger_lock_accounts(array[p_debit, p_credit]);
@@ -422,8 +430,9 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as
 #variable_conflict use_column
 begin
     if cardinality(p_requests) not between 1 and 1000 then
-        raise exception 'a batch is 1 to 1000 usages, not %', cardinality(p_requests)
-            using errcode = 'invalid_parameter_value';
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'a batch is 1 to 1000 usages, not ' || cardinality(p_requests);
     end if;
     insert into ledger_account (kind, owner_id, asset, may_overdraw)
     select wanted.kind, wanted.owner_id, 'usd', false
