@@ -317,10 +317,13 @@ class TestNodes:
                 seen += [node.id for node in page]
         assert seen == sorted(made)
 
-    async def test_page_has_a_hundred_nodes_at_most(self, sessions: Sessions):
+    async def test_page_is_bounded_whatever_is_asked_for(self, sessions: Sessions, monkeypatch):
+        monkeypatch.setattr(service, "PAGE_MAX", 2)
         async with session_scope(sessions) as session:
-            provider = await make_provider(session)
-            assert await service.nodes_of(session, provider.id, limit=10**9) == []
+            provider, pool = await make_provider(session), await make_pool(session)
+            for _ in range(3):
+                await make_node(session, pool=pool, provider=provider)
+            assert len(await service.nodes_of(session, provider.id, limit=10**9)) == 2
 
     async def test_revoked_node_is_retired_with_its_placements(self, sessions: Sessions):
         async with session_scope(sessions) as session:
