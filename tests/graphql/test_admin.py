@@ -159,6 +159,34 @@ class TestBooks:
         assert Decimal(organization["balance"]["posted"]["amount"]) == 1 - cost
         assert usage["postedAt"]
 
+    async def test_requests_of_both_surfaces_are_on_one_statement(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        _, secret = await api.api_key(customer)
+        rest = await api.client.post(
+            "/v1/chat/completions",
+            headers={"authorization": f"Bearer {secret}"},
+            json={
+                "model": seller.model_slug,
+                "messages": [{"role": "user", "content": "hi"}],
+                "max_tokens": 4,
+            },
+        )
+        assert rest.status_code == 200, rest.text
+        assert (await api(CREATE, customer.owner, input=chat(seller))).data["createChatCompletion"][
+            "completion"
+        ]
+        query = """query ($id: ID!) { organization(id: $id) { usageRecords { nodes {
+          amount { amount } apiKey { name } request { id surface } } } } }"""
+        records = (await api(query, customer.owner, id=customer.id)).data["organization"]["usageRecords"][
+            "nodes"
+        ]
+        assert [record["request"]["surface"] for record in records] == ["GRAPHQL", "REST"]
+        assert records[0]["amount"] == records[1]["amount"]
+        assert [record["apiKey"] for record in records] == [None, {"name": "key"}]
+        assert records[1]["request"]["id"] == rest.headers["x-request-id"]
+
     async def test_trial_balance(self, api: Api, admin: Person, customer: Tenant) -> None:
         await api(GRANT, admin, input=grant(customer, "1"))
         query = """{ trialBalance {
