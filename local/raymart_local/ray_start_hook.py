@@ -3,6 +3,7 @@
 It imports nothing of Ray: Ray calls it with its own parameters.
 """
 
+import os
 from typing import Protocol
 
 from raymart_local.settings import RayStartSettings
@@ -20,11 +21,12 @@ def shape_node(parameters: RayParameters, _is_head: bool) -> None:  # noqa: FBT0
     """Give the node socket names of its own, and no Ray Client server.
 
     Nodes of one host otherwise take the next free name in a directory they share, and two that start together take the
-    same one: one of them then dies (facts: seam, section 1). The client server, 95 MB at the head's port 10001, is
+    same one: one of them then dies (facts: seam, section 1). The process id is part of the name, because a killed node
+    leaves its socket files and the next could not bind them. The client server, 95 MB at the head's port 10001, is
     used by nobody here and cannot be turned off by an argument.
     """
     # The fields come from the environment, which mypy cannot see.
-    sockets = RayStartSettings().ray_sockets  # type: ignore[call-arg]
+    sockets = f"{RayStartSettings().ray_sockets}-{os.getpid()}"  # type: ignore[call-arg]
     parameters.ray_client_server_port = None
     parameters.raylet_socket_name = f"{sockets}-raylet"
     parameters.plasma_store_socket_name = f"{sockets}-store"

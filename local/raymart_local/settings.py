@@ -27,4 +27,4 @@ class RayStartSettings(ProcessSettings):
     """What our hook in `ray start` reads from the environment of a node."""
 
     ray_sockets: str
-    """RAYMART_RAY_SOCKETS: path that the node's socket files begin with; at most 90 bytes."""
+    """RAYMART_RAY_SOCKETS: path that the node's socket files begin with; at most 85 bytes."""

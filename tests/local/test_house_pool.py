@@ -1,5 +1,6 @@
 """The house pool's parts, without starting Ray."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,6 @@ class TestShapeNode:
         shape_node(parameters, False)
         assert parameters == Parameters(
             ray_client_server_port=None,
-            raylet_socket_name="/tmp/session/sockets/demo-a-raylet",
-            plasma_store_socket_name="/tmp/session/sockets/demo-a-store",
+            raylet_socket_name=f"/tmp/session/sockets/demo-a-{os.getpid()}-raylet",
+            plasma_store_socket_name=f"/tmp/session/sockets/demo-a-{os.getpid()}-store",
         )
