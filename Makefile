@@ -61,7 +61,7 @@ revision: $(SYNCED) ## Draft a migration from the models: make revision m="add w
 	@$(BIN)/alembic revision --autogenerate -m "$(m)"
 
 schema: $(SYNCED) ## Write graphql/schema.graphql from the code
-	@$(BIN)/python -m raymart_graphql.export_schema
+	@$(BIN)/python -m raymart_graphql.export_schema --write
 
 bench: $(SYNCED) ## Measure and print the figures of docs/benchmarks.md (needs a C compiler)
 	@$(BIN)/python tests/bench/run.py
