@@ -58,7 +58,9 @@ class ControlSettings(ProcessSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(self.token_secret.get_secret_value().encode()) < 32:
-            raise ValueError("RAYMART_TOKEN_SECRET has fewer than 32 bytes; make one with `openssl rand -hex 32`")
+            raise ValueError(
+                "RAYMART_TOKEN_SECRET has fewer than 32 bytes; make one with `openssl rand -hex 32`"
+            )
         if self.hold_ttl_s <= self.request_deadline_s:
             raise ValueError(
                 f"RAYMART_HOLD_TTL_S={self.hold_ttl_s} must exceed RAYMART_REQUEST_DEADLINE_S={self.request_deadline_s}"
