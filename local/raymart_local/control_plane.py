@@ -59,6 +59,8 @@ class ControlPlane:
     def environment(self) -> Mapping[str, str]:
         """What every process of the control plane gets; known once the stores' ports are chosen."""
         return {
+            # One machine is for looking around: GraphQL introspection is on unless the caller says otherwise.
+            "RAYMART_DEVELOPMENT": "true",
             **self._inherited,
             "DATABASE_URL": self._database_url(),
             "REDIS_URL": self._redis_url(self._settings.redis_url, database=0),
