@@ -82,6 +82,19 @@ class NoRecords:
         raise Unavailable("the database is away")
 
 
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def leave(asking: asyncio.Task) -> None:
+    """Close the connection of a request that is under way."""
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
 def request_of(market, *, max_tokens=4) -> ChatRequest:
     return ChatRequest(
         model=market.slug,
@@ -139,8 +152,9 @@ class TestClientLeaves:
 
         replica = await market.add_endpoint()
         replica.script = silent
-        with pytest.raises(httpx.ReadTimeout):
-            await market.client.post("/v1/chat/completions", json=market.body(stream=True), timeout=0.3)
+        asking = asyncio.create_task(market.chat(stream=True))
+        await until(lambda: replica.exchanges)
+        await leave(asking)
         async with asyncio.timeout(1):
             await replica.exchanges[0].gone.wait()
         async with asyncio.timeout(5):
@@ -155,8 +169,9 @@ class TestClientLeaves:
         await market.books.fund(1_000_000)
         replica = await market.add_endpoint()
         replica.script = endless
-        with pytest.raises(httpx.ReadTimeout):
-            await market.client.post("/v1/chat/completions", json=market.body(max_tokens=1000), timeout=0.3)
+        asking = asyncio.create_task(market.chat(max_tokens=1000))
+        await until(lambda: replica.exchanges and replica.exchanges[0].tokens > 5)
+        await leave(asking)
         async with asyncio.timeout(1):
             await replica.exchanges[0].gone.wait()
         async with asyncio.timeout(5):
