@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from raymart_billing.holds import sweep_holds
-from raymart_billing.posting import post_requests, post_usage, sweep_usage
+from raymart_billing.posting import post, post_requests, post_usage, sweep_usage
 from raymart_billing.posting.copying import copy_requests
 from raymart_core.ids import new_id
 from support.books import Books, price
@@ -117,13 +117,15 @@ class TestManyPosters:
         await recorded(connection, books, *requests)
         async with pool.connection() as other, other.transaction():
             await other.execute("select from usage_record where id = %s for update", (requests[0].id,))
-            assert await post_requests(connection, [request.id for request in requests]) == 1
+            async with asyncio.timeout(20):
+                assert await post_requests(connection, [request.id for request in requests]) == 1
         assert await are_posted(books, *requests) == [False, True]
 
 
 class TestRefusedUsage:
-    async def test_one_that_the_ledger_refuses_holds_up_no_other(self, pool, connection, books):
+    async def test_one_that_the_ledger_refuses_holds_up_no_other(self, pool, connection, books, monkeypatch):
         """Its hold is of other accounts than its usage: a bug elsewhere that must not stop the books."""
+        monkeypatch.setattr(post, "USAGES_PER_POST_MAX", 4)
         stranger = Books(pool)
         requests = [books.finished() for _ in range(20)]
         await recorded(connection, books, *requests[:7], *requests[8:])
