@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import sys
@@ -45,15 +44,13 @@ async def supply(sessions):
 @pytest.fixture
 def cluster(tmp_path):
     """A head and the node "a", whose replicas look for the agent of `tmp_path/a`."""
-    with Path("/tmp/raymart-ray.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        cluster = RayCluster()
-        try:
-            cluster.start_head()
-            cluster.start_node("a", environment={"RAYMART_AGENT_FILE": str(tmp_path / "a" / "agent.json")})
-            yield cluster
-        finally:
-            cluster.stop()
+    cluster = RayCluster()
+    try:
+        cluster.start_head()
+        cluster.start_node("a", environment={"RAYMART_AGENT_FILE": str(tmp_path / "a" / "agent.json")})
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 @contextlib.asynccontextmanager
