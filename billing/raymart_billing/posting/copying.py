@@ -4,24 +4,29 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from psycopg import sql
-
 from raymart_billing.connections import Connection
 from raymart_core.ports import FinishedRequest
 
-_REQUEST = (
-    "id", "created_at", "organization_id", "project_id", "api_key_id", "user_id", "surface", "model_asked",
-    "model_served", "state", "finish_reason", "error_code", "streamed", "first_token_ms", "duration_ms",
-)  # fmt: skip
-_ATTEMPT = (
-    "id", "created_at", "request_id", "position", "endpoint_id", "provider_id", "node_id", "outcome", "fault", "reason",
-    "tokens_delivered", "first_token_ms", "duration_ms",
-)  # fmt: skip
-_USAGE_RECORD = (
-    "id", "organization_id", "project_id", "api_key_id", "provider_id", "endpoint_id", "offer_id", "revision_id",
-    "tokens_prompt", "tokens_completion", "price_prompt_nano_usd", "price_completion_nano_usd", "customer_nano_usd",
-    "provider_nano_usd", "fee_nano_usd", "exact",
-)  # fmt: skip
+# Columns in the order of the row functions below; what is left out the database fills in.
+_REQUEST = b"""
+    copy request (
+        id, created_at, organization_id, project_id, api_key_id, user_id, surface, model_asked, model_served, state,
+        finish_reason, error_code, streamed, first_token_ms, duration_ms
+    ) from stdin
+"""
+_ATTEMPT = b"""
+    copy attempt (
+        id, created_at, request_id, position, endpoint_id, provider_id, node_id, outcome, fault, reason,
+        tokens_delivered, first_token_ms, duration_ms
+    ) from stdin
+"""
+_USAGE_RECORD = b"""
+    copy usage_record (
+        id, organization_id, project_id, api_key_id, provider_id, endpoint_id, offer_id, revision_id, tokens_prompt,
+        tokens_completion, price_prompt_nano_usd, price_completion_nano_usd, customer_nano_usd, provider_nano_usd,
+        fee_nano_usd, exact
+    ) from stdin
+"""
 
 
 async def copy_requests(
@@ -38,9 +43,9 @@ async def copy_requests(
         fresh = await _without_present(connection, requests) if may_exist else requests
         used = [request for request in fresh if request.usage is not None]
         attempts = [row for request in fresh for row in _attempt_rows(request)]
-        await _copy(connection, "request", _REQUEST, [_request_row(request) for request in fresh])
-        await _copy(connection, "attempt", _ATTEMPT, attempts)
-        await _copy(connection, "usage_record", _USAGE_RECORD, [_usage_row(request) for request in used])
+        await _copy(connection, _REQUEST, [_request_row(request) for request in fresh])
+        await _copy(connection, _ATTEMPT, attempts)
+        await _copy(connection, _USAGE_RECORD, [_usage_row(request) for request in used])
 
 
 async def _without_present(
@@ -52,14 +57,9 @@ async def _without_present(
     return [request for request in requests if request.id not in present]
 
 
-async def _copy(
-    connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
-) -> None:
+async def _copy(connection: Connection, statement: bytes, rows: Sequence[tuple[Any, ...]]) -> None:
     if not rows:
         return
-    statement = sql.SQL("copy {} ({}) from stdin").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             await copy.write_row(row)
