@@ -93,6 +93,9 @@ def placement(
     )
 
 
+BROKEN = placement("a", named="plc-broken", sha256="0" * 64)
+
+
 def running(count: int) -> Callable[[Observed | None], bool]:
     return lambda observed: (
         observed is not None and observed.state == "running" and observed.replicas == count
@@ -123,7 +126,8 @@ class TestServePool:
     """The tests build on each other in this order: a cluster takes half a minute to start."""
 
     def test_placements_run_on_their_nodes_and_answer(self, pool: Pool) -> None:
-        pool.serve.apply([placement("a"), placement("b")])
+        # The broken one is there from the start: Serve tries it three times, which takes a while.
+        pool.serve.apply([placement("a"), placement("b"), BROKEN])
         for node in ("a", "b"):
             pool.wait(f"plc-{node}", running(1))
             found = pool.agents[node].wait_for()
@@ -135,25 +139,19 @@ class TestServePool:
     def test_a_change_of_size_keeps_the_running_replica(self, pool: Pool) -> None:
         agent = pool.agents["a"]
         (before,) = pids(agent.registrations)
-        pool.serve.apply([placement("a", count=(2, 2)), placement("b")])
+        pool.serve.apply([placement("a", count=(2, 2)), placement("b"), BROKEN])
         pool.wait("plc-a", running(2))
         agent.wait_for(lambda one: one.pid != before)
         assert before in pids(agent.registrations)
         agent.forget()
         assert agent.wait_for(lambda one: one.pid == before).state == "ready"
-        pool.serve.apply([placement("a", count=(1, 1)), placement("b")])
+        pool.serve.apply([placement("a", count=(1, 1)), placement("b"), BROKEN])
         pool.wait("plc-a", running(1))
         agent.wait_for(lambda one: one.state == "gone")
 
     def test_a_broken_placement_fails_alone_with_the_reason(self, pool: Pool) -> None:
-        (before,) = pids([pool.agents["b"].wait_for()])
-        pool.serve.apply(
-            [
-                placement("a", named="plc-broken", sha256="0" * 64),
-                placement("b"),
-                placement("b", named="plc-odd", count=(2, 1)),
-            ]
-        )
+        (before,) = pids(pool.agents["b"].registrations)
+        pool.serve.apply([placement("b"), BROKEN, placement("b", named="plc-odd", count=(2, 1))])
         broken = pool.wait("plc-broken", lambda observed: observed is not None and observed.state == "failed")
         assert broken is not None
         assert "SHA-256" in broken.reason
