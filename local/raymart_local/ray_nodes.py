@@ -11,7 +11,7 @@ from typing import Self
 
 from raymart_local.errors import PartFailed
 from raymart_local.part import Part, says_yes
-from raymart_local.ports import LOOPBACK, is_open, remembered_port
+from raymart_local.ports import LOOPBACK, free_port, is_open, remembered_port
 from raymart_local.program import Program
 from raymart_local.secret_file import secret_at
 
@@ -79,6 +79,8 @@ class RayCluster:
             f"--temp-dir={self.temp_dir}",
             "--num-cpus=0",
             "--include-dashboard=false",
+            # Its process starts all the same, and Ray complains when the default port is another cluster's.
+            f"--dashboard-port={free_port()}",
             "--no-monitor",
             "--labels=raymart.io/node=head",
         )

@@ -150,8 +150,7 @@ class Supervisor:
                 await process.wait()
         except TimeoutError:
             self._console.warn(part.name, f"did not stop within {part.stop_grace_s:g} s; killing it")
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_group(process)
             await process.wait()
 
     def _fail(self, part: Part, reason: str) -> NoReturn:
@@ -223,6 +222,12 @@ async def _stop_crashed_stack(data_dir: Path, console: Console) -> None:
     stopped = await asyncio.to_thread(stop_all, record)
     if stopped:
         console.say("stack", f"stopped {stopped} processes that a crashed stack left")
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    """Kill a part and those of its descendants that stayed in its process group; it leads one of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _described(status: int | None) -> str:

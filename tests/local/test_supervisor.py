@@ -218,6 +218,22 @@ class TestPartThatDies:
                     await asyncio.sleep(0.02)
             assert running.pids["service"] != first
 
+    async def test_what_it_left_is_gone_before_it_starts_again(self, tmp_path: Path):
+        code = (
+            "import pathlib, subprocess, sys\nfolder = pathlib.Path(sys.argv[2])\n"
+            "child = subprocess.Popen(['sleep', '1000'])\n"
+            "(folder / 'child').write_text(str(child.pid))\n" + tiny_stack.SERVICE
+        )
+        service = tiny_stack.part(tmp_path, "service", code)
+        async with supervised(lambda: [service], data_dir=tmp_path, console=Console()) as running:
+            child = psutil.Process(int((tmp_path / "child").read_text()))
+            (tmp_path / "service.ready").unlink()
+            os.kill(running.pids["service"], signal.SIGKILL)
+            async with asyncio.timeout(WITHIN_S):
+                while not (tmp_path / "service.ready").exists():
+                    await asyncio.sleep(0.02)
+            assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
     async def test_store_ends_the_stack_and_its_body(self, tmp_path: Path):
         store = tiny_stack.part(tmp_path, "store", tiny_stack.SERVICE, if_it_dies="end the stack")
         front = tiny_stack.part(tmp_path, "front", tiny_stack.SERVICE, needs=("store",))
