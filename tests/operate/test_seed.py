@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import json
 import stat
-import time
+import threading
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -126,13 +127,16 @@ class TestRepeat:
         """Each finds no file and makes new passwords; the first is slow to write its own."""
         await demo.seed()
         demo.credentials.unlink()
-        write, written = seeding._write, []
+        write, turns, second_wrote = seeding._write, count(), threading.Event()
 
         def slowly(*arguments) -> None:
-            written.append(arguments)
-            if len(written) == 1:
-                time.sleep(0.5)
+            is_first = next(turns) == 0
+            if is_first:
+                # The other must not get to its file before this one is written: the wait is in vain.
+                second_wrote.wait(timeout=2)
             write(*arguments)
+            if not is_first:
+                second_wrote.set()
 
         monkeypatch.setattr(seeding, "_write", slowly)
         await asyncio.gather(demo.seed(), demo.seed())
