@@ -95,6 +95,8 @@ class Supervisor:
             self._console.warn(
                 part.name, f"died with {_described(status)}; starting it again in {delay_s:g} s"
             )
+            # What it leaves (a raylet's GCS, say) may hold the port or files that the next one needs.
+            _kill_group(process)
             await asyncio.sleep(delay_s)
             await self._launch(part)
 
