@@ -20,7 +20,7 @@ query($id: ID!, $first: Int!, $after: String) { organization(id: $id) {
     pageInfo { hasNextPage endCursor }
     nodes { postedAt
       usage { tokensPrompt tokensCompletion } prices { prompt { amount } completion { amount } }
-      amount { amount } providerAmount { amount } feeAmount { amount } exact provider { id slug } } } } }
+      amount { amount } providerAmount { amount } feeAmount { amount } exact provider { id slug } request { id } } } } }
 """
 _EARNINGS = "query($id: ID!) { provider(id: $id) { slug name earnings { payable { amount } } } }"
 _TRIAL_BALANCE = """
@@ -33,6 +33,7 @@ _TRIAL_BALANCE = """
 class Usage:
     """One billed request."""
 
+    request_id: str
     provider_id: str
     provider: str
     """Slug."""
@@ -148,6 +149,7 @@ async def trial_balance(graphql: GraphQLClient) -> TrialBalance:
 
 def _usage(node: Mapping[str, Any]) -> Usage:
     return Usage(
+        request_id=node["request"]["id"],
         provider_id=node["provider"]["id"],
         provider=node["provider"]["slug"],
         tokens_prompt=node["usage"]["tokensPrompt"],

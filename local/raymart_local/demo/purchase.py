@@ -18,12 +18,12 @@ TOKENS_MAX = 64
 _COMPLETION = """
 mutation($input: CreateChatCompletionInput!) { createChatCompletion(input: $input) {
   userErrors { code message }
-  completion { text provider { slug } usage { tokensPrompt tokensCompletion } cost { amount } } } }
+  completion { requestId text provider { slug } usage { tokensPrompt tokensCompletion } cost { amount } } } }
 """
 _SUBSCRIPTION = """
 subscription($input: ChatCompletionInput!) { chatCompletion(input: $input) {
   userErrors { code message }
-  delta provider { slug } usage { tokensPrompt tokensCompletion } cost { amount } } }
+  requestId delta provider { slug } usage { tokensPrompt tokensCompletion } cost { amount } } }
 """
 
 
@@ -31,16 +31,17 @@ subscription($input: ChatCompletionInput!) { chatCompletion(input: $input) {
 class Purchase:
     """What the customer saw of one request: its own count, to hold against the marketplace's."""
 
+    request_id: str
     way: str
     text: str
     provider: str
     """Slug."""
     tokens_prompt: int
     tokens_completion: int
-    cost: Money | None
-    """As the answer named it; a streamed REST answer has no place for it."""
-    pieces: int
-    """In how many parts the text came."""
+    cost: Money
+    """As the answer named it."""
+    pieces: int | None
+    """In how many parts a streamed text came; None for one that was not streamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Buyer:
             raise DemoFailed(f"REST answered {answer.status_code}: {answer.text}")
         body = answer.json()
         text = body["choices"][0]["message"]["content"]
-        return _from_rest("REST", text, body["usage"], answer.headers, pieces=1)
+        return _from_rest("REST", text, body["usage"], answer.headers, pieces=None)
 
     async def rest_streamed(self, question: str, *, only: Sequence[str] = ()) -> Purchase:
         """The same as server-sent events, with `stream_options.include_usage`."""
@@ -94,7 +95,7 @@ class Buyer:
         """GraphQL's `createChatCompletion`."""
         data = await self.graphql.run(_COMPLETION, input=self._input(question, only))
         completion = data["createChatCompletion"]["completion"]
-        return _from_graphql("GraphQL", completion["text"], completion, pieces=1)
+        return _from_graphql("GraphQL", completion["text"], completion, pieces=None)
 
     async def graphql_subscription(self, question: str, *, only: Sequence[str] = ()) -> Purchase:
         """GraphQL's subscription `chatCompletion`."""
@@ -145,22 +146,23 @@ async def _events(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None
 
 
 def _from_rest(
-    way: str, text: str, usage: dict[str, Any], headers: httpx.Headers, *, pieces: int
+    way: str, text: str, usage: dict[str, Any], headers: httpx.Headers, *, pieces: int | None
 ) -> Purchase:
-    cost = headers.get("x-raymart-cost")
     return Purchase(
+        request_id=headers["x-request-id"],
         way=way,
         text=text,
         provider=headers["x-raymart-provider"],
         tokens_prompt=usage["prompt_tokens"],
         tokens_completion=usage["completion_tokens"],
-        cost=Money.parse(cost) if cost is not None else None,
+        cost=Money.parse(usage["cost"]),
         pieces=pieces,
     )
 
 
-def _from_graphql(way: str, text: str, answer: dict[str, Any], *, pieces: int) -> Purchase:
+def _from_graphql(way: str, text: str, answer: dict[str, Any], *, pieces: int | None) -> Purchase:
     return Purchase(
+        request_id=answer["requestId"],
         way=way,
         text=text,
         provider=answer["provider"]["slug"],
