@@ -11,6 +11,14 @@ from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests between xdist workers by file; Ray clusters, the longest by far, come first and one at a time."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        is_ray = item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if is_ray else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A running PostgreSQL of this session. Do not restart it: tests that crash a server start their own."""
