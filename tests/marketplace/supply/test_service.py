@@ -99,7 +99,8 @@ class TestJoinToken:
         assert (
             timedelta(0)
             < token.created_at + timedelta(seconds=ttl_s) - token.expires_at
-            < timedelta(seconds=1)
+            # The life counts from the transaction's start, the row from its insertion: a busy machine may pause between.
+            < timedelta(seconds=10)
         )
 
     @pytest.mark.parametrize("ttl_s", [0, -1, 3_601, 10**9])
