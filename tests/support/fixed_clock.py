@@ -16,3 +16,14 @@ class FixedClock:
     def advance(self, *, seconds: float) -> None:
         """Move on."""
         self._at += timedelta(seconds=seconds)
+
+
+class Hand:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.at = 100.0
+
+    def __call__(self) -> float:
+        """Seconds that never go back, if the test keeps to it."""
+        return self.at

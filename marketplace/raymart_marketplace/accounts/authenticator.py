@@ -9,6 +9,7 @@ Not guaranteed: a key that another process revokes is honoured here for up to `t
 import asyncio
 import hashlib
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -74,15 +75,21 @@ class Authenticator:
     """Answers who is calling. One per process; for one event loop."""
 
     def __init__(
-        self, sessions: Sessions, tokens: AccessTokens, *, ttl_s: float = 10.0, size_max: int = 10_000
+        self,
+        sessions: Sessions,
+        tokens: AccessTokens,
+        *,
+        ttl_s: float = 10.0,
+        size_max: int = 10_000,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember at most `size_max` credentials, each for at most `ttl_s` seconds."""
+        """Remember at most `size_max` credentials, each for at most `ttl_s` seconds of `monotonic`."""
         self._sessions = sessions
         self._tokens = tokens
         self._ttl_s = ttl_s
-        self._known: TtlCache[Known] = TtlCache(size_max=size_max)
+        self._known: TtlCache[Known] = TtlCache(size_max=size_max, monotonic=monotonic)
         # Apart from the known ones, so that a flood of invented keys cannot push those out.
-        self._refused: TtlCache[str] = TtlCache(size_max=size_max)
+        self._refused: TtlCache[str] = TtlCache(size_max=size_max, monotonic=monotonic)
         self._looking_up: dict[bytes, asyncio.Task[Known | None]] = {}
         self._generation = 0
 

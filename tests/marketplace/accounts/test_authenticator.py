@@ -22,7 +22,7 @@ from raymart_marketplace.accounts.service import (
 )
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions, session_scope
-from support.fixed_clock import FixedClock
+from support.fixed_clock import FixedClock, Hand
 from support.market import Customer, make_customer
 
 
@@ -117,12 +117,15 @@ class TestApiKey:
             await authenticator.caller(header)
 
     async def test_revocation_by_another_process_is_honoured_after_the_ttl(self, sessions, tokens, customer):
-        authenticator = Authenticator(sessions, tokens, ttl_s=0.05)
+        hand = Hand()
+        authenticator = Authenticator(sessions, tokens, ttl_s=10, monotonic=hand)
         key, header = await key_of(sessions, customer)
         await authenticator.caller(header)
         async with session_scope(sessions) as session:
             await revoke_api_key(session, api_key_id=key.id)
-        await asyncio.sleep(0.06)  # The time itself is what is tested.
+        hand.at += 9.9
+        await authenticator.caller(header)
+        hand.at += 0.1
         with pytest.raises(NotAuthenticated):
             await authenticator.caller(header)
 
@@ -163,15 +166,21 @@ class TestApiKey:
         with pytest.raises(NotAuthenticated):
             await authenticator.caller(header)
 
-    async def test_key_is_not_remembered_beyond_its_end(self, authenticator, sessions, customer):
+    async def test_key_is_not_remembered_beyond_its_end(self, sessions, tokens, customer, statements):
+        hand = Hand()
+        authenticator = Authenticator(sessions, tokens, ttl_s=10_000, monotonic=hand)
         key, header = await key_of(sessions, customer)
-        soon = func.clock_timestamp() + timedelta(seconds=1)
         async with session_scope(sessions) as session:
-            await session.execute(update(ApiKey).where(ApiKey.id == key.id).values(expires_at=soon))
+            end = func.clock_timestamp() + timedelta(seconds=1_000)
+            await session.execute(update(ApiKey).where(ApiKey.id == key.id).values(expires_at=end))
         await authenticator.caller(header)
-        await asyncio.sleep(1.05)  # The time itself is what is tested.
-        with pytest.raises(NotAuthenticated):
-            await authenticator.caller(header)
+        statements.clear()
+        hand.at += 800
+        await authenticator.caller(header)
+        assert statements == []
+        hand.at += 200
+        await authenticator.caller(header)
+        assert len(statements) == 1
 
     async def test_another_organizations_key_is_another_caller(self, authenticator, sessions, customer):
         async with session_scope(sessions) as session:
@@ -242,14 +251,15 @@ class TestAccessToken:
             await authenticator.user(f"Bearer {tokens.issue(new_id())}".encode())
 
     async def test_token_is_not_remembered_beyond_its_end(self, sessions, customer):
-        clock = FixedClock()
-        tokens = make_tokens(clock, ttl_s=1)
+        clock, hand = FixedClock(), Hand()
+        tokens = make_tokens(clock, ttl_s=900)
         header = f"Bearer {tokens.issue(customer.user.id)}".encode()
-        clock.advance(seconds=0.9)
-        authenticator = Authenticator(sessions, tokens)
+        authenticator = Authenticator(sessions, tokens, ttl_s=10_000, monotonic=hand)
         await authenticator.user(header)
-        clock.advance(seconds=0.2)
-        await asyncio.sleep(0.11)  # The cache's clock is the machine's.
+        for seconds in (899, 1):
+            await authenticator.user(header)
+            clock.advance(seconds=seconds)
+            hand.at += seconds
         with pytest.raises(NotAuthenticated, match="expired"):
             await authenticator.user(header)
 

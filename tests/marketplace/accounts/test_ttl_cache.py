@@ -1,14 +1,5 @@
 from raymart_marketplace.accounts.ttl_cache import TtlCache
-
-
-class Hand:
-    """A monotonic clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.at = 100.0
-
-    def __call__(self) -> float:
-        return self.at
+from support.fixed_clock import Hand
 
 
 class TestTtlCache:
