@@ -11,7 +11,7 @@ from raymart_core.ids import Prefix, parse
 from raymart_core.money import Money
 from support.running_stack import HOLD_TTL_S, RunningStack, events, stories
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def only(provider: str) -> dict[str, list[str]]:

@@ -50,13 +50,14 @@ class RunningStack:
             **os.environ,
             "RAYMART_DATA_DIR": str(data_dir),
             "RAYMART_PORT": str(port),
+            "RAYMART_READY_TIMEOUT_S": "400",
             "RAYMART_REQUEST_DEADLINE_S": "15",
             "RAYMART_HOLD_TTL_S": str(HOLD_TTL_S),
             "RAYMART_REPLICA_STEP_DELAY_MS": str(STEP_DELAY_MS),
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, timeout_s: float = 170.0) -> None:
+    def start(self, *, timeout_s: float = 400.0) -> None:
         """Start and wait until it is ready."""
         self._environment["DATABASE_URL"] = self.postgres.start()
         self.data_dir.mkdir(parents=True, exist_ok=True)
