@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -500,6 +502,13 @@ class TestLife:
         with pytest.raises(EngineFailed, match="401"):
             await engine.encode_prompt("hello")
 
+    def test_closing_right_after_the_load_comes_back(self) -> None:
+        """The library hangs for ever when it is freed before its loop has begun; in another process, to be killed."""
+        ended = subprocess.run(
+            [sys.executable, "-c", _LOAD_AND_CLOSE], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.stdout == "closed\n" * 30
+
     async def test_a_file_that_is_no_model_is_refused(self, tmp_path) -> None:
         path = tmp_path / "broken.gguf"
         path.write_bytes(b"GGUF" + bytes(100))
@@ -521,6 +530,24 @@ class TestLife:
         assert engine.stats().tokens_generated_total == 0
         await collect(engine, await asked(engine, "Count to 5."), greedy(max_tokens=3))
         assert engine.stats().tokens_generated_total == 3
+
+
+_LOAD_AND_CLOSE = """
+import asyncio
+from raymart_serve.engines.llama_cpp import LlamaCppEngine
+from raymart_serve.engines.protocol import EngineSpec
+from raymart_serve.models import resolve
+
+async def main():
+    path = resolve("bundled:demo-llm.gguf", "6a468f3a94710bd2f7e0c79f63955d70656949835144336d1277bea303bd43a3")
+    for _ in range(30):
+        engine = LlamaCppEngine(EngineSpec(path=path, context_length=64, slots=1))
+        await engine.load(lambda _: None)
+        await engine.close()
+        print("closed", flush=True)
+
+asyncio.run(main())
+"""
 
 
 class _Hanging:

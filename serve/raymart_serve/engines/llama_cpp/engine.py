@@ -162,6 +162,9 @@ class LlamaCppEngine:
             self._server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), self._spec, key=key))
         except Exception as error:  # the library raises RuntimeError and more, by version
             raise EngineFailed(f"llama.cpp cannot load {self._spec.path.name!r}: {error}") from error
+        # Freed before its loop has begun, the library would wait for that loop for ever: `terminate` is forgotten when
+        # the loop starts after it (xllamacpp src/xllamacpp/server.cpp, `init`). One token proves that it runs.
+        self._server.handle_completions(b'{"prompt": [0], "max_tokens": 1}', lambda _: False)
         self._listener = Listener(self._server.listening_address, key=key)
 
     def _shut_down(self) -> None:
