@@ -16,7 +16,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     for item in items:
         is_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if is_ray else item.path.name))
+        item.add_marker(pytest.mark.xdist_group("ray" if is_ray else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from support.ray_cluster import RayCluster
 from support.replica_client import ReplicaClient
 from support.scripted_agent import ScriptedAgent
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 REVISION = "sha256:" + "12" * 32
 SHA256 = "6a468f3a94710bd2f7e0c79f63955d70656949835144336d1277bea303bd43a3"
