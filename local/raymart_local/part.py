@@ -40,7 +40,7 @@ class Part:
     is_ready: ReadyCheck = _runs
     ready_log_line: str | None = None
     """Text that its log must also contain since its start, for programs that can be asked in no other way."""
-    ready_timeout_s: float = 60.0
+    ready_timeout_s: float = 120.0
     starts_max: int = 1
     """Tries before the first time that it is ready."""
     if_it_dies: Literal["restart", "end the stack"] = "restart"

@@ -20,8 +20,9 @@ OBJECT_STORE_BYTES = 80_000_000
 """Little more than Ray's minimum: no tokens travel through the object store."""
 TEMP_DIR_BYTES_MAX = 40
 """Ray adds up to 66 bytes for a socket's path, which the system limits to 107."""
-READY_TIMEOUT_S = 60.0
-STARTS_MAX = 2
+READY_TIMEOUT_S = 120.0
+STARTS_MAX = 4
+"""Ray gives a raylet 30 s, which a busy machine may not manage at the first try."""
 
 _TUNED = {
     # A silent machine is dead after about 7 s; with Ray's defaults it was 63 s (facts: infrastructure, section 2c).
