@@ -60,10 +60,12 @@ class RayCluster:
         more = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_path)}
         if sys.platform == "darwin":
             more["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
+        # What the caller's shell tells some other Ray (RAY_ADDRESS, ...) must not shape this cluster.
+        others = {name: value for name, value in environment.items() if not name.startswith("RAY_")}
         return cls(
             port=remembered_port(data_dir / "port"),
             temp_dir=_new_temp_dir(data_dir),
-            environment={**environment, **_TUNED, **more},
+            environment={**others, **_TUNED, **more},
         )
 
     @property

@@ -55,6 +55,13 @@ class TestHousePool:
 
 
 class TestRayCluster:
+    def test_settings_of_the_callers_own_ray_do_not_reach_it(self, tmp_path: Path):
+        shell = {"PATH": "/bin", "RAY_ADDRESS": "10.0.0.1:6379", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        cluster = RayCluster.at(tmp_path / "ray", token_path=tmp_path / "token", environment=shell)
+        assert "RAY_ADDRESS" not in cluster.environment
+        assert cluster.environment.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0"
+        assert cluster.environment["PATH"] == "/bin"
+
     def cluster(self, data_dir: Path) -> RayCluster:
         return RayCluster.at(data_dir, token_path=data_dir / "token", environment={})
 
