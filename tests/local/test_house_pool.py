@@ -61,6 +61,7 @@ class TestRayCluster:
         assert "RAY_ADDRESS" not in cluster.environment
         assert cluster.environment.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0"
         assert cluster.environment["PATH"] == "/bin"
+        cluster.temp_dir.rmdir()
 
     def cluster(self, data_dir: Path) -> RayCluster:
         return RayCluster.at(data_dir, token_path=data_dir / "token", environment={})
