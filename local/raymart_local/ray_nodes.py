@@ -24,6 +24,10 @@ READY_TIMEOUT_S = 120.0
 STARTS_MAX = 4
 """Ray gives a raylet 30 s, which a busy machine may not manage at the first try."""
 
+_SHORT_PATHS = Path("/tmp")  # noqa: S108 - ours are closed to others; made, never taken over
+_SHORT_PREFIX = f"raymart-{os.getuid()}-"
+_NOTE = "data-dir"
+
 _TUNED = {
     # A silent machine is dead after about 7 s; with Ray's defaults it was 63 s (facts: infrastructure, section 2c).
     "RAY_health_check_initial_delay_ms": "2000",
@@ -128,12 +132,25 @@ class RayCluster:
 def _new_temp_dir(data_dir: Path) -> Path:
     """An empty directory for Ray's session, in `data_dir` where sockets below it keep within the system's limit."""
     inside = data_dir / "session"
-    if len(os.fsencode(inside)) > TEMP_DIR_BYTES_MAX:
-        key = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
-        inside = Path(f"/tmp/raymart-{os.getuid()}-{key}")  # noqa: S108 - its owner is checked below
-    shutil.rmtree(inside, ignore_errors=True)
-    try:
+    if len(os.fsencode(inside)) <= TEMP_DIR_BYTES_MAX:
+        shutil.rmtree(inside, ignore_errors=True)
         inside.mkdir(mode=0o700)
+        return inside
+    _forget_deleted()
+    key = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
+    home = _SHORT_PATHS / f"{_SHORT_PREFIX}{key}"
+    shutil.rmtree(home, ignore_errors=True)
+    try:
+        home.mkdir(mode=0o700)
     except FileExistsError:
-        raise PartFailed(HEAD, f"needs the directory {inside}, which somebody else made; remove it") from None
-    return inside
+        raise PartFailed(HEAD, f"needs the directory {home}, which somebody else made; remove it") from None
+    (home / _NOTE).write_text(f"{data_dir}\n")
+    (home / "session").mkdir()
+    return home / "session"
+
+
+def _forget_deleted() -> None:
+    """Delete the session directories whose data directory is gone."""
+    for note in _SHORT_PATHS.glob(f"{_SHORT_PREFIX}*/{_NOTE}"):
+        if not Path(note.read_text().strip()).exists():
+            shutil.rmtree(note.parent, ignore_errors=True)
