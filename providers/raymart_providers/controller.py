@@ -39,8 +39,9 @@ from raymart_providers.status import STATUS_PATH, AgentReport, PlacementReport
 
 log = structlog.get_logger()
 
-_REAPPLY_S = 15.0
-"""While a placement does not run, all are applied again this often: Serve does nothing for those it has already."""
+_REAPPLY_S = 60.0
+"""While a placement does not run, all are applied again this often: Serve does nothing for those it runs already.
+Much longer than a start takes on a busy machine, for Serve begins anew with those that are still starting."""
 
 
 def worker_command(ray_address: str) -> tuple[str, ...]:
