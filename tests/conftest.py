@@ -11,6 +11,7 @@ from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 
 
+@pytest.hookimpl(tryfirst=True)  # Before xdist reads the groups.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests between xdist workers by file; Ray clusters, the longest by far, come first and one at a time."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
