@@ -32,7 +32,7 @@ demo: $(SYNCED) ## Sell real tokens from two providers to a customer, check the 
 	@exec $(BIN)/raymart demo
 
 test: $(SYNCED) ## All tests that need no GPU and no Node
-	@$(BIN)/pytest -m "not slow" -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(SYNCED) ## The tests that need minutes or a whole stack
 	@$(BIN)/pytest -m slow

@@ -11,13 +11,9 @@ from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 
 
-@pytest.hookimpl(tryfirst=True)  # Before xdist reads the groups.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests between xdist workers by file; Ray clusters, the longest by far, come first and one at a time."""
+    """Run what starts Ray first: it takes longest, and xdist hands out files in this order."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        is_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if is_ray else str(item.path)))
 
 
 @pytest.fixture(scope="session")
