@@ -14,6 +14,8 @@ class SlotGate:
         self._slots = slots
         self._waiting_max = waiting_max
         self._free = asyncio.Semaphore(slots)
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.running = 0
         self.waiting = 0
 
@@ -27,9 +29,16 @@ class SlotGate:
         finally:
             self.waiting -= 1
         self.running += 1
+        self._idle.clear()
 
     def release(self) -> None:
         """Give the slot to whoever waits longest."""
         assert self.running > 0
         self.running -= 1
         self._free.release()
+        if self.running == 0:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no slot is taken."""
+        await self._idle.wait()

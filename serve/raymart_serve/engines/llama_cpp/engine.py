@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _CHANNEL_STEPS_MAX = 64
 _HEALTH_TIMEOUT_S = 3.0
+_IDLE_WITHIN_S = 10.0
 _SEED_RANDOM = 2**32 - 1
 """llama.cpp draws a seed of its own when it is given this one."""
 
@@ -88,6 +89,9 @@ class LlamaCppEngine:
         async with self.generate(prompt, sampling=Sampling(max_tokens=2, ignore_eos=True)) as events:
             async for _ in events:
                 pass
+        # The thread gives its slot back a moment after the last event; "ready" promises that all slots are free.
+        async with asyncio.timeout(_IDLE_WITHIN_S):
+            await self._gate.idle()
         self._tokens_generated = 0
 
     async def encode_chat(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
