@@ -1,7 +1,7 @@
 # Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-slow acceptance check fmt migrate revision schema bench clean
+.PHONY: help install up demo test test-slow acceptance check fmt migrate revision schema bench chaos clean
 
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
@@ -64,7 +64,10 @@ schema: $(SYNCED) ## Write graphql/schema.graphql from the code
 	@$(BIN)/python -m raymart_graphql.export_schema --write
 
 bench: $(SYNCED) ## Measure and print the figures of docs/benchmarks.md (needs a C compiler)
-	@$(BIN)/python tests/bench/run.py
+	@$(BIN)/python tests/bench/run.py $(only)
+
+chaos: $(SYNCED) ## Break things on purpose and print what was kept beside what was promised
+	@$(BIN)/python tests/chaos/run.py $(only)
 
 clean: ## Remove what make and the tests built; var/ (your data) stays
 	@rm -rf .venv .venv-acceptance .boot build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

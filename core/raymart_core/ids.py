@@ -5,27 +5,11 @@ Source: RFC 9562, version 7: the first 48 bits are milliseconds, so rows sort by
 
 import re
 from enum import StrEnum
-from typing import NewType
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 _HEX = re.compile(r"[0-9a-f]{32}")
-
-UserId = NewType("UserId", UUID)
-OrganizationId = NewType("OrganizationId", UUID)
-ProjectId = NewType("ProjectId", UUID)
-ApiKeyId = NewType("ApiKeyId", UUID)
-ProviderId = NewType("ProviderId", UUID)
-PoolId = NewType("PoolId", UUID)
-NodeId = NewType("NodeId", UUID)
-ModelId = NewType("ModelId", UUID)
-RevisionId = NewType("RevisionId", UUID)
-OfferId = NewType("OfferId", UUID)
-EndpointId = NewType("EndpointId", UUID)
-PlacementId = NewType("PlacementId", UUID)
-RequestId = NewType("RequestId", UUID)
-AttemptId = NewType("AttemptId", UUID)
 
 
 class Prefix(StrEnum):

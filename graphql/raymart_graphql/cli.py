@@ -13,11 +13,18 @@ from sqlalchemy.exc import DBAPIError
 
 from raymart_core.errors import DomainError, NotFound
 from raymart_core.logs import configure_logs
+from raymart_graphql.operator.budget_commands import budget
 from raymart_graphql.operator.database_commands import database
+from raymart_graphql.operator.deposit_commands import deposit
+from raymart_graphql.operator.invoice_commands import invoice
+from raymart_graphql.operator.ledger_commands import ledger
 from raymart_graphql.operator.people_commands import admin, token
+from raymart_graphql.operator.pricing_commands import price
 from raymart_graphql.operator.running import access_tokens, control_settings, with_database
 from raymart_graphql.operator.serving import serve_api
 from raymart_graphql.operator.supply_commands import model, node, provider
+from raymart_graphql.operator.usage_commands import usage
+from raymart_graphql.operator.work_commands import work
 from raymart_graphql.seed import seed
 from raymart_marketplace.accounts.tokens import TTL_S_MAX
 from raymart_marketplace.db.session import Sessions
@@ -37,6 +44,13 @@ app.add_typer(token, name="token")
 app.add_typer(provider, name="provider")
 app.add_typer(node, name="node")
 app.add_typer(model, name="model")
+app.add_typer(ledger, name="ledger")
+app.add_typer(price, name="price")
+app.add_typer(budget, name="budget")
+app.add_typer(usage, name="usage")
+app.add_typer(work, name="work")
+app.add_typer(invoice, name="invoice")
+app.add_typer(deposit, name="deposit")
 
 
 def main() -> None:

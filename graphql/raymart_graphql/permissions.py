@@ -1,7 +1,6 @@
-"""Who may do what: one table, checked before any resolver runs.
+"""Kinds of permission, checked before any resolver runs.
 
-`RULES` has an entry for every root field and for every guarded field of a type that strangers can reach. The schema
-does not build when a root field has none (`GuardedSchema`), so nothing new is open by accident. What belongs to
+The table is `raymart_graphql.rules`, a module per domain; here are the kinds of rule that it is made of. What belongs to
 another tenant is told apart from what does not exist by no answer: both are FORBIDDEN with the same sentence.
 """
 
@@ -127,33 +126,6 @@ class MayInfer:
         else:
             await MemberOf("project_id", Prefix.PROJECT, self.roles).check(operation, source, arguments)
 
-
-RULES: Mapping[str, Rule] = {
-    "Query.node": Public(),  # Each type's own rule is in NODE_RULES.
-    "Query.nodes": Public(),
-    "Query.viewer": SignedIn(),
-    "Query.organization": SignedIn(),  # Null unless the viewer is a member or an administrator.
-    "Query.models": Public(),
-    "Query.model": Public(),
-    "Query.provider": Public(),
-    "Query.ledgerAccounts": Admin(),
-    "Query.trialBalance": Admin(),
-    "Mutation.login": Public(),
-    "Mutation.createApiKey": MemberOf("project_id", Prefix.PROJECT, WRITERS),
-    "Mutation.revokeApiKey": MemberOf("api_key_id", Prefix.API_KEY, WRITERS),
-    "Mutation.createChatCompletion": MayInfer(WRITERS),
-    "Mutation.createJoinToken": MemberOf("provider_id", Prefix.PROVIDER, MANAGERS),
-    "Mutation.setOfferAsks": MemberOf("offer_id", Prefix.OFFER, MANAGERS),
-    "Mutation.grantCredit": Admin(),
-    "Subscription.chatCompletion": MayInfer(WRITERS),
-    "Provider.nodes": MemberOfSource(READERS),
-    "Provider.pools": MemberOfSource(READERS),
-    "Provider.earnings": MemberOfSource(READERS),
-}
-"""Operation or guarded field to rule. Fields of tenants' own types need none: only their owners reach them."""
-
-PUBLIC_TYPES = frozenset({"Model", "ModelRevision", "Provider", "Offer", "LiveEndpoint"})
-"""Types that strangers reach; a test holds that each field on them is either meant for all or in RULES."""
 
 Visible = Callable[[Operation, Any], Awaitable[bool]]
 

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from raymart_core.ids import Prefix, new_id, show
-from raymart_graphql.permissions import RULES
+from raymart_graphql.rules import RULES
 from raymart_marketplace.accounts.models import OrganizationKind, Role
 from support.api_server import Answer, Api, Seller, Tenant
 

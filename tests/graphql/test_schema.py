@@ -18,7 +18,7 @@ from graphql import (
 from raymart_core.errors import DomainError
 from raymart_core.ids import Prefix
 from raymart_graphql.export_schema import COMMITTED, schema_text
-from raymart_graphql.permissions import PUBLIC_TYPES, RULES
+from raymart_graphql.rules import PUBLIC_TYPES, RULES
 from raymart_graphql.schema import build_schema
 from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.schema.nodes import NODE_RULES

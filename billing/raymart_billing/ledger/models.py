@@ -16,31 +16,59 @@ class AccountKind(StrEnum):
 
     CUSTOMER_BALANCE = "customer_balance"
     """What an organization has paid or was granted and has not used; a debt of the platform. May not overdraw."""
+    CUSTOMER_RECEIVABLE = "customer_receivable"
+    """What an organization owes: a lost dispute or a correction that its balance did not cover. Zero or negative."""
+    CUSTOMER_DISPUTE = "customer_dispute"
+    """An organization's money under dispute with its bank, out of reach until the bank has decided."""
     USAGE_CLEARING = "usage_clearing"
     """Where an organization's usage passes through on its way to those who earn it. Zero after each statement."""
     PROVIDER_PAYABLE = "provider_payable"
     """What a provider has earned and was not paid; a debt of the platform. May not overdraw."""
+    PROVIDER_RESERVE = "provider_reserve"
+    """The holdback: earnings kept back until the trust in them has matured."""
+    PAYOUT_CLEARING = "payout_clearing"
+    """A provider's money on its way out: sent and not yet seen as final. An old non-zero balance is an alarm."""
     PLATFORM_FEE = "platform_fee"
     """The platform's revenue: its share of what customers pay."""
+    PLATFORM_REVENUE = "platform_revenue"
+    """The platform's other revenue: adjustments in its favour."""
+    PLATFORM_REFUND = "platform_refund"
+    """The expense of refunds and of corrections in a customer's or provider's favour."""
     PROMOTIONAL_CREDIT = "promotional_credit"
     """The expense of granted credit. Its balance is negative: it is where grants come from."""
     PLATFORM_LOSS = "platform_loss"
-    """The expense of usage that neither a hold nor a balance covered. Its balance is negative."""
+    """The expense of usage that neither a hold nor a balance covered, and of debts written off."""
+    PAYMENT_COST = "payment_cost"
+    """The expense of moving money: what card networks and chains keep."""
+    EXTERNAL_CARD = "external_card"
+    """Cash on the card rail. Negative by what came in and has not gone out: the mirror of the processor's account."""
+    EXTERNAL_USDC = "external_usdc"
+    """Cash on the Solana rail, in dollars; the mirror of the treasury."""
 
 
-OVERDRAWN_BY_NATURE = frozenset({AccountKind.PROMOTIONAL_CREDIT, AccountKind.PLATFORM_LOSS})
-"""Expenses of the platform, the only accounts that may owe."""
+PLATFORM_KINDS = frozenset({
+    AccountKind.PLATFORM_FEE, AccountKind.PLATFORM_REVENUE, AccountKind.PLATFORM_REFUND, AccountKind.PROMOTIONAL_CREDIT,
+    AccountKind.PLATFORM_LOSS, AccountKind.PAYMENT_COST, AccountKind.EXTERNAL_CARD, AccountKind.EXTERNAL_USDC,
+})  # fmt: skip
+"""Accounts without an owner: one of each."""
+OVERDRAWN_BY_NATURE = frozenset({
+    AccountKind.CUSTOMER_RECEIVABLE, AccountKind.PLATFORM_REFUND, AccountKind.PROMOTIONAL_CREDIT,
+    AccountKind.PLATFORM_LOSS, AccountKind.PAYMENT_COST, AccountKind.EXTERNAL_CARD, AccountKind.EXTERNAL_USDC,
+})  # fmt: skip
+"""Expenses of the platform, debts to it, and cash: the only accounts that may owe."""
 
 
 class TransferCode(StrEnum):
-    """Why money moved."""
+    """Why money moved. Each code has one debit kind and one credit kind; the database refuses others."""
 
     CREDIT_GRANT = "credit_grant"
-    """An administrator gave credit. promotional_credit -> customer_balance."""
+    """An administrator or a rule gave credit. promotional_credit -> customer_balance."""
+    CREDIT_EXPIRED = "credit_expired"
+    """What was left of a grant at its end. customer_balance -> promotional_credit."""
     USAGE_HOLD = "usage_hold"
-    """A request's upper bound, reserved before dispatch. Pending, customer_balance -> usage_clearing."""
+    """A request's upper bound, or a gateway's lease, reserved before dispatch. Pending, customer_balance -> usage_clearing."""
     USAGE_CHARGE = "usage_charge"
-    """What a request used, from its hold or else from the balance. customer_balance -> usage_clearing."""
+    """What requests used, from their hold or lease or else from the balance. customer_balance -> usage_clearing."""
     USAGE_SHORTFALL = "usage_shortfall"
     """The same where neither hold nor balance covered it. platform_loss -> usage_clearing."""
     USAGE_EARNING = "usage_earning"
@@ -48,9 +76,51 @@ class TransferCode(StrEnum):
     USAGE_FEE = "usage_fee"
     """The platform's part of a usage. usage_clearing -> platform_fee."""
     HOLD_RELEASED = "hold_released"
-    """A hold given back because nothing was delivered. Voids a usage_hold."""
+    """A hold given back because nothing was delivered, or a lease that was returned. Voids a usage_hold."""
     HOLD_EXPIRED = "hold_expired"
     """A hold given back by the sweeper because its time was over. Voids a usage_hold."""
+    REFUND = "refund"
+    """Money back for a request that was not what was sold. platform_refund -> customer_balance."""
+    REFUND_CLAWBACK = "refund_clawback"
+    """The provider's part of a refund that was the provider's fault. provider_payable -> platform_refund."""
+    REFUND_FEE = "refund_fee"
+    """The platform's part of a refund. platform_fee -> platform_refund."""
+    ADJUSTMENT_CREDIT = "adjustment_credit"
+    """A correction in a customer's favour, by an administrator with a reason. platform_refund -> customer_balance."""
+    ADJUSTMENT_DEBIT = "adjustment_debit"
+    """A correction against a customer. customer_balance -> platform_revenue."""
+    DEPOSIT_CARD = "deposit_card"
+    """A top-up by card. external_card -> customer_balance."""
+    DEPOSIT_USDC = "deposit_usdc"
+    """A top-up in USDC. external_usdc -> customer_balance."""
+    DEPOSIT_REFUND = "deposit_refund"
+    """A top-up by card that was paid back. customer_balance -> external_card."""
+    PAYMENT_FEE = "payment_fee"
+    """What a rail kept of a deposit or payout. payment_cost -> external_card."""
+    DISPUTE_OPENED = "dispute_opened"
+    """A bank took a deposit back for the time being. customer_balance -> customer_dispute."""
+    DISPUTE_SHORTFALL = "dispute_shortfall"
+    """The part of it that was spent already: the customer owes it. customer_receivable -> customer_dispute."""
+    DISPUTE_WON = "dispute_won"
+    """The bank decided for us. customer_dispute -> customer_balance."""
+    DISPUTE_LOST = "dispute_lost"
+    """The bank decided for the customer: the money is gone. customer_dispute -> external_card."""
+    RECEIVABLE_SETTLED = "receivable_settled"
+    """A customer paid what it owed. customer_balance -> customer_receivable."""
+    RECEIVABLE_WRITTEN_OFF = "receivable_written_off"
+    """A debt nobody will pay. platform_loss -> customer_receivable."""
+    RESERVE_KEPT = "reserve_kept"
+    """Part of the earnings kept back. provider_payable -> provider_reserve."""
+    RESERVE_RELEASED = "reserve_released"
+    """The holdback has matured. provider_reserve -> provider_payable."""
+    PAYOUT_SENT = "payout_sent"
+    """A payout has left for the chain. provider_payable -> payout_clearing."""
+    PAYOUT_SETTLED = "payout_settled"
+    """It is final on the chain. payout_clearing -> external_usdc."""
+    PAYOUT_RETURNED = "payout_returned"
+    """It can never land. payout_clearing -> provider_payable."""
+    REVERSAL = "reversal"
+    """The mirror of an earlier transfer that was a mistake: its accounts swapped, its amount, `reverses_id` naming it."""
 
 
 class TransferState(StrEnum):
@@ -64,6 +134,11 @@ class TransferState(StrEnum):
     """Gives back the hold `pending_id`."""
 
 
+def _listed(kinds: frozenset[AccountKind]) -> str:
+    """`kinds` as a list of SQL literals, in the chart's order."""
+    return ", ".join(f"'{kind.value}'" for kind in AccountKind if kind in kinds)
+
+
 class LedgerAccount(Base):
     """A pot of money. Balances are kept by the trigger on `transfer`; a direct UPDATE is refused."""
 
@@ -71,11 +146,11 @@ class LedgerAccount(Base):
     __table_args__ = (
         UniqueConstraint("kind", "owner_id", "asset", postgresql_nulls_not_distinct=True),
         CheckConstraint(
-            "(owner_id is null) = (kind in ('platform_fee', 'promotional_credit', 'platform_loss'))",
+            f"(owner_id is null) = (kind in ({_listed(PLATFORM_KINDS)}))",
             name="owner_by_kind",
         ),
         CheckConstraint(
-            "may_overdraw = (kind in ('promotional_credit', 'platform_loss'))", name="overdraft_by_kind"
+            f"may_overdraw = (kind in ({_listed(OVERDRAWN_BY_NATURE)}))", name="overdraft_by_kind"
         ),
         CheckConstraint(
             "debits_posted >= 0 and credits_posted >= 0 and debits_pending >= 0 and credits_pending >= 0",

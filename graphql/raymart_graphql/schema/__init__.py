@@ -9,25 +9,64 @@ from raymart_graphql.scalars import SCALARS
 from raymart_graphql.schema.admin.mutations import AdminMutation
 from raymart_graphql.schema.admin.queries import AdminQuery
 from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
+from raymart_graphql.schema.budgets.mutations import BudgetMutation
+from raymart_graphql.schema.budgets.queries import BudgetQuery
 from raymart_graphql.schema.catalog.queries import CatalogQuery
+from raymart_graphql.schema.deposits.mutations import DepositMutation
+from raymart_graphql.schema.deposits.queries import DepositQuery
 from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.schema.identity.mutations import IdentityMutation
 from raymart_graphql.schema.identity.queries import IdentityQuery
 from raymart_graphql.schema.inference.mutations import InferenceMutation
 from raymart_graphql.schema.inference.subscriptions import InferenceSubscription
+from raymart_graphql.schema.invoices.mutations import InvoiceMutation
+from raymart_graphql.schema.invoices.queries import InvoiceQuery
+from raymart_graphql.schema.ledger.mutations import LedgerMutation
+from raymart_graphql.schema.ledger.queries import LedgerQuery
 from raymart_graphql.schema.nodes import NodeQuery
+from raymart_graphql.schema.pricing.mutations import PricingMutation
+from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.supply.mutations import SupplyMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
+from raymart_graphql.schema.usage.mutations import UsageMutation
+from raymart_graphql.schema.usage.queries import UsageQuery
+from raymart_graphql.schema.work.mutations import WorkMutation
+from raymart_graphql.schema.work.queries import WorkQuery
 from raymart_graphql.scope import OperationScope
 
 
 @strawberry.type(description="What can be read.")
-class Query(IdentityQuery, CatalogQuery, SupplyQuery, AdminQuery, NodeQuery):
+class Query(
+    IdentityQuery,
+    CatalogQuery,
+    SupplyQuery,
+    AdminQuery,
+    NodeQuery,
+    PricingQuery,
+    BudgetQuery,
+    UsageQuery,
+    WorkQuery,
+    InvoiceQuery,
+    DepositQuery,
+    LedgerQuery,
+):
     """Every root field that reads."""
 
 
 @strawberry.type(description="What can be changed. Each field is a transaction of its own.")
-class Mutation(IdentityMutation, InferenceMutation, SupplyMutation, AdminMutation):
+class Mutation(
+    IdentityMutation,
+    InferenceMutation,
+    SupplyMutation,
+    AdminMutation,
+    PricingMutation,
+    BudgetMutation,
+    UsageMutation,
+    WorkMutation,
+    InvoiceMutation,
+    DepositMutation,
+    LedgerMutation,
+):
     """Every root field that changes something."""
 
 

@@ -14,7 +14,8 @@ from strawberry.types.field import StrawberryField
 from raymart_core.errors import DomainError, InvalidRequest
 from raymart_graphql.context import Client, Operation
 from raymart_graphql.errors import shown
-from raymart_graphql.permissions import RULES, Guard, resolve_next
+from raymart_graphql.permissions import Guard, resolve_next
+from raymart_graphql.rules import RULES
 from raymart_graphql.schema.user_error import Payload, UserError
 
 ROOTS = frozenset({"Query", "Mutation", "Subscription"})
@@ -29,7 +30,7 @@ class GuardedSchema(strawberry.Schema):
         for field in type_definition.fields:
             name = f"{type_name}.{self.config.name_converter.get_graphql_name(field)}"
             if type_name in ROOTS and name not in RULES:
-                raise LookupError(f"{name} has no rule in permissions.RULES; say there who may use it")
+                raise LookupError(f"{name} has no rule in raymart_graphql.rules; say there who may use it")
             # A field is shared by every schema that is built of its class.
             if name in RULES and not any(isinstance(extension, Guard) for extension in field.extensions):
                 _guard(field, name, is_mutation=type_name == "Mutation")

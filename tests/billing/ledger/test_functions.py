@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 
+from raymart_billing.ledger.models import OVERDRAWN_BY_NATURE, PLATFORM_KINDS
 from raymart_core.ids import new_id
 
 
@@ -26,7 +27,7 @@ class TestOpenAccount:
         rows = await books.fetch(
             "select kind, may_overdraw from ledger_account where owner_id is null and asset = 'usd'"
         )
-        assert set(rows) == {("platform_fee", False), ("promotional_credit", True), ("platform_loss", True)}
+        assert set(rows) == {(kind.value, kind in OVERDRAWN_BY_NATURE) for kind in PLATFORM_KINDS}
 
     async def test_a_kind_outside_the_chart_is_refused(self, books):
         with pytest.raises(psycopg.errors.CheckViolation):

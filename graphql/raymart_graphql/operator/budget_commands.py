@@ -1,0 +1,5 @@
+"""`raymart budget`: budgets and leases."""
+
+import typer
+
+budget = typer.Typer(help="Budgets and leases.", no_args_is_help=True)

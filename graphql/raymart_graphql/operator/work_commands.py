@@ -1,0 +1,5 @@
+"""`raymart work`: background work."""
+
+import typer
+
+work = typer.Typer(help="Background work.", no_args_is_help=True)

@@ -1,0 +1,32 @@
+"""Who may do what: one table, put together from a module per domain.
+
+`RULES` has an entry for every root field and for every guarded field of a type that strangers can reach. The schema
+does not build when a root field has none (`GuardedSchema`), so nothing new is open by accident.
+"""
+
+from collections.abc import Mapping
+
+from raymart_graphql.permissions import Rule
+from raymart_graphql.rules.budgets import BUDGETS_RULES
+from raymart_graphql.rules.deposits import DEPOSITS_RULES
+from raymart_graphql.rules.invoices import INVOICES_RULES
+from raymart_graphql.rules.ledger import LEDGER_RULES
+from raymart_graphql.rules.market import MARKET_RULES
+from raymart_graphql.rules.pricing import PRICING_RULES
+from raymart_graphql.rules.usage import USAGE_RULES
+from raymart_graphql.rules.work import WORK_RULES
+
+RULES: Mapping[str, Rule] = {
+    **MARKET_RULES,
+    **LEDGER_RULES,
+    **PRICING_RULES,
+    **BUDGETS_RULES,
+    **USAGE_RULES,
+    **WORK_RULES,
+    **INVOICES_RULES,
+    **DEPOSITS_RULES,
+}
+"""Operation or guarded field to rule. Fields of tenants' own types need none: only their owners reach them."""
+
+PUBLIC_TYPES = frozenset({"Model", "ModelRevision", "Provider", "Offer", "LiveEndpoint"})
+"""Types that strangers reach; a test holds that each field on them is either meant for all or in RULES."""

@@ -1,0 +1,8 @@
+"""Budgets and leases."""
+
+import strawberry
+
+
+@strawberry.type
+class BudgetMutation:
+    """Root fields of the domain."""

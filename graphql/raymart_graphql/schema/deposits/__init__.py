@@ -1,0 +1,1 @@
+"""Deposits, disputes, grants and alerts."""

@@ -1,0 +1,8 @@
+"""Deposits, disputes, grants and alerts."""
+
+import strawberry
+
+
+@strawberry.type
+class DepositQuery:
+    """Root fields of the domain."""

@@ -1,0 +1,1 @@
+"""Reversals, snapshots, seals and statements of the ledger."""

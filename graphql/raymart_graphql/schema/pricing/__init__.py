@@ -1,0 +1,1 @@
+"""Rate cards, caps, fees and asks."""
