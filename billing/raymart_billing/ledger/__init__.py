@@ -8,6 +8,7 @@ from raymart_billing.ledger.models import (
     TransferCode,
     TransferState,
 )
+from raymart_billing.ledger.posting import Movement, open_account, post, transfer_by_key
 from raymart_billing.ledger.service import (
     Balance,
     accounts_page,
@@ -24,6 +25,7 @@ __all__ = [
     "Balance",
     "Drift",
     "LedgerAccount",
+    "Movement",
     "OpenHold",
     "StatementLine",
     "Transfer",
@@ -36,6 +38,9 @@ __all__ = [
     "balance_of",
     "earnings",
     "grant_credit",
+    "open_account",
+    "post",
     "statement",
+    "transfer_by_key",
     "trial_balance",
 ]

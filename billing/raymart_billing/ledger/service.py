@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_billing.ledger.models import AccountKind, LedgerAccount, Transfer, TransferCode
-from raymart_billing.ledger.refusals import AMOUNT_MAX, KEY_OF_ANOTHER, refused_by
+from raymart_billing.ledger.posting import Movement, open_account, post, transfer_by_key
+from raymart_billing.ledger.refusals import AMOUNT_MAX
 from raymart_core.errors import Conflict, InvalidRequest
 from raymart_core.money import Asset, Money
 
@@ -22,15 +22,6 @@ log = structlog.get_logger()
 
 GRANT_KEY_LENGTH_MAX = 200
 PAGE_MAX = 100
-
-_OPEN_CUSTOMER = text(
-    "select ledger_open_account('customer_balance', :owner, 'usd'), ledger_open_account('usage_clearing', :owner, 'usd'),"
-    " ledger_open_account('promotional_credit', null, 'usd')"
-)
-_POST = text(
-    "select ledger_post_batch(array[:key], array[cast(:debit as bigint)], array[cast(:credit as bigint)],"
-    " array[cast(:amount as bigint)], array[:code], :actor)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,24 +51,23 @@ async def grant_credit(
         raise InvalidRequest(
             f"idempotency key of {len(key)} characters; give 1 to {GRANT_KEY_LENGTH_MAX}", param="key"
         )
-    balance_id, _, promotion_id = (await session.execute(_OPEN_CUSTOMER, {"owner": organization_id})).one()
-    # The prefix keeps a caller's keys out of the way of "hold:..." and "usage:...".
-    transfer = {
-        "key": f"grant:{key}",
-        "debit": promotion_id,
-        "credit": balance_id,
-        "amount": amount.amount,
-        "code": TransferCode.CREDIT_GRANT.value,
-        "actor": actor_id,
-    }
+    balance_id = await open_account(session, AccountKind.CUSTOMER_BALANCE, organization_id)
+    await open_account(session, AccountKind.USAGE_CLEARING, organization_id)
+    promotion_id = await open_account(session, AccountKind.PROMOTIONAL_CREDIT)
+    grant = Movement(
+        # The prefix keeps a caller's keys out of the way of "hold:..." and "usage:...".
+        key=f"grant:{key}",
+        debit_account_id=promotion_id,
+        credit_account_id=balance_id,
+        amount=amount,
+        code=TransferCode.CREDIT_GRANT,
+    )
     try:
-        is_new = await session.scalar(_POST, transfer)
-    except IntegrityError as error:
-        if refused_by(KEY_OF_ANOTHER, error.orig):
-            raise Conflict(
-                f"key {key!r} was used for another grant; use a new key for a new grant", param="key"
-            ) from error
-        raise
+        is_new = await post(session, [grant], actor_id=actor_id)
+    except Conflict as error:
+        raise Conflict(
+            f"key {key!r} was used for another grant; use a new key for a new grant", param="key"
+        ) from error
     if is_new:
         log.info(
             "credit.granted",
@@ -85,7 +75,9 @@ async def grant_credit(
             amount_nano_usd=amount.amount,
             actor_id=str(actor_id),
         )
-    return (await session.scalars(select(Transfer).where(Transfer.key == transfer["key"]))).one()
+    transfer = await transfer_by_key(session, grant.key)
+    assert transfer is not None, f"no transfer {grant.key!r} after it was posted"
+    return transfer
 
 
 async def balance(session: AsyncSession, organization_id: UUID) -> Balance:
