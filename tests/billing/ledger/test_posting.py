@@ -100,7 +100,18 @@ class TestPost:
         assert (await books.columns("customer_balance")).balance == 1_000
 
     async def test_a_batch_is_judged_by_its_net_effect(self, sessions, accounts):
-        assert await posted(sessions, charge(accounts, 1_200), grant(accounts, amount=Money(200))) == 2
+        """What is spent may come in within the same batch, and what is cleared may go out before it came in."""
+        async with session_scope(sessions) as session:
+            fee_id = await open_account(session, AccountKind.PLATFORM_FEE)
+        fee = Movement(
+            key=f"test:{new_id()}",
+            debit_account_id=accounts[2],
+            credit_account_id=fee_id,
+            amount=Money(1_200),
+            code=TransferCode.USAGE_FEE,
+        )
+        batch = (fee, charge(accounts, 1_200), grant(accounts, amount=Money(200)))
+        assert await posted(sessions, *batch) == 3
 
     async def test_a_balance_no_bigint_holds_is_refused(self, sessions, accounts):
         with pytest.raises(InvalidRequest) as refusal:
