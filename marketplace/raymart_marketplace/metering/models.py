@@ -1,6 +1,7 @@
 """Tables of inference. One request row, its attempts and at most one usage record, written by one COPY at the end.
 
-No foreign keys to hot tables: these rows are written in bulk and are later partitioned by month.
+No foreign keys to hot tables: these rows are written in bulk, and partitioned by the month of their UUIDv7 `id` (the
+partitions are in the schema `usage_month`; `ensure_usage_partitions` makes them ahead).
 """
 
 from datetime import datetime
@@ -12,6 +13,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from raymart_core.units import Fault, FinishReason
 from raymart_marketplace.db.base import Row, text_enum
+
+BY_MONTH = {"postgresql_partition_by": "RANGE (id)"}
 
 
 class Surface(StrEnum):
@@ -41,7 +44,7 @@ class Request(Row):
     """One inference request of a customer; `created_at` is its arrival."""
 
     __tablename__ = "request"
-    __table_args__ = (Index("ix_request_organization_id_id", "organization_id", "id"),)
+    __table_args__ = (Index("ix_request_organization_id_id", "organization_id", "id"), BY_MONTH)
 
     organization_id: Mapped[UUID]
     project_id: Mapped[UUID]
@@ -62,6 +65,7 @@ class Attempt(Row):
     """One try of a request on one endpoint; `created_at` is its start."""
 
     __tablename__ = "attempt"
+    __table_args__ = BY_MONTH
 
     request_id: Mapped[UUID] = mapped_column(index=True)
     position: Mapped[int]
@@ -92,6 +96,7 @@ class UsageRecord(Row):
         Index("ix_usage_record_organization_id_id", "organization_id", "id"),
         Index("ix_usage_record_provider_id_id", "provider_id", "id"),
         Index("ix_usage_record_unposted", "id", postgresql_where=text("posted_at is null")),
+        BY_MONTH,
     )
 
     organization_id: Mapped[UUID]
