@@ -2,6 +2,7 @@
 
 from raymart_billing.ledger import models as ledger
 from raymart_billing.posting import models as posting
+from raymart_billing.work import models as work
 from raymart_marketplace.db.metadata import metadata
 
-__all__ = ["ledger", "metadata", "posting"]
+__all__ = ["ledger", "metadata", "posting", "work"]
