@@ -11,6 +11,8 @@ from typing import Self
 
 BASIS_POINTS = 10_000
 """One whole, in basis points."""
+AMOUNT_MAX = 2**63 - 1
+"""The most that the database's bigint holds."""
 
 
 class Asset(StrEnum):
@@ -35,6 +37,8 @@ class Money:
 
     def __post_init__(self) -> None:
         assert type(self.amount) is int, f"money is whole units, not {self.amount!r}"
+        if not -AMOUNT_MAX <= self.amount <= AMOUNT_MAX:
+            raise ValueError(f"{self.amount} is over the largest amount, {AMOUNT_MAX}")
 
     @classmethod
     def parse(cls, text: str, asset: Asset = Asset.USD) -> Self:

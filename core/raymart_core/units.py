@@ -7,9 +7,22 @@ class Unit(StrEnum):
     """A billable unit; the value is the meter's public name."""
 
     TOKEN_PROMPT = "token.prompt"
-    """One token of the prompt, after the revision's chat template."""
+    """One token of the prompt, after the revision's chat template, that was not read from a cache."""
     TOKEN_COMPLETION = "token.completion"
     """One generated token that the gateway delivered; the end-of-sequence token is not counted."""
+    TOKEN_CACHED = "token.cached"
+    """One token of the prompt that the engine had in its cache. A prompt token is either this or `TOKEN_PROMPT`."""
+    IMAGE_MEGAPIXEL_STEP = "image.megapixel_step"
+    """A million pixels taken through one denoising step; measured in pixel-steps."""
+    GPU_SECOND = "gpu.second"
+    """One GPU reserved for one second; measured in milliseconds."""
+    REQUEST = "request"
+    """One request of which anything was delivered."""
+
+    @property
+    def scale(self) -> int:
+        """How much of what is measured makes one unit: an amount is quantity x price / scale, rounded down."""
+        return {Unit.IMAGE_MEGAPIXEL_STEP: 1_000_000, Unit.GPU_SECOND: 1_000}.get(self, 1)
 
 
 class FinishReason(StrEnum):

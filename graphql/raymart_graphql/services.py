@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from raymart_billing.connections import Pool, make_pool
 from raymart_billing.holds import LedgerHoldGate
 from raymart_billing.posting import LedgerUsageSink
-from raymart_billing.rating import TokenRater
+from raymart_billing.rating import UnitRater
 from raymart_graphql.metrics import make_registry
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.tokens import AccessTokens
@@ -51,7 +51,7 @@ def build_services(settings: ControlSettings) -> Services:
     sessions = make_sessions(engine)
     pool = make_pool(settings.database_url, name="gateway")
     tokens = make_access_tokens(settings)
-    directory = Directory(sessions, direct=DirectUpstream)
+    directory = Directory(sessions, fee_basis_points=settings.fee_basis_points, direct=DirectUpstream)
     models = CatalogModels(sessions)
     usage_sink = LedgerUsageSink(pool, record_timeout_s=settings.record_timeout_s)
     inference = Inference(
@@ -59,7 +59,7 @@ def build_services(settings: ControlSettings) -> Services:
         models=models,
         hold_gate=LedgerHoldGate(pool),
         usage_sink=usage_sink,
-        rater=TokenRater(fee_basis_points=settings.fee_basis_points),
+        rater=UnitRater(),
         limits=InferenceLimits.of(settings),
     )
     return Services(

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from raymart_billing.connections import make_pool
-from raymart_core.ports import TokenPrices
+from raymart_core.ports import Prices
 from raymart_marketplace.db.session import make_engine, make_sessions
 from raymart_marketplace.gateway.http_guard import GuardedHttpProtocol
 from raymart_marketplace.gateway.routes import gateway_routes
@@ -65,7 +65,7 @@ async def main() -> None:
         await market.open()
         await market.books.fund(10**15)
         for number in range(int(endpoints)):
-            prices = TokenPrices(prompt_nano_usd=2 + number, completion_nano_usd=5 + number)
+            prices = Prices(token_prompt=2 + number, token_completion=5 + number)
             await market.add_endpoint(Address(int(replica_port)), prices=prices)
         inference = market.inference
         if money == "memory":

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raymart_core.money import BASIS_POINTS, Asset, Money
+from raymart_core.money import AMOUNT_MAX, BASIS_POINTS, Asset, Money
 
-amounts = st.integers(min_value=-(2**63), max_value=2**63)
+amounts = st.integers(min_value=-AMOUNT_MAX, max_value=AMOUNT_MAX)
 
 
 class TestMoney:
@@ -15,7 +15,7 @@ class TestMoney:
         money = Money(amount)
         assert Money.parse(f"{money.decimal():f}") == money
 
-    @given(st.integers(min_value=0, max_value=2**63), st.integers(min_value=0, max_value=BASIS_POINTS))
+    @given(st.integers(min_value=0, max_value=AMOUNT_MAX), st.integers(min_value=0, max_value=BASIS_POINTS))
     def test_a_portion_and_its_rest_make_the_whole(self, amount, basis_points):
         whole = Money(amount)
         part = whole.portion_rounded_down(basis_points=basis_points)

@@ -5,14 +5,15 @@ from typing import NamedTuple
 from uuid import UUID
 
 from raymart_billing.connections import Connection, Pool
-from raymart_billing.rating import TokenRater
+from raymart_billing.rating import UnitRater
 from raymart_core.ids import new_id
 from raymart_core.money import Money
-from raymart_core.ports import AttemptRecord, FinishedRequest, TokenPrices, UsageEntry
+from raymart_core.ports import AttemptRecord, FinishedRequest, Prices, Quantities, UsageEntry
 from raymart_core.units import Fault, FinishReason
 
-PRICES = TokenPrices(prompt_nano_usd=2, completion_nano_usd=5)
-RATER = TokenRater(fee_basis_points=1_000)
+PRICES = Prices(token_prompt=2, token_completion=5)
+RATER = UnitRater()
+FEE_BASIS_POINTS = 1_000
 
 
 class Columns(NamedTuple):
@@ -140,17 +141,16 @@ def finished(
     delivered: bool,
     **changes: object,
 ) -> FinishedRequest:
-    charge = RATER.rate(tokens_prompt=tokens_prompt, tokens_completion=tokens_completion, prices=PRICES)
+    quantities = Quantities(token_prompt=tokens_prompt, token_completion=tokens_completion, request=1)
+    charge = RATER.rate(quantities, PRICES, fee_basis_points=FEE_BASIS_POINTS)
     endpoint_id = new_id()
     usage = UsageEntry(
         provider_id=provider_id,
         endpoint_id=endpoint_id,
         offer_id=new_id(),
         revision_id=new_id(),
-        tokens_prompt=tokens_prompt,
-        tokens_completion=tokens_completion,
-        price_prompt_nano_usd=PRICES.prompt_nano_usd,
-        price_completion_nano_usd=PRICES.completion_nano_usd,
+        quantities=quantities,
+        prices=PRICES,
         customer_amount=charge.customer,
         provider_amount=charge.provider,
         fee_amount=charge.fee,

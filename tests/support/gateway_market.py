@@ -16,9 +16,9 @@ from starlette.applications import Starlette
 from raymart_billing.connections import Pool
 from raymart_billing.holds import LedgerHoldGate
 from raymart_billing.posting import LedgerUsageSink
-from raymart_billing.rating import TokenRater
+from raymart_billing.rating import UnitRater
 from raymart_core.ids import new_id
-from raymart_core.ports import TokenPrices
+from raymart_core.ports import Prices
 from raymart_marketplace.accounts.api_keys import make_key
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
@@ -36,7 +36,7 @@ from raymart_marketplace.supply.live import LiveEndpoint
 from support.books import Books
 from support.scripted_replica import REVISION, SECRET, ScriptedReplica
 
-PRICES = TokenPrices(prompt_nano_usd=2, completion_nano_usd=5)
+PRICES = Prices(token_prompt=2, token_completion=5)
 LIMITS = InferenceLimits(
     request_deadline_s=10.0, first_token_timeout_s=5.0, stall_timeout_s=2.0, attempts_max=3, hold_ttl_s=60.0
 )
@@ -108,7 +108,7 @@ class GatewayMarket:
         self.replicas: list[ScriptedReplica] = []
         self.hold_gate = LedgerHoldGate(pool)
         self.usage_sink = LedgerUsageSink(pool, record_timeout_s=10.0)
-        self.rater = TokenRater(fee_basis_points=1_000)
+        self.rater = UnitRater()
         tokens = AccessTokens(b"s" * 32, issuer="test", audience="test", ttl_s=900)
         self.authenticator = Authenticator(sessions, tokens)
         self.stack = contextlib.AsyncExitStack()
@@ -156,7 +156,7 @@ class GatewayMarket:
             id=new_id(), node_id=new_id(), node_name=f"node-{number}", provider_id=self.books.provider_id,
             provider_slug=provider or f"provider-{number}", offer_id=new_id(), revision_id=new_id(),
             revision_digest=REVISION, model_slug=self.slug, engine="scripted", quantization="q8_0", region="here",
-            context_length=1024, prices=PRICES, capacity=1000, running=0, quarantined=False,
+            context_length=1024, prices=PRICES, fee_basis_points=1_000, capacity=1000, running=0, quarantined=False,
         )  # fmt: skip
         self.directory.add(dataclasses.replace(endpoint, **changes), upstream)
         self.replicas.append(replica)

@@ -23,8 +23,9 @@ _ATTEMPT = b"""
 _USAGE_RECORD = b"""
     copy usage_record (
         id, organization_id, project_id, api_key_id, provider_id, endpoint_id, offer_id, revision_id, tokens_prompt,
-        tokens_completion, price_prompt_nano_usd, price_completion_nano_usd, customer_nano_usd, provider_nano_usd,
-        fee_nano_usd, exact
+        tokens_completion, tokens_cached, image_pixel_steps, gpu_ms, requests_priced, price_prompt_nano_usd,
+        price_completion_nano_usd, price_cached_nano_usd, price_megapixel_step_nano_usd, price_gpu_second_nano_usd,
+        price_request_nano_usd, customer_nano_usd, provider_nano_usd, fee_nano_usd, exact
     ) from stdin
 """
 
@@ -86,11 +87,14 @@ def _attempt_rows(request: FinishedRequest) -> Iterable[tuple[Any, ...]]:
 def _usage_row(request: FinishedRequest) -> tuple[Any, ...]:
     usage = request.usage
     assert usage is not None
+    used, prices = usage.quantities, usage.prices
     return (
         request.id, request.organization_id, request.project_id, request.api_key_id, usage.provider_id,
-        usage.endpoint_id, usage.offer_id, usage.revision_id, usage.tokens_prompt, usage.tokens_completion,
-        usage.price_prompt_nano_usd, usage.price_completion_nano_usd, usage.customer_amount.amount,
-        usage.provider_amount.amount, usage.fee_amount.amount, usage.exact,
+        usage.endpoint_id, usage.offer_id, usage.revision_id, used.token_prompt + used.token_cached,
+        used.token_completion, used.token_cached, used.image_megapixel_step, used.gpu_second, used.request,
+        prices.token_prompt, prices.token_completion, prices.token_cached, prices.image_megapixel_step,
+        prices.gpu_second, prices.request, usage.customer_amount.amount, usage.provider_amount.amount,
+        usage.fee_amount.amount, usage.exact,
     )  # fmt: skip
 
 

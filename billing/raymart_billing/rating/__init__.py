@@ -1,5 +1,5 @@
-"""Rating: from counts and prices to money, as pure functions."""
+"""Rating: from quantities and prices to money, as pure functions."""
 
-from raymart_billing.rating.token_rater import TokenRater
+from raymart_billing.rating.unit_rater import ChargeLine, UnitRater, lines_of
 
-__all__ = ["TokenRater"]
+__all__ = ["ChargeLine", "UnitRater", "lines_of"]

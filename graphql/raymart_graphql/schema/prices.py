@@ -2,7 +2,7 @@
 
 import strawberry
 
-from raymart_core.ports import TokenPrices as Asks
+from raymart_core.ports import Prices
 from raymart_graphql.scalars import Money
 
 MILLION = 1_000_000
@@ -18,9 +18,9 @@ class TokenPrices:
     completion_per_million: Money = strawberry.field(description="Of a million generated tokens.")
 
     @classmethod
-    def of(cls, asks: Asks) -> "TokenPrices":
-        """`asks` as the API shows them."""
-        return cls.of_nano_usd(prompt=asks.prompt_nano_usd, completion=asks.completion_nano_usd)
+    def of(cls, prices: Prices) -> "TokenPrices":
+        """`prices` as the API shows them."""
+        return cls.of_nano_usd(prompt=prices.token_prompt, completion=prices.token_completion)
 
     @classmethod
     def of_nano_usd(cls, *, prompt: int, completion: int) -> "TokenPrices":

@@ -8,7 +8,7 @@ from raymart_core import clock
 from raymart_core.errors import DomainError
 from raymart_core.ids import Prefix, show
 from raymart_core.money import ZERO, Money
-from raymart_core.ports import AttemptRecord, FinishedRequest, Rater, UsageEntry
+from raymart_core.ports import AttemptRecord, FinishedRequest, Quantities, Rater, UsageEntry
 from raymart_core.units import Fault, FinishReason
 from raymart_core.wire.replica import GenerateRequest, Sampling, encode
 from raymart_marketplace.accounts.caller import Caller
@@ -165,7 +165,9 @@ class RequestLife:
         usage = self.final.usage if self.final is not None else None
         if usage is None:
             return 0, 0, ZERO
-        return usage.tokens_prompt, usage.tokens_completion, usage.customer_amount
+        quantities = usage.quantities
+        tokens_prompt = quantities.token_prompt + quantities.token_cached
+        return tokens_prompt, quantities.token_completion, usage.customer_amount
 
     def _close_attempt(
         self, outcome: Literal["delivered", "failed", "cancelled"], *, fault: Fault, reason: str
@@ -210,20 +212,18 @@ class RequestLife:
         if self.attempt is None or not self.attempt.meter.tokens_completion:
             return None
         endpoint, meter = self.attempt.endpoint, self.attempt.meter
-        charge = self._rater.rate(
-            tokens_prompt=meter.tokens_prompt,
-            tokens_completion=meter.tokens_completion,
-            prices=endpoint.prices,
+        quantities = Quantities(
+            token_prompt=meter.tokens_prompt, token_completion=meter.tokens_completion, request=1
         )
+        # The endpoint is the snapshot of admission: a price that changed meanwhile is for the next request.
+        charge = self._rater.rate(quantities, endpoint.prices, fee_basis_points=endpoint.fee_basis_points)
         return UsageEntry(
             provider_id=endpoint.provider_id,
             endpoint_id=endpoint.id,
             offer_id=endpoint.offer_id,
             revision_id=endpoint.revision_id,
-            tokens_prompt=meter.tokens_prompt,
-            tokens_completion=meter.tokens_completion,
-            price_prompt_nano_usd=endpoint.prices.prompt_nano_usd,
-            price_completion_nano_usd=endpoint.prices.completion_nano_usd,
+            quantities=quantities,
+            prices=endpoint.prices,
             customer_amount=charge.customer,
             provider_amount=charge.provider,
             fee_amount=charge.fee,

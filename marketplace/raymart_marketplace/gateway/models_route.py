@@ -88,12 +88,12 @@ class ModelsRoute(Endpoint):
 def _pricing(live: Iterable[LiveEndpoint]) -> Pricing | None:
     cheapest = min(
         (endpoint.prices for endpoint in live),
-        key=lambda prices: (prices.prompt_nano_usd + prices.completion_nano_usd, prices.prompt_nano_usd),
+        key=lambda prices: (prices.token_prompt + prices.token_completion, prices.token_prompt),
         default=None,
     )
     if cheapest is None:
         return None
     return Pricing(
-        prompt=decimal_text(Money(cheapest.prompt_nano_usd)),
-        completion=decimal_text(Money(cheapest.completion_nano_usd)),
+        prompt=decimal_text(Money(cheapest.token_prompt)),
+        completion=decimal_text(Money(cheapest.token_completion)),
     )

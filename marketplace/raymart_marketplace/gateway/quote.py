@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from raymart_core.money import ZERO, Money
-from raymart_core.ports import Rater
+from raymart_core.ports import Quantities, Rater
 from raymart_marketplace.gateway.request import ChatRequest
 from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.supply.live import LiveEndpoint
@@ -40,14 +40,16 @@ def completion_bound(endpoint: LiveEndpoint, needs: Needs) -> int:
     return min(needs.tokens_completion_max, endpoint.context_length)
 
 
+def quantities_bound(endpoint: LiveEndpoint, needs: Needs) -> Quantities:
+    """The most of everything that the endpoint may be paid for."""
+    return Quantities(
+        token_prompt=prompt_bound(endpoint, needs),
+        token_completion=completion_bound(endpoint, needs),
+        request=1,
+    )
+
+
 def quote(rater: Rater, plan: Iterable[LiveEndpoint], needs: Needs) -> Money:
     """What has to be held: the most that any endpoint of `plan` could charge."""
-    bounds = (
-        rater.quote(
-            tokens_prompt_max=prompt_bound(endpoint, needs),
-            tokens_completion_max=completion_bound(endpoint, needs),
-            prices=endpoint.prices,
-        )
-        for endpoint in plan
-    )
+    bounds = (rater.quote(quantities_bound(endpoint, needs), endpoint.prices) for endpoint in plan)
     return max(bounds, default=ZERO)

@@ -87,8 +87,24 @@ class UsageRecord(Row):
     __tablename__ = "usage_record"
     __table_args__ = (
         CheckConstraint("tokens_prompt >= 0 and tokens_completion >= 0", name="tokens_not_negative"),
+        CheckConstraint("tokens_cached between 0 and tokens_prompt", name="cached_is_part_of_prompt"),
         CheckConstraint(
-            "customer_nano_usd = tokens_prompt * price_prompt_nano_usd + tokens_completion * price_completion_nano_usd",
+            "image_pixel_steps >= 0 and gpu_ms >= 0 and requests_priced in (0, 1)", name="quantities_in_range"
+        ),
+        CheckConstraint(
+            "price_prompt_nano_usd >= 0 and price_completion_nano_usd >= 0 and price_cached_nano_usd >= 0"
+            " and price_megapixel_step_nano_usd >= 0 and price_gpu_second_nano_usd >= 0"
+            " and price_request_nano_usd >= 0",
+            name="prices_not_negative",
+        ),
+        # Each unit's amount is rounded down to a whole nano-USD, in the customer's favour, as `billing.rating` does.
+        CheckConstraint(
+            "customer_nano_usd = (tokens_prompt - tokens_cached) * price_prompt_nano_usd"
+            " + tokens_cached * price_cached_nano_usd"
+            " + tokens_completion * price_completion_nano_usd"
+            " + image_pixel_steps * price_megapixel_step_nano_usd / 1000000"
+            " + gpu_ms * price_gpu_second_nano_usd / 1000"
+            " + requests_priced * price_request_nano_usd",
             name="amount_is_usage_times_price",
         ),
         CheckConstraint("customer_nano_usd = provider_nano_usd + fee_nano_usd", name="split_adds_up"),
@@ -107,9 +123,22 @@ class UsageRecord(Row):
     offer_id: Mapped[UUID]
     revision_id: Mapped[UUID]
     tokens_prompt: Mapped[int] = mapped_column(BigInteger)
+    """All of the prompt's, cached ones included."""
     tokens_completion: Mapped[int] = mapped_column(BigInteger)
+    tokens_cached: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """Those of the prompt that the engine had in its cache; billed at the cached price."""
+    image_pixel_steps: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """A million of them are one `image.megapixel_step`."""
+    gpu_ms: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """A thousand of them are one `gpu.second`."""
+    requests_priced: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """1, or 0 in rows from before requests had a price."""
     price_prompt_nano_usd: Mapped[int] = mapped_column(BigInteger)
     price_completion_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    price_cached_nano_usd: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    price_megapixel_step_nano_usd: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    price_gpu_second_nano_usd: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    price_request_nano_usd: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     customer_nano_usd: Mapped[int] = mapped_column(BigInteger)
     provider_nano_usd: Mapped[int] = mapped_column(BigInteger)
     fee_nano_usd: Mapped[int] = mapped_column(BigInteger)

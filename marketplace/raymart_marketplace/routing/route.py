@@ -120,8 +120,8 @@ def _ruled_out(endpoint: LiveEndpoint, preference: RoutingPreference) -> Rejecti
 
 def _too_expensive(endpoint: LiveEndpoint, preference: RoutingPreference) -> Rejection | None:
     for name, price, limit in (
-        ("prompt", endpoint.prices.prompt_nano_usd, preference.prompt_nano_usd_max),
-        ("completion", endpoint.prices.completion_nano_usd, preference.completion_nano_usd_max),
+        ("prompt", endpoint.prices.token_prompt, preference.prompt_nano_usd_max),
+        ("completion", endpoint.prices.token_completion, preference.completion_nano_usd_max),
     ):
         if limit is not None and price > limit:
             detail = f"asks {price} nano-USD per {name} token; provider.max_price allows {limit}"
@@ -151,7 +151,7 @@ def price_at_bounds(endpoint: LiveEndpoint, needs: Needs) -> int:
     if needs.tokens_completion_max is not None:
         completion = min(completion, needs.tokens_completion_max)
     prompt = min(needs.tokens_prompt_max, endpoint.context_length)
-    return prompt * endpoint.prices.prompt_nano_usd + completion * endpoint.prices.completion_nano_usd
+    return prompt * endpoint.prices.token_prompt + completion * endpoint.prices.token_completion
 
 
 def _of_first_provider(ranked: list[LiveEndpoint]) -> tuple[list[LiveEndpoint], list[Rejection]]:

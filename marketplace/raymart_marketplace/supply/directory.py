@@ -28,6 +28,9 @@ log = structlog.get_logger()
 DirectUpstreamFactory = Callable[[str, str], Upstream]
 """Makes the direct way to a replica from its address (host:port) and secret."""
 
+FEE_BASIS_POINTS = 1_000
+"""The platform's share where nothing else says so."""
+
 
 class LiveLink(Protocol):
     """A node's link, as far as the directory needs it."""
@@ -82,7 +85,7 @@ class _EndpointEntry:
     facts: EndpointFacts
     replicas: tuple[_ReplicaEntry, ...]
 
-    def snapshot(self, *, quarantined: bool) -> LiveEndpoint:
+    def snapshot(self, *, fee_basis_points: int, quarantined: bool) -> LiveEndpoint:
         facts = self.facts
         return LiveEndpoint(
             id=facts.id,
@@ -99,6 +102,7 @@ class _EndpointEntry:
             region=facts.region,
             context_length=facts.context_length,
             prices=facts.prices,
+            fee_basis_points=fee_basis_points,
             capacity=sum(entry.replica.capacity for entry in self.replicas),
             running=sum(entry.running for entry in self.replicas),
             quarantined=quarantined,
@@ -135,12 +139,14 @@ class Directory:
         self,
         sessions: Sessions,
         *,
+        fee_basis_points: int = FEE_BASIS_POINTS,
         direct: DirectUpstreamFactory | None = None,
         direct_pools: Collection[str] = ("house",),
         refresh_s: float = 2.0,
         quarantine: Quarantine | None = None,
     ) -> None:
         self._sessions = sessions
+        self._fee_basis_points = fee_basis_points
         self._direct = direct
         self._direct_pools = frozenset(direct_pools)
         self._refresh_s = refresh_s
@@ -337,7 +343,9 @@ class Directory:
             self._unindex(node)
 
     def _snapshot(self, entry: _EndpointEntry) -> LiveEndpoint:
-        return entry.snapshot(quarantined=self._quarantine.holds(entry.facts.id))
+        return entry.snapshot(
+            fee_basis_points=self._fee_basis_points, quarantined=self._quarantine.holds(entry.facts.id)
+        )
 
 
 def _ready_replicas(node: _NodeEntry, digest: str) -> tuple[_ReplicaEntry, ...]:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ids import new_id
-from raymart_core.ports import TokenPrices
+from raymart_core.ports import Prices
 from raymart_marketplace.catalog.models import Model, ModelRevision
 from raymart_marketplace.supply.models import (
     Endpoint,
@@ -44,7 +44,7 @@ class EndpointFacts:
     quantization: str
     region: str
     context_length: int
-    prices: TokenPrices
+    prices: Prices
 
 
 async def endpoint_facts(
@@ -75,8 +75,8 @@ async def endpoint_facts(
             quantization=revision.quantization,
             region=region,
             context_length=revision.context_length,
-            prices=TokenPrices(
-                prompt_nano_usd=offer.ask_prompt_nano_usd, completion_nano_usd=offer.ask_completion_nano_usd
+            prices=Prices(
+                token_prompt=offer.ask_prompt_nano_usd, token_completion=offer.ask_completion_nano_usd
             ),
         )
         for node_name, region, provider, offer, revision, model_slug in rows

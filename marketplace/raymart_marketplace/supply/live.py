@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from raymart_core.ports import TokenPrices
+from raymart_core.ports import Prices
 from raymart_marketplace.supply.upstream import Upstream
 
 
@@ -30,7 +30,10 @@ class LiveEndpoint:
     quantization: str
     region: str
     context_length: int
-    prices: TokenPrices
+    prices: Prices
+    """Of this moment; a request that is admitted at them is billed at them."""
+    fee_basis_points: int
+    """The platform's share of what customers pay here."""
     capacity: int
     """Generations at once, over all ready replicas."""
     running: int

@@ -7,11 +7,11 @@ import time
 import pytest
 from marketplace.gateway.test_chat_route import events_of
 
-from raymart_core.ports import TokenPrices
+from raymart_core.ports import Prices
 from raymart_core.units import Fault, FinishReason
 from support.scripted_replica import REVISION, answer
 
-CHEAP = TokenPrices(prompt_nano_usd=1, completion_nano_usd=1)
+CHEAP = Prices(token_prompt=1, token_completion=1)
 
 
 async def dies_first(exchange):
@@ -226,7 +226,7 @@ class TestAfterTheFirstToken:
     async def test_a_stream_ends_in_an_error_event_and_bills_what_was_delivered(self, market, fault):
         await market.books.fund(1_000_000)
         broken = await market.add_endpoint(
-            provider="broken", prices=TokenPrices(prompt_nano_usd=2, completion_nano_usd=4)
+            provider="broken", prices=Prices(token_prompt=2, token_completion=4)
         )
         broken.script = after_two(fault)
         sound = await market.add_endpoint(provider="sound")

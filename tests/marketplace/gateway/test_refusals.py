@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from raymart_core.ports import TokenPrices
+from raymart_core.ports import Prices
 from raymart_core.units import Fault
 from raymart_marketplace.accounts.service import revoke_api_key
 from raymart_marketplace.db.session import session_scope
@@ -72,21 +72,21 @@ class TestFunds:
 
     async def test_the_dearest_endpoint_that_may_serve_decides_what_is_held(self, market):
         """A retry must not cost more than was held."""
-        await market.add_endpoint(prices=TokenPrices(prompt_nano_usd=0, completion_nano_usd=1))
-        await market.add_endpoint(prices=TokenPrices(prompt_nano_usd=0, completion_nano_usd=100))
+        await market.add_endpoint(prices=Prices(token_prompt=0, token_completion=1))
+        await market.add_endpoint(prices=Prices(token_prompt=0, token_completion=100))
         await market.books.fund(399)
         error_of(await market.chat(max_tokens=4), 402, "insufficient_funds")
         await market.books.fund(1)
         assert (await market.chat(max_tokens=4)).status_code == 200
 
     async def test_a_price_cap_leaves_the_dear_endpoint_out_of_the_hold(self, market):
-        await market.add_endpoint(prices=TokenPrices(prompt_nano_usd=0, completion_nano_usd=1))
-        await market.add_endpoint(prices=TokenPrices(prompt_nano_usd=0, completion_nano_usd=100))
+        await market.add_endpoint(prices=Prices(token_prompt=0, token_completion=1))
+        await market.add_endpoint(prices=Prices(token_prompt=0, token_completion=100))
         await market.books.fund(4)
         assert (await market.chat(provider={"max_price": {"completion": "0.001"}})).status_code == 200
 
     async def test_what_is_free_needs_no_balance(self, market):
-        await market.add_endpoint(prices=TokenPrices(prompt_nano_usd=0, completion_nano_usd=0))
+        await market.add_endpoint(prices=Prices(token_prompt=0, token_completion=0))
         response = await market.chat()
         assert response.headers["x-raymart-cost"] == "0.000000000"
         await market.settle()
@@ -212,8 +212,8 @@ class TestHttp:
 
 class TestModels:
     async def test_list_has_openais_shape_with_prices_per_token(self, market):
-        await market.add_endpoint(prices=TokenPrices(prompt_nano_usd=3, completion_nano_usd=9))
-        await market.add_endpoint(prices=TokenPrices(prompt_nano_usd=2, completion_nano_usd=5))
+        await market.add_endpoint(prices=Prices(token_prompt=3, token_completion=9))
+        await market.add_endpoint(prices=Prices(token_prompt=2, token_completion=5))
         body = (await market.client.get("/v1/models")).json()
         assert body["object"] == "list"
         [model] = [each for each in body["data"] if each["id"] == market.slug]

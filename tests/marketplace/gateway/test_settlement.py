@@ -10,7 +10,7 @@ from marketplace.gateway.test_chat_route import events_of
 
 from raymart_billing.holds import LedgerHoldGate
 from raymart_core.errors import DeadlineExceeded, Unavailable
-from raymart_core.ports import TokenPrices
+from raymart_core.ports import Prices
 from raymart_core.wire.replica import ChatMessage
 from raymart_marketplace.gateway.events import Delta, Finished, Started
 from raymart_marketplace.gateway.request import ChatRequest, Sampling
@@ -399,7 +399,7 @@ class TestRecord:
 class TestMoreRequestsThanMoney:
     async def test_of_200_at_once_a_balance_for_50_serves_exactly_50(self, market):
         tokens, price = 4, 5
-        prices = TokenPrices(prompt_nano_usd=0, completion_nano_usd=price)
+        prices = Prices(token_prompt=0, token_completion=price)
         await market.books.fund(50 * tokens * price)
 
         async def slow(exchange):

@@ -75,7 +75,7 @@ class TestLive:
             supply.offer_id,
         )
         assert (endpoint.capacity, endpoint.running, endpoint.quarantined) == (4, 0, False)
-        assert (endpoint.prices.prompt_nano_usd, endpoint.prices.completion_nano_usd) == (100, 200)
+        assert (endpoint.prices.token_prompt, endpoint.prices.token_completion) == (100, 200)
         assert directory.all_live() == [endpoint]
         assert directory.live("raymart/other") == []
 
@@ -98,7 +98,7 @@ class TestLive:
                 session, offer_id=supply.offer_id, ask_prompt_nano_usd=7, ask_completion_nano_usd=8
             )
         await directory.refresh()
-        assert directory.live(supply.model_slug)[0].prices.prompt_nano_usd == 7
+        assert directory.live(supply.model_slug)[0].prices.token_prompt == 7
         async with session_scope(sessions) as session:
             await pause_offer(session, offer_id=supply.offer_id)
         await directory.refresh()
@@ -114,7 +114,7 @@ class TestLive:
                     session, offer_id=supply.offer_id, ask_prompt_nano_usd=9, ask_completion_nano_usd=8
                 )
             async with asyncio.timeout(5):
-                while directory.live(supply.model_slug)[0].prices.prompt_nano_usd != 9:
+                while directory.live(supply.model_slug)[0].prices.token_prompt != 9:
                     await asyncio.sleep(0.01)
         finally:
             await directory.stop()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raymart_core.ports import TokenPrices
+from raymart_core.ports import Prices
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
 from raymart_marketplace.routing.route import Needs, Reason, candidates
 from raymart_marketplace.supply.live import LiveEndpoint
@@ -23,13 +23,13 @@ def endpoint(number: int = 1, **changes: object) -> LiveEndpoint:
         provider_id=UUID(int=2000 + PROVIDERS.index(provider)), provider_slug=provider,
         offer_id=UUID(int=3000 + number), revision_id=UUID(int=4000), revision_digest="sha256:00", model_slug="m",
         engine="e", quantization="q8_0", region="here", context_length=1024,
-        prices=TokenPrices(prompt_nano_usd=10, completion_nano_usd=20), capacity=4, running=0, quarantined=False,
+        prices=Prices(token_prompt=10, token_completion=20), fee_basis_points=1_000, capacity=4, running=0, quarantined=False,
     )  # fmt: skip
     return dataclasses.replace(standard, **changes)  # type: ignore[arg-type]
 
 
-def prices(prompt: int, completion: int) -> TokenPrices:
-    return TokenPrices(prompt_nano_usd=prompt, completion_nano_usd=completion)
+def prices(prompt: int, completion: int) -> Prices:
+    return Prices(token_prompt=prompt, token_completion=completion)
 
 
 def ids(endpoints: tuple[LiveEndpoint, ...]) -> list[int]:
@@ -156,8 +156,8 @@ class TestProperties:
             assert not wish.only or each.provider_slug in wish.only
             assert wish.allow_fallbacks or not wish.order or each.provider_slug in wish.order
             for price, limit in (
-                (each.prices.prompt_nano_usd, wish.prompt_nano_usd_max),
-                (each.prices.completion_nano_usd, wish.completion_nano_usd_max),
+                (each.prices.token_prompt, wish.prompt_nano_usd_max),
+                (each.prices.token_completion, wish.completion_nano_usd_max),
             ):
                 assert limit is None or price <= limit
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import func, select, text, update
 
-from raymart_core.ports import TokenPrices
+from raymart_core.ports import Prices
 from raymart_marketplace.catalog.models import Model, ModelRevision, RevisionState
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.supply.endpoints import endpoint_facts
@@ -75,7 +75,7 @@ class TestEndpointFacts:
         assert (facts.revision_digest, facts.model_slug) == (market.revision.digest, slug)
         assert (facts.engine, facts.quantization, facts.context_length) == ("llama_cpp", "q8_0", 1_024)
         assert facts.region == "local"
-        assert facts.prices == TokenPrices(prompt_nano_usd=40, completion_nano_usd=120)
+        assert facts.prices == Prices(token_prompt=40, token_completion=120)
 
     async def test_endpoint_keeps_its_id_and_is_not_written_again(self, sessions: Sessions, market: Market):
         version = select(text("xmin::text")).select_from(Endpoint).where(Endpoint.node_id == market.node.id)
@@ -98,7 +98,7 @@ class TestEndpointFacts:
                 session, offer_id=market.offer.id, ask_prompt_nano_usd=1, ask_completion_nano_usd=2
             )
         [facts] = await facts_of(sessions, market)
-        assert facts.prices == TokenPrices(prompt_nano_usd=1, completion_nano_usd=2)
+        assert facts.prices == Prices(token_prompt=1, token_completion=2)
 
     async def test_revision_without_an_offer_is_left_out(self, sessions: Sessions, market: Market):
         async with session_scope(sessions) as session:
