@@ -120,6 +120,8 @@ class FinishedRequest:
     attempts: tuple[AttemptRecord, ...]
     usage: UsageEntry | None
     """None when nothing was delivered; then nothing is billed."""
+    lease_id: UUID | None = None
+    """The lease that pays, as `HoldGate.hold` named it; None for what is free."""
 
 
 class UsageSink(Protocol):

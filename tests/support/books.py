@@ -1,5 +1,6 @@
 """A customer and a provider of a test's own, what they have in the ledger, and finished requests between them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -82,17 +83,20 @@ class Books:
             ttl,
         )
 
-    async def capture(self, charges: dict[UUID, int]) -> dict[str, tuple[int, int]]:
+    async def capture(
+        self, charges: dict[UUID, int], leases: Sequence[UUID | None] | None = None
+    ) -> dict[str, tuple[int, int]]:
         """Post usages by request, a tenth as the fee; (transfers, nano-USD) by code."""
         fees = [charge // 10 for charge in charges.values()]
         rows = await self.fetch(
-            "select * from ledger_capture_usage(%s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[])",
+            "select * from ledger_capture_usage(%s, %s, %s, %s::bigint[], %s::bigint[], %s::bigint[], %s::uuid[])",
             list(charges),
             [self.organization_id] * len(charges),
             [self.provider_id] * len(charges),
             list(charges.values()),
             [charge - fee for charge, fee in zip(charges.values(), fees, strict=True)],
             fees,
+            leases,
         )
         return {code: (transfers, amount) for code, transfers, amount in rows}
 

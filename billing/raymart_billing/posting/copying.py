@@ -25,7 +25,7 @@ _USAGE_RECORD = b"""
         id, organization_id, project_id, api_key_id, provider_id, endpoint_id, offer_id, revision_id, tokens_prompt,
         tokens_completion, tokens_cached, image_pixel_steps, gpu_ms, requests_priced, price_prompt_nano_usd,
         price_completion_nano_usd, price_cached_nano_usd, price_megapixel_step_nano_usd, price_gpu_second_nano_usd,
-        price_request_nano_usd, customer_nano_usd, provider_nano_usd, fee_nano_usd, exact
+        price_request_nano_usd, customer_nano_usd, provider_nano_usd, fee_nano_usd, exact, lease_id
     ) from stdin
 """
 
@@ -94,7 +94,7 @@ def _usage_row(request: FinishedRequest) -> tuple[Any, ...]:
         used.token_completion, used.token_cached, used.image_megapixel_step, used.gpu_second, used.request,
         prices.token_prompt, prices.token_completion, prices.token_cached, prices.image_megapixel_step,
         prices.gpu_second, prices.request, usage.customer_amount.amount, usage.provider_amount.amount,
-        usage.fee_amount.amount, usage.exact,
+        usage.fee_amount.amount, usage.exact, request.lease_id,
     )  # fmt: skip
 
 

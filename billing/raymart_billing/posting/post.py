@@ -28,16 +28,19 @@ _POST = b"""
                for update skip locked
           ) picked
          where u.id = picked.id
-        returning u.id, u.organization_id, u.provider_id, u.customer_nano_usd, u.provider_nano_usd, u.fee_nano_usd
+        returning u.id, u.organization_id, u.provider_id, u.customer_nano_usd, u.provider_nano_usd, u.fee_nano_usd,
+                  u.lease_id
     ), batch as (
         select count(*) as usages, array_agg(id) as ids, array_agg(organization_id) as organizations,
                array_agg(provider_id) as providers, array_agg(customer_nano_usd) as charges,
-               array_agg(provider_nano_usd) as earnings, array_agg(fee_nano_usd) as fees
+               array_agg(provider_nano_usd) as earnings, array_agg(fee_nano_usd) as fees,
+               array_agg(lease_id) as leases
           from marked
     )
     select batch.usages, posted.code, posted.amount
       from batch
-      left join lateral ledger_capture_usage(ids, organizations, providers, charges, earnings, fees) posted on true
+      left join lateral ledger_capture_usage(ids, organizations, providers, charges, earnings, fees, leases)
+           posted on true
      where batch.usages > 0
 """
 _UNPOSTED = b"""

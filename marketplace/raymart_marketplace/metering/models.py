@@ -143,5 +143,7 @@ class UsageRecord(Row):
     provider_nano_usd: Mapped[int] = mapped_column(BigInteger)
     fee_nano_usd: Mapped[int] = mapped_column(BigInteger)
     exact: Mapped[bool]
+    lease_id: Mapped[UUID | None]
+    """The credit lease that pays."""
     posted_at: Mapped[datetime | None]
     """When the ledger took it; set by the poster in the transaction of its transfers."""
