@@ -1,16 +1,26 @@
-"""Deposits by card, disputes, expiring grants and alerts."""
+"""Deposits by card, disputes, granted credit that ends, corrections and alerts. Its SQL is `0009_deposits.sql`."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+from alembic import op
 
 revision: str = "0009"
 down_revision: str | Sequence[str] | None = "0008"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
+HERE = Path(__file__).parent
+
 
 def upgrade() -> None:
-    """Nothing yet."""
+    run("0009_deposits.sql")
 
 
 def downgrade() -> None:
-    """Nothing yet."""
+    run("0009_deposits_down.sql")
+
+
+def run(name: str) -> None:
+    # SQLAlchemy would take the colons of casts and keys for its own parameters.
+    op.execute((HERE / name).read_text().replace(":", r"\:"))

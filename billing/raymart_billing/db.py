@@ -1,10 +1,23 @@
 """Billing's tables on the shared metadata, for migrations and tests."""
 
+from raymart_billing.alerts import models as alerts
 from raymart_billing.budgets import models as budgets
+from raymart_billing.credits import models as credits_
+from raymart_billing.deposits import models as deposits
 from raymart_billing.holds import models as holds
 from raymart_billing.ledger import models as ledger
 from raymart_billing.posting import models as posting
 from raymart_billing.work import models as work
 from raymart_marketplace.db.metadata import metadata
 
-__all__ = ["budgets", "holds", "ledger", "metadata", "posting", "work"]
+__all__ = [
+    "alerts",
+    "budgets",
+    "credits_",
+    "deposits",
+    "holds",
+    "ledger",
+    "metadata",
+    "posting",
+    "work",
+]
