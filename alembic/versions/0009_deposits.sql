@@ -19,6 +19,8 @@ create table deposit (
     failed_reason varchar,
     expired_at timestamp with time zone,
     held_reason varchar,
+    review_reason varchar,
+    reviewed_by uuid,
     credited_nano_usd bigint not null default 0,
     credited_at timestamp with time zone,
     refunded_nano_usd bigint not null default 0,
@@ -37,6 +39,7 @@ create table deposit (
     constraint ck_deposit_depositrail check (rail in ('card', 'usdc')),
     constraint ck_deposit_depositstate check (state in ('created', 'pending', 'succeeded', 'credited', 'failed', 'expired', 'refunded', 'disputed')),
     constraint fk_deposit_created_by_user foreign key (created_by) references "user" (id) on delete restrict,
+    constraint fk_deposit_reviewed_by_user foreign key (reviewed_by) references "user" (id) on delete restrict,
     constraint uq_deposit_session_id unique (session_id),
     constraint uq_deposit_payment_id unique (payment_id)
 );
@@ -148,15 +151,6 @@ create table billing_block_change (
 );
 create index ix_billing_block_change_organization_id_id on billing_block_change (organization_id, id);
 
-create table billing_block (
-    organization_id uuid not null,
-    reason varchar not null,
-    created_at timestamp with time zone not null default clock_timestamp(),
-    actor_id uuid,
-    constraint pk_billing_block primary key (organization_id),
-    constraint fk_billing_block_organization_id_organization foreign key (organization_id) references organization (id) on delete restrict
-);
-
 create table credit_grant (
     id uuid not null,
     created_at timestamp with time zone not null default clock_timestamp(),
@@ -251,6 +245,14 @@ create trigger refuse_rewrite before update on deposit for each row when (
     or (old.payment_id is not null and old.payment_id is distinct from new.payment_id)
 ) execute function deposit_refuse_rewrite();
 create trigger refuse_removal before delete or truncate on deposit
+    for each statement execute function deposit_refuse_rewrite();
+
+-- How much was given and until when: what the history of a balance was folded with must not change behind it.
+create trigger refuse_rewrite before update on credit_grant for each row when (
+    (old.organization_id, old.transfer_id, old.amount_nano_usd, old.expires_at)
+    is distinct from (new.organization_id, new.transfer_id, new.amount_nano_usd, new.expires_at)
+) execute function deposit_refuse_rewrite();
+create trigger refuse_removal before delete or truncate on credit_grant
     for each statement execute function deposit_refuse_rewrite();
 
 create trigger refuse_change before update or delete or truncate on balance_adjustment

@@ -1,9 +1,10 @@
 """Settings of the control plane's processes: API, Celery worker and beat, operator commands."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from raymart_core.settings import ProcessSettings
 from raymart_marketplace.db.migrate import REPOSITORY_SCRIPTS
@@ -45,6 +46,27 @@ class ControlSettings(ProcessSettings):
     """How long a finished request waits for the database before its final byte is given up."""
     body_bytes_max: int = Field(default=2_000_000, ge=1_000)
 
+    stripe_api_key: SecretStr | None = None
+    """Secret or restricted key of the Stripe account; without one there are no top-ups by card."""
+    stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Signing secrets of `POST /webhooks/stripe`, parted by commas; two while one is being replaced."""
+    stripe_api_base: str = Field(default="https://api.stripe.com", pattern=r"^https?://")
+    deposit_usd_min: int = Field(default=5, ge=1)
+    deposit_usd_max: int = Field(default=10_000, le=999_999)
+    """Whole dollars of one top-up; Stripe itself takes no more than 999,999.99."""
+    deposit_return_url: str = Field(default="http://127.0.0.1:8000/console/", pattern=r"^https?://[^?#]+$")
+    """Where Stripe's page sends the customer back to; the deposit's id is added."""
+
+    low_balance_usd: int = Field(default=5, ge=0)
+    """Customers are told when their balance falls below this, unless they chose another threshold; 0 for never."""
+    smtp_host: str | None = None
+    """Mail server for alerts; without one alerts are only shown."""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_starttls: bool = True
+    mail_from: str = "Raymart <no-reply@localhost>"
+
     link_server_name: str = "raymart"
     """Name that nodes sign into their proofs; one per marketplace."""
     link_heartbeat_s: float = Field(default=1.0, gt=0)
@@ -55,11 +77,27 @@ class ControlSettings(ProcessSettings):
     sweep_interval_s: float = Field(default=5.0, gt=0)
     """How often Celery beat posts what the gateway left and voids expired holds."""
 
+    @field_validator("stripe_webhook_secrets", mode="before")
+    @classmethod
+    def _part(cls, value: object) -> object:
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(self.token_secret.get_secret_value().encode()) < 32:
             raise ValueError(
                 "RAYMART_TOKEN_SECRET has fewer than 32 bytes; make one with `openssl rand -hex 32`"
+            )
+        if self.deposit_usd_min > self.deposit_usd_max:
+            raise ValueError(
+                f"RAYMART_DEPOSIT_USD_MIN={self.deposit_usd_min} exceeds RAYMART_DEPOSIT_USD_MAX={self.deposit_usd_max}"
+            )
+        if self.stripe_api_key is not None and not self.stripe_webhook_secrets:
+            raise ValueError(
+                "RAYMART_STRIPE_API_KEY is set without RAYMART_STRIPE_WEBHOOK_SECRETS; without them nobody could believe "
+                "that a customer has paid"
             )
         if self.hold_ttl_s <= self.request_deadline_s:
             raise ValueError(

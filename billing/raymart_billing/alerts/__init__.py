@@ -1,1 +1,1 @@
-"""."""
+"""Alerts: low balances and used budgets, told once per crossing."""

@@ -116,9 +116,7 @@ def step(parts: Parts, entry: Entry) -> Parts:
 
 def _granted(parts: Parts, entry: Entry) -> Parts:
     made = GrantPart(transfer_id=entry.transfer_id, expires_at=entry.expires_at, left=entry.change)
-    ordered = sorted(
-        (*parts.grants, made), key=lambda grant: (grant.expires_at or NEVER, grant.transfer_id)
-    )
+    ordered = sorted((*parts.grants, made), key=lambda grant: (grant.expires_at or NEVER, grant.transfer_id))
     return replace(parts, grants=tuple(ordered))
 
 

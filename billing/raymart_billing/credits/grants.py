@@ -129,9 +129,7 @@ async def expire_grants(session: AsyncSession, organization_id: UUID) -> int:
 async def _same(
     session: AsyncSession, transfer_id: int, *, key: str, expires_at: datetime | None
 ) -> CreditGrant:
-    found = (
-        await session.scalars(select(CreditGrant).where(CreditGrant.transfer_id == transfer_id))
-    ).one()
+    found = (await session.scalars(select(CreditGrant).where(CreditGrant.transfer_id == transfer_id))).one()
     if found.expires_at != expires_at:
         raise Conflict(
             f"key {key!r} was used for a grant with another end; use a new key for a new grant", param="key"

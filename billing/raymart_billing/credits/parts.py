@@ -109,8 +109,6 @@ async def _entries(session: AsyncSession, organization_id: UUID, *, after: int) 
         _ENTRIES, {"owner": organization_id, "after": after, "entries_max": ENTRIES_PER_READ_MAX}
     )
     return [
-        Entry(
-            transfer_id=row.id, code=TransferCode(row.code), change=row.change, expires_at=row.expires_at
-        )
+        Entry(transfer_id=row.id, code=TransferCode(row.code), change=row.change, expires_at=row.expires_at)
         for row in rows
     ]

@@ -24,7 +24,9 @@ class Funds:
     owed: int
     planned: list[Movement] = field(default_factory=list)
 
-    def move(self, key: str, code: TransferCode, debit: AccountKind, credit: AccountKind, amount: int) -> None:
+    def move(
+        self, key: str, code: TransferCode, debit: AccountKind, credit: AccountKind, amount: int
+    ) -> None:
         """Plan a movement; one of nothing is none."""
         assert amount >= 0, f"{key} of {amount}"
         if amount == 0:

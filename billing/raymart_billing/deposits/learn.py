@@ -54,7 +54,7 @@ class Learned:
     detail: str | None = None
 
 
-class TooEarly(Exception):  # noqa: N818 - it is no error: the fact is kept and looked at again
+class TooEarly(Exception):
     """The fact is of a deposit whose creation has not been finished; it makes sense a moment later."""
 
 
@@ -123,9 +123,9 @@ async def _paid(session: AsyncSession, deposit: Deposit, fact: CheckoutFact) -> 
         )
         return None if same else f"deposit {deposit.id} was paid before, as another payment"
     problem = await _mismatch(session, deposit, fact)
+    now = await session.scalar(select(func.clock_timestamp()))
     deposit.received_amount, deposit.received_currency = fact.amount, fact.currency
-    deposit.held_reason = problem
-    deposit.paid_at = await session.scalar(select(func.clock_timestamp()))
+    deposit.held_reason, deposit.paid_at = problem, now
     if fact.payment_id is not None and not await _payment_taken(session, deposit, fact.payment_id):
         deposit.payment_id = fact.payment_id
     return problem

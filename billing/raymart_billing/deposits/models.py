@@ -143,6 +143,9 @@ class Deposit(Row):
     expired_at: Mapped[datetime | None]
     held_reason: Mapped[str | None]
     """Why it is not credited though it is paid; null when nothing is wrong."""
+    review_reason: Mapped[str | None]
+    """Why it was credited though it had been held."""
+    reviewed_by: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="RESTRICT"))
     credited_nano_usd: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     credited_at: Mapped[datetime | None]
     refunded_nano_usd: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
@@ -159,9 +162,7 @@ class CardPayment(Base):
     """What the processor says of one payment, whether or not its deposit is known already. Amounts only grow."""
 
     __tablename__ = "card_payment"
-    __table_args__ = (
-        CheckConstraint("refunded_amount >= 0 and fee_amount >= 0", name="not_negative"),
-    )
+    __table_args__ = (CheckConstraint("refunded_amount >= 0 and fee_amount >= 0", name="not_negative"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     """The processor's payment."""
@@ -286,16 +287,3 @@ class BillingBlockChange(Row):
     reason: Mapped[str]
     actor_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="RESTRICT"))
     """None where a rule did it."""
-
-
-class BillingBlock(Base):
-    """A customer that may not spend."""
-
-    __tablename__ = "billing_block"
-
-    organization_id: Mapped[UUID] = mapped_column(
-        ForeignKey("organization.id", ondelete="RESTRICT"), primary_key=True
-    )
-    reason: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    actor_id: Mapped[UUID | None]

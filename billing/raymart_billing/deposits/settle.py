@@ -97,7 +97,7 @@ async def settle_debt(session: AsyncSession, organization_id: UUID) -> int:
 async def lift_if_clear(session: AsyncSession, funds: Funds) -> None:
     """End a rule's block of a customer that owes nothing and whose deposits no bank has taken."""
     if funds.owed == 0 and not await _has_open_dispute(session, funds.organization_id):
-        await blocks.lift_rule_block(
+        await blocks.lift_by_rule(
             session, funds.organization_id, reason="nothing is owed and no dispute is open"
         )
 
@@ -130,7 +130,7 @@ async def _follow(session: AsyncSession, deposit: Deposit) -> None:
     assert new == planned, f"deposit {deposit.id}: {planned - new} movements were posted before"
     await session.flush()
     if alarm or funds.owed > owed_before:
-        await blocks.block(session, deposit.organization_id, reason=alarm or _owes(funds), actor_id=None)
+        await blocks.block_by_rule(session, deposit.organization_id, reason=alarm or _owes(funds))
     await lift_if_clear(session, funds)
 
 
@@ -142,8 +142,8 @@ async def _credit(session: AsyncSession, deposit: Deposit, funds: Funds) -> None
         assert deposit.received_currency == CURRENCY, "another currency is held for review"
         amount = nano_usd_of(deposit.received_amount)
     funds.move(f"deposit:{deposit.id}", DEPOSITED[deposit.rail], CASH[deposit.rail], BALANCE, amount)
-    deposit.credited_nano_usd = amount
-    deposit.credited_at = await session.scalar(select(func.clock_timestamp()))
+    now = await session.scalar(select(func.clock_timestamp()))
+    deposit.credited_nano_usd, deposit.credited_at = amount, now
     deposit.fee_due = deposit.rail is DepositRail.CARD
     log.info(
         "deposit.credited",
@@ -226,9 +226,7 @@ def _follow_disputes(deposit: Deposit, disputes: Sequence[Dispute], funds: Funds
         dispute.organization_id = deposit.organization_id
         amount = nano_usd_of(dispute.amount)
         if dispute.currency != CURRENCY or amount > deposit.credited_nano_usd:
-            dispute.held_reason = (
-                f"{dispute.amount} {dispute.currency} is disputed, {deposit.received_amount} {CURRENCY} was paid"
-            )
+            dispute.held_reason = f"{dispute.amount} {dispute.currency} is disputed, {deposit.received_amount} {CURRENCY} was paid"
         if dispute.held_reason is not None:
             continue
         if dispute.booked is None and dispute.stage is not DisputeStage.INQUIRY:
@@ -267,9 +265,7 @@ def _book_dispute_fee(dispute: Dispute, funds: Funds) -> None:
 def _close_dispute(dispute: Dispute, amount: int, funds: Funds) -> None:
     won = dispute.stage is DisputeStage.WON
     code, credit = (
-        (TransferCode.DISPUTE_WON, BALANCE)
-        if won
-        else (TransferCode.DISPUTE_LOST, AccountKind.EXTERNAL_CARD)
+        (TransferCode.DISPUTE_WON, BALANCE) if won else (TransferCode.DISPUTE_LOST, AccountKind.EXTERNAL_CARD)
     )
     funds.move(f"dispute:{dispute.id}:{dispute.stage.value}", code, DISPUTE, credit, amount)
     dispute.booked = FOLLOWS[dispute.stage]

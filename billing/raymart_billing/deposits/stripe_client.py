@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -167,7 +168,7 @@ class StripeProcessor:
         for _ in range(pages_max):
             page = await self._call(
                 "event.list",
-                lambda: self._stripe.v1.events.list(params=params),  # type: ignore[arg-type]  # a typed dict made in steps
+                partial(self._stripe.v1.events.list, params),  # type: ignore[arg-type]  # a typed dict made in steps
             )
             found += [_event(entry.to_dict()) for entry in page.data]
             if not page.has_more or not found:
@@ -216,7 +217,9 @@ def _translated(name: str, error: stripe.StripeError) -> DomainError:
     )
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
         # A wrong key of ours is mended by us, and the deposit can then go on: it is no refusal of the deposit.
-        return Unavailable("card top-ups are out of order for the moment; nothing was charged, try again later")
+        return Unavailable(
+            "card top-ups are out of order for the moment; nothing was charged, try again later"
+        )
     if isinstance(error, stripe.InvalidRequestError | stripe.CardError | stripe.IdempotencyError):
         return Refused(f"the card processor refused: {error.user_message or error.code or 'no reason given'}")
     return Unavailable("the card processor is away for the moment; nothing is lost, try again")

@@ -165,7 +165,7 @@ class _EvidenceDetails(msgspec.Struct):
 
 class _Dispute(msgspec.Struct):
     id: Id
-    amount: Annotated[Cents, msgspec.Meta(gt=0)]
+    amount: Annotated[int, msgspec.Meta(ge=1, le=10**11)]
     currency: Word
     status: Word
     reason: Word

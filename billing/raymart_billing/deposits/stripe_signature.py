@@ -18,9 +18,7 @@ TOLERANCE_S = 300
 HEADER_CHARACTERS_MAX = 2_000
 
 
-def signed_event(
-    body: bytes, *, header: str | None, secrets: Sequence[SecretStr], clock: Clock
-) -> Event:
+def signed_event(body: bytes, *, header: str | None, secrets: Sequence[SecretStr], clock: Clock) -> Event:
     """The event in `body`, which one of `secrets` signed. Several secrets are what rotating one needs.
 
     Raises: InvalidRequest, with one sentence for everything about the signature that may be wrong.

@@ -29,7 +29,9 @@ async def _apply(context: TaskContext, subject: str) -> None:
 
 async def _send_refund(context: TaskContext, subject: str) -> None:
     async with _rail(context) as rail:
-        assert rail is not None, "a refund waits and card top-ups are not configured: set RAYMART_STRIPE_API_KEY"
+        assert rail is not None, (
+            "a refund waits and card top-ups are not configured: set RAYMART_STRIPE_API_KEY"
+        )
         await send_refund(context.sessions, rail.processor, UUID(subject))
 
 
