@@ -20,7 +20,7 @@ from stripe import WebhookSignature
 
 API_KEY = "sk_test_raymart"
 WEBHOOK_SECRET = "whsec_first_secret_of_the_endpoint"
-Fault = Literal["refuse", "drop_before", "drop_after", "busy", "error", "declined"]
+Fault = Literal["drop_before", "drop_after", "busy", "error", "declined"]
 Thing = dict[str, Any]
 
 
@@ -38,9 +38,8 @@ class Saved:
     """What an idempotency key was used for."""
 
     request: tuple[str, tuple[tuple[str, str], ...]]
-    status: int = 0
-    body: bytes = b""
-    is_done: bool = False
+    status: int
+    body: bytes
 
 
 @dataclass
@@ -61,10 +60,8 @@ class FakeStripe:
     _number: int = 0
 
     def __enter__(self) -> "FakeStripe":
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        server.daemon_threads = True
-        self._server = server
-        self._thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
         return self
 
@@ -84,7 +81,12 @@ class FakeStripe:
         with self.lock:
             session = self.objects[session_id]
             payment_id = self._take_payment(session, amount, currency)
-            session |= {"status": "complete", "payment_status": "paid", "payment_intent": payment_id, "url": None}
+            session |= {
+                "status": "complete",
+                "payment_status": "paid",
+                "payment_intent": payment_id,
+                "url": None,
+            }
             return self._event("checkout.session.completed", session)
 
     def submit(self, session_id: str) -> Thing:
@@ -334,85 +336,98 @@ class FakeStripe:
             return f"{prefix}_{id(self):x}{self._number:06d}"
 
 
-def _handler(stripe: FakeStripe) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
 
-        def do_GET(self) -> None:
-            self._serve("GET", urlsplit(self.path).query)
+    def __init__(self, stripe: FakeStripe) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.stripe = stripe
 
-        def do_POST(self) -> None:
-            self._serve("POST", self.rfile.read(int(self.headers.get("content-length", 0))).decode())
 
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
 
-        def _serve(self, method: str, text: str) -> None:
-            path = urlsplit(self.path).path
-            form = dict(parse_qsl(text, keep_blank_values=True))
-            with stripe.lock:
-                stripe.calls.append(f"{method} {path}")
-                fault = stripe.faults.popleft() if stripe.faults else None
-            if fault == "drop_before":
-                return self._drop()
+    def do_GET(self) -> None:
+        self._serve("GET", urlsplit(self.path).query)
+
+    def do_POST(self) -> None:
+        self._serve("POST", self.rfile.read(int(self.headers.get("content-length", 0))).decode())
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+    def _serve(self, method: str, text: str) -> None:
+        stripe, path = self.server.stripe, urlsplit(self.path).path
+        form = dict(parse_qsl(text, keep_blank_values=True))
+        with stripe.lock:
+            stripe.calls.append(f"{method} {path}")
+            fault = stripe.faults.popleft() if stripe.faults else None
+        if fault == "drop_before":
+            self._drop()
+            return
+        try:
             status, body, headers = self._respond(method, path, form, fault)
-            return self._drop() if fault == "drop_after" else self._send(status, body, headers)
+        except StripeRefusal as refusal:
+            status, body, headers = refusal.status, _json(refusal.body), {}
+        if fault == "drop_after":
+            self._drop()
+        else:
+            self._send(status, body, headers)
 
-        def _respond(
-            self, method: str, path: str, form: dict[str, str], fault: Fault | None
-        ) -> tuple[int, bytes, dict[str, str]]:
-            if self.headers.get("authorization") != f"Bearer {API_KEY}":
-                return 401, _json({"error": {"type": "invalid_request_error", "message": "Invalid API Key"}}), {}
-            if fault == "busy":
-                return 429, _json({"error": {"type": "invalid_request_error", "code": "rate_limit"}}), {}
-            if fault == "error":
-                return 500, _json({"error": {"type": "api_error", "message": "oops"}}), {}
-            key = self.headers.get("idempotency-key") if method == "POST" else None
-            with stripe.lock:
-                if key is None:
-                    return *self._work(method, path, form, fault), {}
-                request = (path, tuple(sorted(form.items())))
-                saved = stripe.saved.get(key)
-                if saved is None:
-                    saved = stripe.saved[key] = Saved(request)
-                    saved.status, saved.body = self._work(method, path, form, fault)
-                    return saved.status, saved.body, {}
-                if saved.request != request:
-                    message = "Keys for idempotent requests can only be used with the same parameters"
-                    return 400, _json({"error": {"type": "idempotency_error", "message": message}}), {}
-                return saved.status, saved.body, {"Idempotent-Replayed": "true"}
+    def _respond(
+        self, method: str, path: str, form: dict[str, str], fault: Fault | None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        if self.headers.get("authorization") != f"Bearer {API_KEY}":
+            raise StripeRefusal(401, "invalid_request_error", "Invalid API Key provided")
+        if fault == "busy":
+            raise StripeRefusal(429, "invalid_request_error", "Too many requests", code="rate_limit")
+        if fault == "error":
+            raise StripeRefusal(500, "api_error", "An unknown error occurred")
+        key = self.headers.get("idempotency-key") if method == "POST" else None
+        stripe = self.server.stripe
+        with stripe.lock:
+            if key is None:
+                return *self._work(method, path, form, fault), {}
+            request = (path, tuple(sorted(form.items())))
+            saved = stripe.saved.get(key)
+            if saved is None:
+                status, body = self._work(method, path, form, fault)
+                stripe.saved[key] = Saved(request, status, body)
+                return status, body, {}
+        if saved.request != request:
+            message = "Keys for idempotent requests can only be used with the same parameters"
+            raise StripeRefusal(400, "idempotency_error", message)
+        return saved.status, saved.body, {"Idempotent-Replayed": "true"}
 
-        def _work(
-            self, method: str, path: str, form: dict[str, str], fault: Fault | None
-        ) -> tuple[int, bytes]:
-            try:
-                if fault == "declined":
-                    raise StripeRefusal(400, "invalid_request_error", "Your account cannot do this.")
-                return 200, _json(stripe.answer(method, path, form))
-            except StripeRefusal as refusal:
-                return refusal.status, _json(refusal.body)
-            except (KeyError, ValueError) as error:
-                body = {"error": {"type": "invalid_request_error", "message": f"Missing or wrong: {error}"}}
-                return 400, _json(body)
+    def _work(self, method: str, path: str, form: dict[str, str], fault: Fault | None) -> tuple[int, bytes]:
+        try:
+            if fault == "declined":
+                raise StripeRefusal(400, "invalid_request_error", "Your account cannot do this.")
+            return 200, _json(self.server.stripe.answer(method, path, form))
+        except StripeRefusal as refusal:
+            return refusal.status, _json(refusal.body)
+        except (KeyError, ValueError) as error:
+            body = {"error": {"type": "invalid_request_error", "message": f"Missing or wrong: {error}"}}
+            return 400, _json(body)
 
-        def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            with suppress(ConnectionError):
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.send_header("Request-Id", "req_fake")
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        with suppress(ConnectionError):
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Request-Id", "req_fake")
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
 
-        def _drop(self) -> None:
-            """End the connection without an answer."""
-            self.close_connection = True
-            with suppress(OSError):
-                self.connection.shutdown(2)
-
-    return Handler
+    def _drop(self) -> None:
+        """End the connection without an answer."""
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.shutdown(2)
 
 
 def _json(body: Thing) -> bytes:

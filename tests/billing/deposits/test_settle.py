@@ -221,7 +221,9 @@ class TestBlock:
 
 
 class TestRefundAtTheProcessor:
-    @pytest.mark.parametrize(("spent", "balances"), [(0, {"customer_balance": 1_500}), (500, {"customer_balance": 1_000})])
+    @pytest.mark.parametrize(
+        ("spent", "balances"), [(0, {"customer_balance": 1_500}), (500, {"customer_balance": 1_000})]
+    )
     async def test_leaves_the_balance(
         self, market: CardMarket, customer: CardCustomer, spent: int, balances: dict[str, int]
     ):
