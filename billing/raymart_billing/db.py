@@ -6,6 +6,7 @@ from raymart_billing.credits import models as credits_
 from raymart_billing.deposits import models as deposits
 from raymart_billing.holds import models as holds
 from raymart_billing.ledger import models as ledger
+from raymart_billing.ledger import proof_models as ledger_proofs
 from raymart_billing.posting import models as posting
 from raymart_billing.work import models as work
 from raymart_marketplace.db.metadata import metadata
@@ -17,6 +18,7 @@ __all__ = [
     "deposits",
     "holds",
     "ledger",
+    "ledger_proofs",
     "metadata",
     "posting",
     "work",

@@ -186,14 +186,26 @@ class Transfer(Base):
         CheckConstraint("(state = 'pending') = (expires_at is not null)", name="pending_expires"),
         CheckConstraint("state <> 'pending' or pending_id is null", name="pending_is_first"),
         CheckConstraint("state <> 'voided' or pending_id is not null", name="void_has_hold"),
+        CheckConstraint(
+            "(code = 'reversal') = (reverses_id is not null)", name="reversal_names_its_transfer"
+        ),
+        CheckConstraint("code <> 'reversal' or reason is not null", name="reversal_has_reason"),
+        CheckConstraint("length(reason) between 1 and 500", name="reason_length"),
         Index(
             "uq_transfer_pending_id",
             "pending_id",
             unique=True,
             postgresql_where=text("pending_id is not null"),
         ),
+        Index(
+            "uq_transfer_reverses_id",
+            "reverses_id",
+            unique=True,
+            postgresql_where=text("reverses_id is not null"),
+        ),
         Index("ix_transfer_debit_account_id_id", "debit_account_id", "id"),
         Index("ix_transfer_credit_account_id_id", "credit_account_id", "id"),
+        Index("ix_transfer_xact_id_id", "xact_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -212,6 +224,14 @@ class Transfer(Base):
     actor_id: Mapped[UUID | None]
     """The user who ordered it; none where a rule of the platform did."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    xact_id: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("((pg_current_xact_id())::text)::bigint")
+    )
+    """The transaction that wrote it. One below the oldest running transaction is decided for good."""
+    reverses_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The transfer that this reversal undoes."""
+    reason: Mapped[str | None]
+    """Why a person corrected money."""
 
 
 class OpenHold(Base):

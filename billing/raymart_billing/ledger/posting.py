@@ -108,7 +108,7 @@ def _check(movements: Sequence[Movement]) -> None:
     if not 1 <= len(movements) <= MOVEMENTS_MAX:
         raise InvalidRequest(f"a batch is 1 to {MOVEMENTS_MAX} movements, not {len(movements)}")
     for movement in movements:
-        if movement.amount.asset is not Asset.USD or not 0 < movement.amount.amount <= AMOUNT_MAX:
+        if movement.amount.asset is not Asset.USD or movement.amount.amount <= 0:
             raise InvalidRequest(
                 f"{movement.key!r} of {movement.amount} cannot be posted; "
                 f"an amount is more than 0 and at most {Money(AMOUNT_MAX)}",

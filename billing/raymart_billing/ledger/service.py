@@ -42,7 +42,7 @@ async def grant_credit(
     Opens the organization's accounts if they are new. Locks its balance and the platform's promotional_credit until the
     transaction ends. Raises: InvalidRequest, Conflict (the key was used for another grant).
     """
-    if amount.asset is not Asset.USD or not 0 < amount.amount <= AMOUNT_MAX:
+    if amount.asset is not Asset.USD or amount.amount <= 0:
         raise InvalidRequest(
             f"credit of {amount} cannot be granted; give more than 0 and at most {Money(AMOUNT_MAX)}",
             param="amount",

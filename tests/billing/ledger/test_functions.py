@@ -6,6 +6,12 @@ import pytest
 from raymart_billing.ledger.models import OVERDRAWN_BY_NATURE, PLATFORM_KINDS
 from raymart_core.ids import new_id
 
+CODES = {
+    ("promotional_credit", "customer_balance"): "credit_grant",
+    ("customer_balance", "usage_clearing"): "usage_charge",
+    ("usage_clearing", "provider_payable"): "usage_earning",
+}
+
 
 async def post(books, keys, amounts, debit="promotional_credit", credit="customer_balance"):
     return await books.value(
@@ -14,7 +20,7 @@ async def post(books, keys, amounts, debit="promotional_credit", credit="custome
         [await books.account_id(debit)] * len(keys),
         [await books.account_id(credit)] * len(keys),
         amounts,
-        ["credit_grant"] * len(keys),
+        [CODES[debit, credit]] * len(keys),
     )
 
 

@@ -15,13 +15,26 @@ UNCHECKED = "alter table transfer disable trigger apply_1_check"
 
 
 def transfer(debit: str, credit: str, amount: str = "1", state: str = "posted", **columns: str) -> str:
-    """An INSERT by hand, past the functions."""
+    """An INSERT by hand, past the functions, with the code that fits; `code` in `columns` for another."""
+    code = columns.pop("code", "") or CODES.get((debit, credit, state), "usage_charge")
     names = "".join(f", {name}" for name in columns)
     values = "".join(f", {value}" for value in columns.values())
     return (
         f"insert into transfer (key, debit_account_id, credit_account_id, amount, code, state{names})"
-        f" values (gen_random_uuid()::text, {debit}, {credit}, {amount}, 'usage_charge', '{state}'{values})"
+        f" values (gen_random_uuid()::text, {debit}, {credit}, {amount}, '{code}', '{state}'{values})"
     )
+
+
+def reversal(
+    *,
+    debit: str = "%(balance)s",
+    credit: str = "%(promotion)s",
+    amount: str = "100",
+    of: str = "%(gift)s",
+    reason: str = "'by hand'",
+) -> str:
+    """A reversal by hand; of the customer's grant unless said otherwise."""
+    return transfer(debit, credit, amount, code="reversal", reverses_id=of, reason=reason)
 
 
 def dropped(table: str, constraint: str) -> str:
@@ -38,6 +51,14 @@ BALANCE, CLEARING, PAYABLE, PROMOTION, HOLD, OTHER = (
 )
 """Accounts of a customer with 1,000 nano-USD of which 400 are held by the transfer HOLD, and another customer's."""
 SOON = "now() + interval '1 minute'"
+CODES = {
+    (BALANCE, CLEARING, "posted"): "usage_charge",
+    (BALANCE, CLEARING, "pending"): "usage_hold",
+    (BALANCE, CLEARING, "voided"): "hold_released",
+    (CLEARING, PAYABLE, "posted"): "usage_earning",
+    (PROMOTION, BALANCE, "posted"): "credit_grant",
+    (BALANCE, PROMOTION, "posted"): "credit_expired",
+}
 
 ATTACKS = {
     # Nothing of the past changes.
@@ -125,14 +146,57 @@ ATTACKS = {
         + "; "
         + dropped("ledger_account", "ck_ledger_account_not_negative"),
     ),
-    "to_itself": (transfer(PROMOTION, PROMOTION), dropped("transfer", "ck_transfer_two_accounts")),
+    "to_itself": (
+        transfer(PROMOTION, PROMOTION),
+        dropped("transfer", "ck_transfer_two_accounts") + "; " + UNCHECKED,
+    ),
     "from_no_account": (transfer("-1", BALANCE), UNCHECKED),
     "to_no_account": (transfer(PROMOTION, "-1"), UNCHECKED),
     "between_assets": (transfer(PROMOTION, "%(usdc)s"), UNCHECKED),
     "hold_between_owners": (transfer(BALANCE, PAYABLE, state="pending", expires_at=SOON), UNCHECKED),
     "unknown_code": (
-        transfer(PROMOTION, BALANCE).replace("'usage_charge'", "'gift'"),
-        dropped("transfer", "ck_transfer_transfercode"),
+        transfer(PROMOTION, BALANCE, code="gift"),
+        dropped("transfer", "ck_transfer_transfercode") + "; " + UNCHECKED,
+    ),
+    # A code moves money from one kind of account to another, in one state, and between one owner's accounts.
+    "code_of_other_accounts": (transfer(PROMOTION, BALANCE, code="deposit_card"), UNCHECKED),
+    "code_in_another_state": (transfer(BALANCE, CLEARING, code="usage_hold"), UNCHECKED),
+    "charge_a_stranger": (transfer(BALANCE, "%(other_clearing)s"), UNCHECKED),
+    "change_a_rule": (
+        "update transfer_code set debit_kind = 'platform_fee' where code = 'credit_grant'",
+        "drop trigger refuse_change on transfer_code",
+    ),
+    "add_a_rule": (
+        "insert into transfer_code values ('gift', 'platform_fee', 'customer_balance', 'posted', 'usd', true)",
+        "drop trigger refuse_change on transfer_code",
+    ),
+    # Nothing is added to the past.
+    "append_late": (transfer(PROMOTION, BALANCE, xact_id="3"), UNCHECKED),
+    # A reversal is the mirror of one posted transfer, once, with a reason.
+    "reverse_in_part": (reversal(amount="99"), UNCHECKED),
+    "reverse_elsewhere": (
+        reversal(debit=CLEARING, credit=BALANCE),
+        UNCHECKED + "; " + dropped("ledger_account", "ck_ledger_account_no_overdraft"),
+    ),
+    "reverse_a_hold": (
+        reversal(debit=CLEARING, credit=BALANCE, amount="400", of=HOLD),
+        UNCHECKED + "; " + dropped("ledger_account", "ck_ledger_account_no_overdraft"),
+    ),
+    "reverse_nothing": (
+        reversal(of="null"),
+        dropped("transfer", "ck_transfer_reversal_names_its_transfer"),
+    ),
+    "reverse_without_a_reason": (
+        reversal(reason="null"),
+        dropped("transfer", "ck_transfer_reversal_has_reason"),
+    ),
+    "reverse_twice": (
+        f"{reversal()}; {reversal()}",
+        "drop index uq_transfer_reverses_id",
+    ),
+    "reverse_a_reversal": (
+        f"{reversal()}; {reversal(debit=PROMOTION, credit=BALANCE, of='(select max(id) from transfer)')}",
+        UNCHECKED,
     ),
     # A hold resolves once, for at most its amount, on its own accounts.
     "capture_more_than_held": (transfer(BALANCE, CLEARING, "401", pending_id=HOLD), UNCHECKED),
@@ -161,9 +225,18 @@ ATTACKS = {
 }
 
 
+async def granted(books, amount):
+    """Id of the grant of `amount`."""
+    account_id = await books.account_id("customer_balance")
+    return await books.value(
+        "select id from transfer where credit_account_id = %s and amount = %s", account_id, amount
+    )
+
+
 @pytest.fixture
 async def ids(books):
-    await books.fund(1_000)
+    await books.fund(900)
+    await books.fund(100)
     other = new_id()
     return {
         "balance": await books.account_id("customer_balance"),
@@ -172,11 +245,10 @@ async def ids(books):
         "promotion": await books.account_id("promotional_credit"),
         "other": await books.account_id("customer_balance", other),
         "usdc": await books.value("select ledger_open_account('customer_balance', %s, 'usdc')", other),
+        "other_clearing": await books.account_id("usage_clearing", other),
         "hold": await books.hold(new_id(), 400),
-        "grant": await books.value(
-            "select max(id) from transfer where credit_account_id = %s",
-            await books.account_id("customer_balance"),
-        ),
+        "grant": await granted(books, 900),
+        "gift": await granted(books, 100),
     }
 
 

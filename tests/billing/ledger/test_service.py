@@ -63,7 +63,7 @@ class TestGrantCredit:
         assert len({task.result().id for task in grants}) == 1
         assert (await books.columns("customer_balance")).credits_posted == 5
 
-    @pytest.mark.parametrize("amount", [Money(0), Money(-1), Money(2**63), Money(1, Asset.USDC)])
+    @pytest.mark.parametrize("amount", [Money(0), Money(-1), Money(1, Asset.USDC)])
     async def test_an_amount_that_is_no_credit_is_refused_by_name(self, sessions, books, amount):
         with pytest.raises(InvalidRequest) as refusal:
             await grant(sessions, books.organization_id, amount, str(new_id()))
