@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from raymart_billing.connections import Connection
+from raymart_billing.posting.codec import storable
 from raymart_core.ports import FinishedRequest
 
 # Columns in the order of the row functions below; what is left out the database fills in.
@@ -28,16 +29,22 @@ _USAGE_RECORD = b"""
         price_request_nano_usd, customer_nano_usd, provider_nano_usd, fee_nano_usd, exact, lease_id
     ) from stdin
 """
+_FORGET = b"delete from usage_checkpoint where request_id = any(%s)"
 
 
 async def copy_requests(
-    connection: Connection, requests: Sequence[FinishedRequest], *, may_exist: bool
+    connection: Connection,
+    requests: Sequence[FinishedRequest],
+    *,
+    may_exist: bool,
+    forget_checkpoints: bool = False,
 ) -> None:
     """Write all of `requests` in one transaction, or none; durable when this returns.
 
     The request row is written in the same transaction as its attempts and usage, so its presence tells that the rest is
     there. With `may_exist`, requests already present are left as they are: that makes a second try safe after a
-    connection was lost during COMMIT. A first try saves the look-up.
+    connection was lost during COMMIT. A first try saves the look-up. `forget_checkpoints` deletes the requests'
+    checkpoints in the same transaction: from then on what was recorded counts, and not what a crash would have left.
     Raises: psycopg.errors.UniqueViolation when one was there after all.
     """
     async with connection.transaction():
@@ -47,6 +54,8 @@ async def copy_requests(
         await _copy(connection, _REQUEST, [_request_row(request) for request in fresh])
         await _copy(connection, _ATTEMPT, attempts)
         await _copy(connection, _USAGE_RECORD, [_usage_row(request) for request in used])
+        if forget_checkpoints:
+            await connection.execute(_FORGET, ([request.id for request in requests],))
 
 
 async def _without_present(
@@ -69,7 +78,7 @@ async def _copy(connection: Connection, statement: bytes, rows: Sequence[tuple[A
 def _request_row(request: FinishedRequest) -> tuple[Any, ...]:
     return (
         request.id, request.created_at, request.organization_id, request.project_id, request.api_key_id,
-        request.user_id, request.surface, _storable(request.model_asked), request.model_served, request.state,
+        request.user_id, request.surface, storable(request.model_asked), request.model_served, request.state,
         request.finish_reason and request.finish_reason.value, request.error_code, request.streamed,
         request.first_token_ms, request.duration_ms,
     )  # fmt: skip
@@ -79,7 +88,7 @@ def _attempt_rows(request: FinishedRequest) -> Iterable[tuple[Any, ...]]:
     for position, attempt in enumerate(request.attempts):
         yield (
             attempt.id, attempt.started_at, request.id, position, attempt.endpoint_id, attempt.provider_id,
-            attempt.node_id, attempt.outcome, attempt.fault.value, _storable(attempt.reason), attempt.tokens_delivered,
+            attempt.node_id, attempt.outcome, attempt.fault.value, storable(attempt.reason), attempt.tokens_delivered,
             attempt.first_token_ms, attempt.duration_ms,
         )  # fmt: skip
 
@@ -96,8 +105,3 @@ def _usage_row(request: FinishedRequest) -> tuple[Any, ...]:
         prices.gpu_second, prices.request, usage.customer_amount.amount, usage.provider_amount.amount,
         usage.fee_amount.amount, usage.exact, request.lease_id,
     )  # fmt: skip
-
-
-def _storable(text: str) -> str:
-    """`text` from outside without what PostgreSQL cannot store: NUL and half surrogates become "?"."""
-    return text.replace("\0", "?").encode("utf-8", "replace").decode()
