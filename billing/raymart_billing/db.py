@@ -7,7 +7,7 @@ from raymart_billing.deposits import models as deposits
 from raymart_billing.holds import models as holds
 from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger import proof_models as ledger_proofs
-from raymart_billing.posting import models as posting
+from raymart_billing.records import models as records
 from raymart_billing.work import models as work
 from raymart_marketplace.db.metadata import metadata
 
@@ -20,6 +20,6 @@ __all__ = [
     "ledger",
     "ledger_proofs",
     "metadata",
-    "posting",
+    "records",
     "work",
 ]

@@ -124,8 +124,26 @@ class FinishedRequest:
     """The lease that pays, as `HoldGate.hold` named it; None for what is free."""
 
 
+class RunningRequest(Protocol):
+    """A stream under way, as the usage sink looks at it now and then."""
+
+    @property
+    def id(self) -> UUID:
+        """The request's id."""
+
+    @property
+    def tokens_delivered(self) -> int:
+        """How many tokens the customer was handed so far."""
+
+    def if_lost(self) -> FinishedRequest | None:
+        """What to record if this process ended now; None once its record is decided."""
+
+
 class UsageSink(Protocol):
     """Keeps what was delivered and turns it into money."""
+
+    def watch(self, running: RunningRequest) -> None:
+        """Checkpoint `running` about once a second until its `record` is called: that is billed if this process dies."""
 
     async def record(self, request: FinishedRequest) -> None:
         """Return only when `request` is durable; its capture follows by itself. Idempotent on the request's id.

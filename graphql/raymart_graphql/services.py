@@ -11,6 +11,7 @@ from raymart_billing.connections import Pool, make_pool
 from raymart_billing.holds import LedgerHoldGate
 from raymart_billing.posting import LedgerUsageSink
 from raymart_billing.rating import UnitRater
+from raymart_billing.spill import Spill, make_spill
 from raymart_graphql.metrics import make_registry
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.tokens import AccessTokens
@@ -40,6 +41,7 @@ class Services:
     directory: Directory
     models: CatalogModels
     usage_sink: LedgerUsageSink
+    spill: Spill
     inference: Inference
     link: LinkEndpoint
     metrics: CollectorRegistry
@@ -53,7 +55,8 @@ def build_services(settings: ControlSettings) -> Services:
     tokens = make_access_tokens(settings)
     directory = Directory(sessions, fee_basis_points=settings.fee_basis_points, direct=DirectUpstream)
     models = CatalogModels(sessions)
-    usage_sink = LedgerUsageSink(pool, record_timeout_s=settings.record_timeout_s)
+    spill = make_spill(settings)
+    usage_sink = LedgerUsageSink(pool, record_timeout_s=settings.record_timeout_s, spill=spill)
     inference = Inference(
         directory=directory,
         models=models,
@@ -72,6 +75,7 @@ def build_services(settings: ControlSettings) -> Services:
         directory=directory,
         models=models,
         usage_sink=usage_sink,
+        spill=spill,
         inference=inference,
         link=LinkEndpoint(
             sessions,
@@ -104,6 +108,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(services.engine.dispose)
         await services.pool.open(wait=False)
         stack.push_async_callback(services.pool.close)
+        stack.push_async_callback(services.spill.aclose)
         await services.usage_sink.start()
         stack.push_async_callback(services.usage_sink.stop)
         await services.directory.start()

@@ -44,6 +44,11 @@ class ControlSettings(ProcessSettings):
     """Must outlive `request_deadline_s`, or a hold could void under a running request."""
     record_timeout_s: float = Field(default=30.0, gt=0)
     """How long a finished request waits for the database before its final byte is given up."""
+    data_dir: Path | None = None
+    """Where usage is kept while PostgreSQL is away, in `spill/` below; a disk of its own that survives the process.
+    Without one, the Redis of `redis_url` is the only place."""
+    spill_bytes_max: int = Field(default=1_000_000_000, ge=1_000_000)
+    """Most that may lie there, about a kilobyte a request; beyond, requests are refused as without it."""
     body_bytes_max: int = Field(default=2_000_000, ge=1_000)
 
     stripe_api_key: SecretStr | None = None
@@ -83,6 +88,11 @@ class ControlSettings(ProcessSettings):
         return (
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
+
+    @property
+    def spill_dir(self) -> Path | None:
+        """The folder of spilled usage."""
+        return None if self.data_dir is None else self.data_dir / "spill"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -41,6 +41,9 @@ class MemoryHolds:
 class MemoryRecords:
     """Records nothing."""
 
+    def watch(self, running: object) -> None:
+        pass
+
     async def record(self, request: object) -> None:
         pass
 

@@ -11,7 +11,7 @@ import pytest
 
 from raymart_billing import celery_app
 from raymart_billing.celery_app import create_celery
-from raymart_billing.posting.copying import copy_requests
+from raymart_billing.records.copying import copy_requests
 from raymart_billing.tasks import SWEEP, SWEEP_TIMEOUT_S
 from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.settings import ControlSettings

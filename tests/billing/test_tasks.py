@@ -2,7 +2,7 @@
 
 import asyncio
 
-from raymart_billing.posting.copying import copy_requests
+from raymart_billing.records.copying import copy_requests
 from raymart_billing.tasks import sweep_once
 
 

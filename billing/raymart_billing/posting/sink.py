@@ -6,24 +6,31 @@ waits for one commit; under load, a thousand share one. There is no timer and no
 Writer and poster run side by side, so that nobody's final byte waits for the ledger:
 
     record() -> queue -> writer: COPY, COMMIT -> caller may send its final byte
-                              `-> queue -> poster: capture the usage, void the holds of those that used nothing
+                     |        `-> queue -> poster: capture the usage, void the holds of those that used nothing
+                     `-> PostgreSQL away: spill -> caller may send its final byte; drained and posted on its return
+
+Running streams are checkpointed beside (`checkpoints`), so that a process that dies loses at most their last 2 s.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+from uuid import UUID
 
 import psycopg
 import structlog
 
 from raymart_billing.connections import ACQUIRE_TIMEOUT_S, OUTAGE, Pauses, Pool, end_if_cancelled
 from raymart_billing.holds import release_holds
-from raymart_billing.posting.copying import copy_requests
+from raymart_billing.posting.checkpoints import PERIOD_S, Checkpoints
+from raymart_billing.posting.fallback import SPILL_AFTER_S, Fallback
 from raymart_billing.posting.post import USAGES_PER_POST_MAX, post_requests
+from raymart_billing.records.copying import copy_requests
+from raymart_billing.spill import Spill
 from raymart_core.errors import Unavailable
 from raymart_core.ids import Prefix, show
-from raymart_core.ports import FinishedRequest
+from raymart_core.ports import FinishedRequest, RunningRequest
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -33,6 +40,8 @@ QUEUE_MAX = 10_000
 BATCH_MAX = 1_000
 WRITE_TIMEOUT_S = 10.0
 """One try of a batch; a server that accepts and then says nothing is an outage too."""
+SPILL_WRITE_TIMEOUT_S = 4.0
+"""The same where there is somewhere else to keep the batch."""
 STOP_TIMEOUT_S = 20.0
 POST_TRIES_MAX = 5
 """Tries of the poster before it leaves a batch to the sweeper."""
@@ -44,21 +53,39 @@ class _Waiting:
 
     request: FinishedRequest
     done: asyncio.Future[None]
+    has_checkpoint: bool
 
 
 class LedgerUsageSink:
     """Implements `core.ports.UsageSink`. Start it before the gateway takes requests, stop it after the last.
 
-    Uses up to two connections of `pool` at once.
+    Uses up to four connections of `pool` at once. Without `spill`, an outage that lasts ends in Unavailable.
     """
 
-    def __init__(self, pool: Pool, *, record_timeout_s: float, queue_max: int = QUEUE_MAX) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        record_timeout_s: float,
+        gateway_id: UUID | None = None,
+        spill: Spill | None = None,
+        queue_max: int = QUEUE_MAX,
+        checkpoint_period_s: float = PERIOD_S,
+    ) -> None:
+        """`gateway_id`: this process as `gateway_is_alive` knows it; without one, streams are not checkpointed."""
         self._pool = pool
+        self._fallback = None if spill is None else Fallback(pool, spill)
+        self._checkpoints = (
+            None
+            if gateway_id is None
+            else Checkpoints(pool, gateway_id=gateway_id, period_s=checkpoint_period_s)
+        )
         self._record_timeout_s = record_timeout_s
         self._records: asyncio.Queue[_Waiting | None] = asyncio.Queue(queue_max)
         self._posts: asyncio.Queue[FinishedRequest | None] = asyncio.Queue(queue_max)
         self._writer: asyncio.Task[None] | None = None
         self._poster: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._is_open = False
 
     async def start(self) -> None:
@@ -66,6 +93,11 @@ class LedgerUsageSink:
         assert self._writer is None, "started twice"
         self._writer = asyncio.create_task(self._write_batches(), name="usage-writer")
         self._poster = asyncio.create_task(self._post_batches(), name="usage-poster")
+        if self._checkpoints is not None:
+            self._beside.append(asyncio.create_task(self._checkpoints.run(), name="usage-checkpoints"))
+        if self._fallback is not None:
+            drains = self._fallback.run(self._to_poster)
+            self._beside.append(asyncio.create_task(drains, name="usage-drain"))
         self._is_open = True
 
     async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
@@ -81,24 +113,42 @@ class LedgerUsageSink:
                 await asyncio.shield(self._poster)
         except TimeoutError:
             log.warning("usage.stopped_early", records=self._records.qsize(), posts=self._posts.qsize())
-        for task in (self._writer, self._poster):
+        tasks = (self._writer, self._poster, *self._beside)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(self._writer, self._poster, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._writer = self._poster = None
+        self._beside.clear()
         left = [self._records.get_nowait() for _ in range(self._records.qsize())]
         _refuse([waiting for waiting in left if waiting is not None], "the process is stopping")
 
+    def watch(self, running: RunningRequest) -> None:
+        """Checkpoint `running` about once a second until its `record` is called."""
+        if self._is_open and self._checkpoints is not None:
+            self._checkpoints.watch(running)
+
     async def record(self, request: FinishedRequest) -> None:
-        """Return when `request`, its attempts and its usage are committed. A repeat of the same id is a no-op.
+        """Return when `request`, its attempts and its usage are committed, or spilled while PostgreSQL is away.
+
+        A repeat of the same id is a no-op.
 
         A caller that is cancelled while it waits does not take its record along: it is written all the same. After
         Unavailable it is withdrawn, unless its commit was under way at that moment; what was not recorded is not
         billed, and its hold ends by its TTL.
         Raises: Unavailable after `record_timeout_s`, at once when the queue is full or the sink stopped.
         """
+        has_checkpoint = self._checkpoints is not None and self._checkpoints.settle(request.id)
+        try:
+            await self._record(request, has_checkpoint=has_checkpoint)
+        except Exception:
+            if self._checkpoints is not None and has_checkpoint:
+                self._checkpoints.disown(request.id)
+            raise
+
+    async def _record(self, request: FinishedRequest, *, has_checkpoint: bool) -> None:
         if not self._is_open:
             raise _unavailable(request, "the usage sink is not running")
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future(), has_checkpoint)
         # A failure that nobody is left to hear was logged by the writer.
         waiting.done.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
@@ -124,12 +174,19 @@ class LedgerUsageSink:
     async def _write(self, batch: Sequence[_Waiting], *, may_exist: bool) -> None:
         """Write `batch` whole, waiting out outages; when the database refuses it, by halves down to the culprit."""
         pauses = Pauses()
+        clock = asyncio.get_running_loop()
+        begun = clock.time()
         while waiting := _waiting(batch):
+            if await self._spilled(waiting):
+                return
             try:
                 written = await self._copy(waiting, may_exist=may_exist)
             except OUTAGE as error:
                 log.warning("usage.write_retried", records=len(waiting), error=type(error).__name__)
-                await pauses.rest()
+                if self._fallback is not None and clock.time() - begun >= SPILL_AFTER_S:
+                    self._fallback.database_went_away()
+                else:
+                    await pauses.rest()
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not stop the writer
                 if may_exist or not isinstance(error, psycopg.errors.UniqueViolation):
                     await self._split(waiting, error)
@@ -142,10 +199,28 @@ class LedgerUsageSink:
 
     async def _copy(self, batch: Sequence[_Waiting], *, may_exist: bool) -> Sequence[_Waiting]:
         """Write those of `batch` that are still waited for once there is a connection; returns them."""
-        async with asyncio.timeout(WRITE_TIMEOUT_S), self._pool.connection(ACQUIRE_TIMEOUT_S) as connection:
+        timeout_s, acquire_s = WRITE_TIMEOUT_S, ACQUIRE_TIMEOUT_S
+        if self._fallback is not None:
+            timeout_s, acquire_s = SPILL_WRITE_TIMEOUT_S, SPILL_AFTER_S
+        async with asyncio.timeout(timeout_s), self._pool.connection(acquire_s) as connection:
             written = _waiting(batch)
-            await copy_requests(connection, [waiting.request for waiting in written], may_exist=may_exist)
+            await copy_requests(
+                connection,
+                [waiting.request for waiting in written],
+                may_exist=may_exist,
+                forget_checkpoints=any(waiting.has_checkpoint for waiting in written),
+            )
             return written
+
+    async def _spilled(self, batch: Sequence[_Waiting]) -> bool:
+        """While PostgreSQL is away, keep `batch` elsewhere; false when it is not, or nothing else takes them either."""
+        if self._fallback is None or not self._fallback.is_away:
+            return False
+        if not await self._fallback.keep([waiting.request for waiting in batch]):
+            return False
+        for waiting in _waiting(batch):
+            waiting.done.set_result(None)
+        return True
 
     async def _split(self, batch: Sequence[_Waiting], error: Exception) -> None:
         if len(batch) > 1:
@@ -163,14 +238,18 @@ class LedgerUsageSink:
             culprit.done.set_exception(error)
 
     def _acknowledge(self, batch: Sequence[_Waiting]) -> None:
-        for waiting in batch:
-            if not waiting.done.done():
-                waiting.done.set_result(None)
+        for waiting in _waiting(batch):
+            waiting.done.set_result(None)
+        self._to_poster([waiting.request for waiting in batch])
+
+    def _to_poster(self, requests: Sequence[FinishedRequest]) -> None:
+        """`requests` are committed: what they used can be posted."""
+        for request in requests:
             try:
-                self._posts.put_nowait(waiting.request)
+                self._posts.put_nowait(request)
             except asyncio.QueueFull:
                 # The rows are committed: the sweeper finds usage by `posted_at`, and holds by their TTL.
-                log.warning("usage.post_left_to_sweeper", request_id=show(Prefix.REQUEST, waiting.request.id))
+                log.warning("usage.post_left_to_sweeper", request_id=show(Prefix.REQUEST, request.id))
 
     async def _post_batches(self) -> None:
         while batch := await _gather(self._posts, USAGES_PER_POST_MAX):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import structlog
 
-from raymart_billing.posting.codec import encode
+from raymart_billing.records.codec import encode
 from raymart_billing.spill.journal import Journal, JournalFull
 from raymart_billing.spill.stream import REDIS_AWAY, SpillStream, StreamRefused
 from raymart_core.errors import RaymartError
 from raymart_core.ports import FinishedRequest
+from raymart_marketplace.settings import ControlSettings
 
 log = structlog.get_logger()
 
@@ -87,3 +88,10 @@ class Spill:
             log.warning("spill.file_failed", error=f"{type(error).__name__}: {error}"[:200])
             return False
         return True
+
+
+def make_spill(settings: ControlSettings) -> Spill:
+    """The two places of `settings`. Opens nothing."""
+    directory = settings.spill_dir
+    journal = None if directory is None else Journal(directory, bytes_max=settings.spill_bytes_max)
+    return Spill(journal=journal, stream=SpillStream(settings.redis_url))

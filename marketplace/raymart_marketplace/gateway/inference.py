@@ -101,6 +101,8 @@ class Inference:
             plan = await self._route(life)
             await self._hold(life, plan)
             attempt, steps = await self._begin(life, plan)
+            if streamed:  # Of what is not streamed nothing is handed out before its record.
+                self._usage_sink.watch(life)
             yield life.started()
             try:
                 if steps:

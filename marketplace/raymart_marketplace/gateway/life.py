@@ -22,6 +22,9 @@ from raymart_marketplace.gateway.request import ChatRequest
 from raymart_marketplace.metering.models import Surface
 from raymart_marketplace.supply.live import Lease, LiveEndpoint
 
+GATEWAY_LOST = "gateway_lost"
+"""Error code of a request whose gateway died; only its checkpoint tells of it."""
+
 
 class RequestLife:
     """One request from arrival to record. Mutable, owned by one `Inference.run`."""
@@ -118,6 +121,26 @@ class RequestLife:
             finish_reason = FinishReason.ABORT
         return self._decide("cancelled", finish_reason=finish_reason, error_code=None)
 
+    def if_lost(self) -> FinishedRequest | None:
+        """What is to be recorded if this process ends now: a failure of the platform, billed for what was delivered."""
+        if self.final is not None or self.attempt is None:
+            return None
+        tokens = self.attempt.meter.tokens_completion
+        running = self.attempt.record(
+            "failed", fault=Fault.PLATFORM, reason="the gateway was lost", tokens_delivered=tokens
+        )
+        return self._row(
+            "failed",
+            finish_reason=FinishReason.ERROR,
+            error_code=GATEWAY_LOST,
+            attempts=(*self._attempts, running),
+        )
+
+    @property
+    def tokens_delivered(self) -> int:
+        """How many tokens the customer was handed so far."""
+        return 0 if self.attempt is None else self.attempt.meter.tokens_completion
+
     # Events
 
     def started(self) -> Started:
@@ -185,8 +208,21 @@ class RequestLife:
         error_code: str | None,
     ) -> FinishedRequest:
         assert self.final is None, "a request ends once"
+        self.final = self._row(
+            state, finish_reason=finish_reason, error_code=error_code, attempts=tuple(self._attempts)
+        )
+        return self.final
+
+    def _row(
+        self,
+        state: Literal["completed", "failed", "cancelled"],
+        *,
+        finish_reason: FinishReason | None,
+        error_code: str | None,
+        attempts: tuple[AttemptRecord, ...],
+    ) -> FinishedRequest:
         caller = self.caller
-        self.final = FinishedRequest(
+        return FinishedRequest(
             id=self.id,
             organization_id=caller.organization_id,
             project_id=caller.project_id,
@@ -202,10 +238,9 @@ class RequestLife:
             created_at=self._created_at,
             first_token_ms=self._first_token_ms(),
             duration_ms=self._age_ms(),
-            attempts=tuple(self._attempts),
+            attempts=attempts,
             usage=self._usage(),
         )
-        return self.final
 
     def _usage(self) -> UsageEntry | None:
         """What is billed: every token handed out, and the prompt if there was any."""

@@ -7,7 +7,7 @@ import pytest
 
 from raymart_billing.holds import sweep_holds
 from raymart_billing.posting import post, post_requests, post_usage, sweep_usage
-from raymart_billing.posting.copying import copy_requests
+from raymart_billing.records.copying import copy_requests
 from raymart_core.ids import new_id
 from support.books import Books, price
 

@@ -69,6 +69,9 @@ class SlowRecords:
         self.entered = asyncio.Event()
         self.go_on = asyncio.Event()
 
+    def watch(self, running):
+        pass
+
     async def record(self, request):
         self.entered.set()
         await self.go_on.wait()
@@ -77,6 +80,9 @@ class SlowRecords:
 
 class NoRecords:
     """A sink whose database is away."""
+
+    def watch(self, running):
+        pass
 
     async def record(self, request):
         raise Unavailable("the database is away")

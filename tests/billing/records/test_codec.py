@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raymart_billing.posting.codec import VERSION, UnreadableRecord, decode, encode, request_id_of
+from raymart_billing.records.codec import VERSION, UnreadableRecord, decode, encode, request_id_of
 from raymart_core.ids import new_id
 from raymart_core.money import Money
-from raymart_core.ports import AttemptRecord, FinishedRequest, UsageEntry
+from raymart_core.ports import AttemptRecord, FinishedRequest, Prices, Quantities, UsageEntry
 from support.books import finished
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -22,16 +22,26 @@ TIMES = st.datetimes(timezones=st.just(UTC))
 
 def made(kind: type, **fields: st.SearchStrategy) -> st.SearchStrategy:
     """`kind` with every text storable, every number one that a column holds, every time in UTC."""
-    by_type = {str: TEXT, int: COUNTS, int | None: COUNTS | st.none(), datetime: TIMES, Money: st.builds(Money, COUNTS)}
+    by_type = {
+        str: TEXT,
+        int: COUNTS,
+        int | None: COUNTS | st.none(),
+        datetime: TIMES,
+        Money: st.builds(Money, COUNTS),
+    }
     hints = get_type_hints(kind)
     known = {name: by_type[hint] for name, hint in hints.items() if hint in by_type}
     return st.builds(kind, **{**known, **fields})
 
 
+def by_unit(kind: type) -> st.SearchStrategy:
+    return st.builds(kind, **dict.fromkeys(kind.__struct_fields__, COUNTS))
+
+
 REQUESTS = made(
     FinishedRequest,
     attempts=st.lists(made(AttemptRecord), max_size=3).map(tuple),
-    usage=made(UsageEntry) | st.none(),
+    usage=made(UsageEntry, quantities=by_unit(Quantities), prices=by_unit(Prices)) | st.none(),
     error_code=TEXT | st.none(),
 )
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import structlog
 
 from raymart_billing.connections import OUTAGE, Connection, scalar
-from raymart_billing.posting.models import RecordOrigin
+from raymart_billing.records.models import RecordOrigin
+from raymart_billing.records.restoring import Restored, restore, set_aside
 from raymart_billing.spill.journal import claimed, read_segment, segments
-from raymart_billing.spill.restore import Restored, restore, set_aside
 from raymart_billing.spill.stream import REDIS_AWAY, SpillStream
 from raymart_core.ports import FinishedRequest
 

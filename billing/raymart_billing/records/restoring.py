@@ -9,9 +9,9 @@ import psycopg
 import structlog
 
 from raymart_billing.connections import OUTAGE, Connection
-from raymart_billing.posting.codec import UnreadableRecord, decode, request_id_of
-from raymart_billing.posting.copying import copy_requests
-from raymart_billing.posting.models import RecordOrigin
+from raymart_billing.records.codec import UnreadableRecord, decode, request_id_of
+from raymart_billing.records.copying import copy_requests
+from raymart_billing.records.models import RecordOrigin
 from raymart_core.ids import Prefix, show
 from raymart_core.ports import FinishedRequest
 

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from raymart_billing.connections import Connection
-from raymart_billing.posting.codec import storable
+from raymart_billing.records.codec import storable
 from raymart_core.ports import FinishedRequest
 
 # Columns in the order of the row functions below; what is left out the database fills in.

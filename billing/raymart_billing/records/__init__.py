@@ -1,0 +1,17 @@
+"""A finished request as bytes and as rows: the codec, the COPY, and the way from one to the other."""
+
+from raymart_billing.records.codec import UnreadableRecord, decode, encode
+from raymart_billing.records.copying import copy_requests
+from raymart_billing.records.models import RecordOrigin
+from raymart_billing.records.restoring import Restored, restore, set_aside
+
+__all__ = [
+    "RecordOrigin",
+    "Restored",
+    "UnreadableRecord",
+    "copy_requests",
+    "decode",
+    "encode",
+    "restore",
+    "set_aside",
+]

@@ -1,0 +1,32 @@
+"""A Redis of these tests' own, and places to spill to."""
+
+import pytest
+
+from raymart_billing.spill import Journal, Spill, SpillStream
+from raymart_core.ids import new_id
+from raymart_local.redis import EmbeddedRedis
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+async def stream(redis_server):
+    stream = SpillStream(redis_server.url, key=f"test:{new_id()}")
+    yield stream
+    await stream.aclose()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "spill"
+
+
+@pytest.fixture
+async def spill(directory, stream):
+    spill = Spill(journal=Journal(directory, bytes_max=10_000_000), stream=stream)
+    yield spill
+    await spill.aclose()
