@@ -66,6 +66,7 @@ class ControlPlane:
             "REDIS_URL": self._redis_url(self._settings.redis_url, database=0),
             "BROKER_URL": self._redis_url(self._settings.broker_url, database=1),
             "RAYMART_TOKEN_SECRET": secret_at(self._layout.token_secret),
+            "RAYMART_DATA_DIR": str(self._layout.root),
             "RAYMART_HOST": LOOPBACK,
             "RAYMART_PORT": str(self._settings.port),
             "RAYMART_READY_ENDPOINTS_MIN": str(self._endpoints_min),

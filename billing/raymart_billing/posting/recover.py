@@ -8,8 +8,9 @@ from raymart_billing.records import RecordOrigin, restore
 log = structlog.get_logger()
 
 BATCH_MAX = 500
-AGE_S_MIN = 3.0
-"""A checkpoint younger than this is of a gateway that ran a moment ago, whatever its lock says."""
+GRACE_S = 15.0
+"""A checkpoint younger than this is of a gateway that ran a moment ago, whatever its lock says; and after a restart of
+the server every gateway has lost its lock, and gets this long to take it again."""
 
 _RECORDED = b"""
     delete from usage_checkpoint c using request r
@@ -17,7 +18,9 @@ _RECORDED = b"""
 """
 _LOST = b"""
     select request_id, record from usage_checkpoint
-     where updated_at < clock_timestamp() - %(age_s)s * interval '1 second' and not gateway_is_alive(gateway_id)
+     where updated_at < clock_timestamp() - %(grace_s)s * interval '1 second'
+       and pg_postmaster_start_time() < clock_timestamp() - %(grace_s)s * interval '1 second'
+       and not gateway_is_alive(gateway_id)
      order by request_id
      limit %(limit)s
        for update skip locked
@@ -25,7 +28,7 @@ _LOST = b"""
 _DELETE = b"delete from usage_checkpoint where request_id = any(%(ids)s)"
 
 
-async def recover_checkpoints(connection: Connection, *, age_s_min: float = AGE_S_MIN) -> int:
+async def recover_checkpoints(connection: Connection, *, grace_s: float = GRACE_S) -> int:
     """Record every running stream of a gateway that is dead by `gateway_is_alive`; returns how many.
 
     Exactly once: the request's primary key decides between the recovery, another one beside it, a spilled record, and a
@@ -37,7 +40,7 @@ async def recover_checkpoints(connection: Connection, *, age_s_min: float = AGE_
     await connection.execute(_RECORDED)
     while True:
         async with connection.transaction():
-            values = {"age_s": age_s_min, "limit": BATCH_MAX}
+            values = {"grace_s": grace_s, "limit": BATCH_MAX}
             rows = await (await connection.execute(_LOST, values)).fetchall()
             if not rows:
                 break

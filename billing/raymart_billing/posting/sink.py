@@ -22,7 +22,7 @@ import psycopg
 import structlog
 
 from raymart_billing.connections import ACQUIRE_TIMEOUT_S, OUTAGE, Pauses, Pool, end_if_cancelled
-from raymart_billing.holds import release_holds
+from raymart_billing.holds import NoSettlements, Settlements, release_holds
 from raymart_billing.posting.checkpoints import PERIOD_S, Checkpoints
 from raymart_billing.posting.fallback import SPILL_AFTER_S, Fallback
 from raymart_billing.posting.post import USAGES_PER_POST_MAX, post_requests
@@ -69,11 +69,16 @@ class LedgerUsageSink:
         record_timeout_s: float,
         gateway_id: UUID | None = None,
         spill: Spill | None = None,
+        settlements: Settlements | None = None,
         queue_max: int = QUEUE_MAX,
         checkpoint_period_s: float = PERIOD_S,
     ) -> None:
-        """`gateway_id`: this process as `gateway_is_alive` knows it; without one, streams are not checkpointed."""
+        """`gateway_id`: this process as `gateway_is_alive` knows it; without one, streams are not checkpointed.
+
+        `settlements` hears of each request once it is durable, and of each lease that was posted from.
+        """
         self._pool = pool
+        self._settlements = settlements or NoSettlements()
         self._fallback = None if spill is None else Fallback(pool, spill)
         self._checkpoints = (
             None
@@ -218,8 +223,7 @@ class LedgerUsageSink:
             return False
         if not await self._fallback.keep([waiting.request for waiting in batch]):
             return False
-        for waiting in _waiting(batch):
-            waiting.done.set_result(None)
+        self._answer(batch)
         return True
 
     async def _split(self, batch: Sequence[_Waiting], error: Exception) -> None:
@@ -238,9 +242,19 @@ class LedgerUsageSink:
             culprit.done.set_exception(error)
 
     def _acknowledge(self, batch: Sequence[_Waiting]) -> None:
+        self._answer(batch)
+        self._to_poster([waiting.request for waiting in batch])
+
+    def _answer(self, batch: Sequence[_Waiting]) -> None:
+        """`batch` is durable: first the gate hears, so that who is answered can spend what was left at once."""
+        for waiting in batch:
+            usage = waiting.request.usage
+            if usage is None:
+                self._settlements.released(waiting.request.id)
+            else:
+                self._settlements.settled(waiting.request.id, usage.customer_amount)
         for waiting in _waiting(batch):
             waiting.done.set_result(None)
-        self._to_poster([waiting.request for waiting in batch])
 
     def _to_poster(self, requests: Sequence[FinishedRequest]) -> None:
         """`requests` are committed: what they used can be posted."""
@@ -268,6 +282,7 @@ class LedgerUsageSink:
                     await post_requests(connection, used)
                     if unused:
                         await release_holds(connection, unused)
+                self._tell_posted(batch)
                 return
             except OUTAGE as error:
                 log.warning("usage.post_retried", requests=len(batch), error=type(error).__name__)
@@ -277,6 +292,15 @@ class LedgerUsageSink:
                 log.exception("usage.post_failed", requests=len(batch))
                 return
         log.warning("usage.posts_left_to_sweeper", requests=len(batch))
+
+    def _tell_posted(self, batch: Sequence[FinishedRequest]) -> None:
+        by_lease: dict[UUID, int] = {}
+        for request in batch:
+            if request.lease_id is not None and request.usage is not None:
+                amount = request.usage.customer_amount.amount
+                by_lease[request.lease_id] = by_lease.get(request.lease_id, 0) + amount
+        for lease_id, amount in by_lease.items():
+            self._settlements.posted(lease_id, amount)
 
 
 async def _gather(queue: asyncio.Queue[T | None], size_max: int) -> list[T]:
