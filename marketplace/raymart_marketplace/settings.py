@@ -80,7 +80,9 @@ class ControlSettings(ProcessSettings):
     ready_endpoints_min: int = Field(default=0, ge=0)
     """`GET /ready` waits for this many live endpoints; 0 in production, where readiness is the process's own."""
     sweep_interval_s: float = Field(default=5.0, gt=0)
-    """How often Celery beat posts what the gateway left and voids expired holds."""
+    """How often what gateways left behind is put right: usage posted, leases and holds expired."""
+    work_tick_s: float = Field(default=2.0, gt=0)
+    """How often Celery beat lets a worker look for work whose hint was lost."""
 
     @field_validator("stripe_webhook_secrets", mode="before")
     @classmethod

@@ -1,38 +1,27 @@
 """The Celery application, as configured and as run."""
 
-import asyncio
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from raymart_billing import celery_app
-from raymart_billing.celery_app import create_celery
-from raymart_billing.records.copying import copy_requests
-from raymart_billing.tasks import SWEEP, SWEEP_TIMEOUT_S
-from raymart_local.redis import EmbeddedRedis
-from raymart_marketplace.settings import ControlSettings
+from raymart_billing.celery_app import TASK_TIME_LIMIT_S, create_celery, make_registry
+from raymart_billing.tasks import TICK
+from raymart_billing.work.broker import QUEUE, RECONNECT_S_MAX
+from raymart_billing.work.process import WorkProcess
+from raymart_billing.work.task import TIMEOUT_S_MAX
+from raymart_billing.work.worker import DRAIN_S_MAX
+from support.background import control_settings
 
-SECRET = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.fixture
-def redis(tmp_path):
-    with EmbeddedRedis(tmp_path / "redis") as redis:
-        yield redis
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 
 
-@pytest.fixture
-def settings():
-    return ControlSettings(
-        database_url="postgresql://nobody@127.0.0.1:1/none",
-        broker_url="redis://127.0.0.1:1/0",
-        token_secret=SECRET,
-        sweep_interval_s=0.5,
-    )
+@pytest.fixture(params=["redis://127.0.0.1:1/0", "amqp://guest@127.0.0.1:1//"])
+def app(request):
+    settings = control_settings(NOWHERE, broker_url=request.param, work_tick_s=0.5)
+    return create_celery(settings, WorkProcess(settings, make_registry(settings)))
 
 
 class TestCreateCelery:
@@ -46,53 +35,58 @@ class TestCreateCelery:
         with pytest.raises(AttributeError, match="no attribute 'nothing'"):
             _ = celery_app.nothing
 
-    def test_messages_are_acknowledged_late_and_fetched_singly(self, settings):
-        app = create_celery(settings)
+    def test_messages_are_acknowledged_late_and_fetched_singly(self, app):
         assert app.conf.task_acks_late
         assert app.conf.task_reject_on_worker_lost
         assert app.conf.worker_prefetch_multiplier == 1
         assert app.conf.accept_content == ["json"]
 
-    def test_a_message_comes_back_only_after_its_worker_must_have_ended(self, settings):
+    def test_a_task_may_take_as_long_as_its_drain_and_one_handler(self, app):
+        assert app.conf.task_time_limit == TASK_TIME_LIMIT_S > DRAIN_S_MAX + TIMEOUT_S_MAX
+
+    def test_beat_ticks_and_compares_no_clocks(self, app):
+        """An expiry is compared with another machine's clock: an hour of skew would drop every tick."""
+        [entry] = app.conf.beat_schedule.values()
+        assert entry == {"task": TICK, "schedule": 0.5}
+        assert "expires" not in entry
+
+    def test_a_broker_that_was_away_is_tried_every_two_seconds_for_ever(self, app, monkeypatch):
+        """Nobody listens on port 1."""
+        pauses = []
+
+        def stop_after_eight(_, pause_s):
+            pauses.append(pause_s)
+            if len(pauses) == 8:
+                raise InterruptedError
+
+        monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: None)
+        tries_max = app.conf.broker_connection_max_retries
+        with pytest.raises(InterruptedError):
+            app.connection_for_write().ensure_connection(stop_after_eight, tries_max)
+        assert max(pauses) == RECONNECT_S_MAX
+
+
+class TestOnRedis:
+    def test_a_message_comes_back_only_after_its_worker_must_have_ended(self):
         """Redis hands out again what is not acknowledged in time, also while the first worker is still at it."""
-        app = create_celery(settings)
+        settings = control_settings(NOWHERE)
+        app = create_celery(settings, WorkProcess(settings, make_registry(settings)))
         options = app.conf.broker_transport_options
-        assert SWEEP_TIMEOUT_S < app.conf.task_time_limit < options["visibility_timeout"]
+        assert app.conf.task_time_limit < options["visibility_timeout"]
         assert options["unacked_restore_interval"] * options["unacked_restore_throttle"] <= 5
 
-    def test_beat_asks_for_a_sweep_each_interval_and_old_hints_lapse(self, settings):
-        [entry] = create_celery(settings).conf.beat_schedule.values()
-        assert entry == {"task": SWEEP, "schedule": 0.5, "options": {"expires": 1.0}}
+
+class TestOnRabbitmq:
+    def test_the_queue_is_replicated_bounded_and_confirmed(self):
+        settings = control_settings(NOWHERE, broker_url="amqp://guest@127.0.0.1:1//")
+        app = create_celery(settings, WorkProcess(settings, make_registry(settings)))
+        queue = app.amqp.queues[QUEUE]
+        assert queue.queue_arguments == {"x-queue-type": "quorum", "x-max-length": 10_000}
+        assert app.conf.broker_transport_options["confirm_publish"] is True
+        assert app.amqp.router.route({}, TICK)["queue"].name == QUEUE
 
 
-class TestWorker:
-    async def test_worker_and_beat_settle_what_the_gateway_left(self, database_url, redis, pool, books):
-        """The real thing: Redis, beat, a worker process; usage that nobody posted and a hold that nobody released."""
-        request = books.finished()
-        await books.fund(1_000)
-        await books.hold(request.id, 500)
-        await books.hold(books.finished().id, 300, "1 microsecond")
-        async with pool.connection() as connection:
-            await copy_requests(connection, [request], may_exist=False)
-
-        environment = {
-            **os.environ,
-            "DATABASE_URL": database_url,
-            "BROKER_URL": redis.url,
-            "RAYMART_TOKEN_SECRET": SECRET,
-            "RAYMART_SWEEP_INTERVAL_S": "0.5",
-        }
-        argv = [sys.executable, "-m", "celery", "-A", "raymart_billing.celery_app", "worker", "--beat"]
-        process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 60
-            while await books.columns("customer_balance") != (120, 1_000, 0, 0):
-                assert process.poll() is None, "the worker ended"
-                assert time.monotonic() < deadline, "nothing was swept"
-                await asyncio.sleep(0.1)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            _, said = await asyncio.to_thread(process.communicate, timeout=30)
-        assert process.returncode == 0
-        assert b" ready." in said, said.decode()
-        assert (await books.columns("provider_payable")).balance == 108
+class TestMakeRegistry:
+    def test_the_sweep_is_a_periodic_of_its_own_interval(self):
+        registry = make_registry(control_settings(NOWHERE, sweep_interval_s=7.5))
+        assert registry.periodics["sweep"].every_s == 7.5

@@ -73,6 +73,8 @@ class TaskContext(Context):
         """1 for the first run."""
         self.is_finished = False
         """Whether `finish_with` was called; it holds only if that transaction was committed."""
+        self.is_committed = False
+        """Whether `finishing` saw it committed."""
 
     async def finish_with(self, session: AsyncSession) -> None:
         """Mark the row done in the transaction of `session`: the effect and "done" are then one fact, exactly once.
@@ -95,3 +97,4 @@ class TaskContext(Context):
         async with session_scope(self.sessions) as session:
             yield session
             await self.finish_with(session)
+        self.is_committed = True

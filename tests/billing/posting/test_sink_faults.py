@@ -15,12 +15,12 @@ from raymart_billing.connections import make_pool
 from raymart_billing.holds import LedgerHoldGate
 from raymart_billing.ledger import trial_balance
 from raymart_billing.posting import LedgerUsageSink, sweep_usage
-from raymart_billing.tasks import sweep_once
 from raymart_core.errors import Unavailable
 from raymart_core.money import Money
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.db.session import make_engine, make_sessions, session_scope
+from support.background import sweep_once
 from support.books import Books, fetch, price
 
 RESTARTS = 3
