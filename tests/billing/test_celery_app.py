@@ -57,11 +57,11 @@ class TestCreateCelery:
         def stop_after_eight(_, pause_s):
             pauses.append(pause_s)
             if len(pauses) == 8:
-                raise InterruptedError
+                raise StopAsyncIteration
 
         monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: None)
         tries_max = app.conf.broker_connection_max_retries
-        with pytest.raises(InterruptedError):
+        with pytest.raises(StopAsyncIteration):
             app.connection_for_write().ensure_connection(stop_after_eight, tries_max)
         assert max(pauses) == RECONNECT_S_MAX
 
