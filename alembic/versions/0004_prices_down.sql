@@ -1,4 +1,22 @@
--- Back to usage of tokens only. Fails when a record was billed by a unit that the older schema cannot show.
+-- Back to one price a token. Fails when a record was billed by a unit that the older schema cannot show, and when an
+-- offer asks nothing: the older schema has no rate card to take its price from.
+
+alter table offer
+    alter column ask_prompt_nano_usd set not null,
+    alter column ask_completion_nano_usd set not null;
+
+drop table offer_window_ask;
+drop table offer_window;
+drop table offer_ask;
+drop table fee_schedule;
+drop table price_cap;
+drop table price;
+drop table rate_card;
+drop function pricing_check_price();
+drop function pricing_check_end();
+drop function pricing_check_start();
+drop function pricing_refuse();
+drop type scope_range;
 
 alter table usage_record
     drop constraint ck_usage_record_amount_is_usage_times_price,

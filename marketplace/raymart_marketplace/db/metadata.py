@@ -4,8 +4,9 @@ from raymart_marketplace.accounts import models as accounts
 from raymart_marketplace.catalog import models as catalog
 from raymart_marketplace.db.base import Base
 from raymart_marketplace.metering import models as metering
+from raymart_marketplace.pricing import models as pricing
 from raymart_marketplace.supply import models as supply
 
 metadata = Base.metadata
 
-__all__ = ["accounts", "catalog", "metadata", "metering", "supply"]
+__all__ = ["accounts", "catalog", "metadata", "metering", "pricing", "supply"]

@@ -7,7 +7,7 @@ here waits except `refresh` and `load`, which read the database.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -15,11 +15,13 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from raymart_core.ports import Prices
 from raymart_core.wire.link import Replica
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.supply.endpoints import EndpointFacts, endpoint_facts
 from raymart_marketplace.supply.enrolment import NodeIdentity
 from raymart_marketplace.supply.live import LiveEndpoint
+from raymart_marketplace.supply.live_prices import LivePrices, PriceTag
 from raymart_marketplace.supply.quarantine import Quarantine
 from raymart_marketplace.supply.upstream import Upstream
 
@@ -84,8 +86,9 @@ class _EndpointEntry:
 
     facts: EndpointFacts
     replicas: tuple[_ReplicaEntry, ...]
+    tag: PriceTag = field(default_factory=PriceTag)
 
-    def snapshot(self, *, fee_basis_points: int, quarantined: bool) -> LiveEndpoint:
+    def snapshot(self, *, prices: Prices, fee_basis_points: int, quarantined: bool) -> LiveEndpoint:
         facts = self.facts
         return LiveEndpoint(
             id=facts.id,
@@ -101,7 +104,7 @@ class _EndpointEntry:
             quantization=facts.quantization,
             region=facts.region,
             context_length=facts.context_length,
-            prices=facts.prices,
+            prices=prices,
             fee_basis_points=fee_basis_points,
             capacity=sum(entry.replica.capacity for entry in self.replicas),
             running=sum(entry.running for entry in self.replicas),
@@ -146,7 +149,7 @@ class Directory:
         quarantine: Quarantine | None = None,
     ) -> None:
         self._sessions = sessions
-        self._fee_basis_points = fee_basis_points
+        self._prices = LivePrices(fee_basis_points=fee_basis_points)
         self._direct = direct
         self._direct_pools = frozenset(direct_pools)
         self._refresh_s = refresh_s
@@ -173,11 +176,11 @@ class Directory:
 
     def live(self, model_slug: str) -> Sequence[LiveEndpoint]:
         """Endpoints that serve `model_slug` now, quarantined ones included."""
-        return [self._snapshot(entry) for entry in self._by_model.get(model_slug, {}).values()]
+        return self._snapshots(self._by_model.get(model_slug, {}).values())
 
     def all_live(self) -> Sequence[LiveEndpoint]:
         """Every live endpoint."""
-        return [self._snapshot(entry) for entry in self._endpoints.values()]
+        return self._snapshots(self._endpoints.values())
 
     def acquire(self, endpoint_id: UUID) -> ReplicaLease | None:
         """Count a request on the endpoint's least loaded replica; None when the endpoint is gone meanwhile."""
@@ -252,31 +255,38 @@ class Directory:
         async with node.loading:
             digests = {entry.replica.revision for entry in node.replicas.values()}
             async with session_scope(self._sessions) as session:
+                if not self._prices.is_loaded:
+                    await self._prices.load(session)
                 facts = await endpoint_facts(session, node_id, digests)
             if self._nodes.get(node_id) is node:
                 node.facts = {fact.revision_digest: fact for fact in facts}
                 self._index(node)
 
     async def refresh(self) -> None:
-        """Re-read offers and prices of every live node now, and let pool controllers look at their placements.
+        """Re-read the price book, and offers and asks of every live node, now, and let pool controllers look at their placements.
 
         Call after a change of offers, prices or placements. Raises: SQLAlchemyError, OSError, TimeoutError.
         """
         for listener in tuple(self._listeners):
             listener()
+        await self._load_prices()
         for node_id in tuple(self._nodes):
             await self.load(node_id)
 
     async def _refresh_forever(self) -> None:
         while True:
             await asyncio.sleep(self._refresh_s)
-            for node_id in tuple(self._nodes):
-                try:
+            try:
+                await self._load_prices()
+                for node_id in tuple(self._nodes):
                     await self.load(node_id)
-                except (SQLAlchemyError, OSError) as error:
-                    # What is known stays in routing: an open offer does not close because the database is away.
-                    log.warning("directory.refresh_failed", reason=str(error)[:200])
-                    break
+            except (SQLAlchemyError, OSError) as error:
+                # What is known stays in routing: an open offer does not close because the database is away.
+                log.warning("directory.refresh_failed", reason=str(error)[:200])
+
+    async def _load_prices(self) -> None:
+        async with session_scope(self._sessions) as session:
+            await self._prices.load(session)
 
     def _node(self, node_id: UUID, link: LiveLink) -> _NodeEntry | None:
         """The node's entry if `link` is its present link."""
@@ -342,9 +352,19 @@ class Directory:
         if node is not None:
             self._unindex(node)
 
-    def _snapshot(self, entry: _EndpointEntry) -> LiveEndpoint:
+    def _snapshots(self, entries: Iterable[_EndpointEntry]) -> Sequence[LiveEndpoint]:
+        return [snapshot for entry in entries if (snapshot := self._snapshot(entry)) is not None]
+
+    def _snapshot(self, entry: _EndpointEntry) -> LiveEndpoint | None:
+        """The endpoint as it is now; None while it has no price at which it may be sold."""
+        facts = entry.facts
+        price = self._prices.price(entry.tag, offer_id=facts.offer_id, terms=facts.terms, sold=facts.sold)
+        if price.prices is None:
+            return None
         return entry.snapshot(
-            fee_basis_points=self._fee_basis_points, quarantined=self._quarantine.holds(entry.facts.id)
+            prices=price.prices,
+            fee_basis_points=price.fee_basis_points,
+            quarantined=self._quarantine.holds(facts.id),
         )
 
 

@@ -9,8 +9,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ids import new_id
-from raymart_core.ports import Prices
 from raymart_marketplace.catalog.models import Model, ModelRevision
+from raymart_marketplace.pricing.book import load_terms
+from raymart_marketplace.pricing.effective import OfferTerms, Sold
 from raymart_marketplace.supply.models import (
     Endpoint,
     Node,
@@ -29,7 +30,7 @@ DIGESTS_MAX = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointFacts:
-    """The fields of `LiveEndpoint` that the database decides; `prices` are the offer's asks of this moment."""
+    """The fields of `LiveEndpoint` that the database decides, and what its price follows from."""
 
     id: UUID
     node_id: UUID
@@ -44,7 +45,8 @@ class EndpointFacts:
     quantization: str
     region: str
     context_length: int
-    prices: Prices
+    sold: Sold
+    terms: OfferTerms
 
 
 async def endpoint_facts(
@@ -60,6 +62,7 @@ async def endpoint_facts(
     endpoint_ids = await _endpoints(
         session, node_id, {revision.id: offer.id for _, _, _, offer, revision, _ in rows}
     )
+    terms = await load_terms(session, [offer.id for _, _, _, offer, _, _ in rows])
     return [
         EndpointFacts(
             id=endpoint_ids[revision.id],
@@ -75,9 +78,8 @@ async def endpoint_facts(
             quantization=revision.quantization,
             region=region,
             context_length=revision.context_length,
-            prices=Prices(
-                token_prompt=offer.ask_prompt_nano_usd, token_completion=offer.ask_completion_nano_usd
-            ),
+            sold=Sold(model_id=revision.model_id, revision_id=revision.id, provider_id=provider.id),
+            terms=terms[offer.id],
         )
         for node_name, region, provider, offer, revision, model_slug in rows
     ]

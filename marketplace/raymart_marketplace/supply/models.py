@@ -167,10 +167,10 @@ class Offer(Row):
     revision_id: Mapped[UUID] = mapped_column(
         ForeignKey("model_revision.id", ondelete="RESTRICT"), index=True
     )
-    ask_prompt_nano_usd: Mapped[int] = mapped_column(BigInteger)
-    """Per prompt token."""
-    ask_completion_nano_usd: Mapped[int] = mapped_column(BigInteger)
-    """Per completion token."""
+    ask_prompt_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    """Per prompt token, outside of windows; None for the rate card's price. A copy of `offer_ask`, for listings."""
+    ask_completion_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    """Per completion token, likewise."""
     state: Mapped[OfferState] = mapped_column(text_enum(OfferState))
 
 

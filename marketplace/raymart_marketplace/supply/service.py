@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,8 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from raymart_core.ids import Prefix, new_id, show
+from raymart_core.units import Unit
 from raymart_marketplace.accounts.names import clean_name
 from raymart_marketplace.catalog.models import ModelRevision, RevisionState
+from raymart_marketplace.pricing.asks import write_asks, write_floors, write_windows
+from raymart_marketplace.pricing.effective import Window
+from raymart_marketplace.pricing.service import check_price
 from raymart_marketplace.supply.enrolment import hash_token
 from raymart_marketplace.supply.models import (
     JoinToken,
@@ -31,8 +35,6 @@ from raymart_marketplace.supply.placements import place_offers, unplace
 
 JOIN_TOKEN_PREFIX = "rmj_"
 JOIN_TOKEN_TTL_S_MAX = 3_600
-ASK_NANO_USD_MAX = 1_000_000_000
-"""One dollar a token. It keeps a usage record's amount, for any count of tokens, far inside a bigint."""
 PAGE_MAX = 100
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _MAY_OFFER = (ProviderState.APPLIED, ProviderState.ACTIVE)
@@ -136,14 +138,15 @@ async def open_offer(
     *,
     provider_id: UUID,
     revision_id: UUID,
-    ask_prompt_nano_usd: int,
-    ask_completion_nano_usd: int,
+    ask_prompt_nano_usd: int | None,
+    ask_completion_nano_usd: int | None,
 ) -> Offer:
     """Offer the revision at these asks (nano-USD per token) and want it on the provider's nodes.
 
-    Raises: InvalidRequest, NotFound, Forbidden, Conflict when the revision is not published or offered already.
+    None asks the rate card's price. Raises: InvalidRequest also for an ask above the cap, NotFound, Forbidden,
+    Conflict when the revision is not published or offered already.
     """
-    _check_asks(ask_prompt_nano_usd=ask_prompt_nano_usd, ask_completion_nano_usd=ask_completion_nano_usd)
+    asks = _token_asks(ask_prompt_nano_usd, ask_completion_nano_usd)
     await _provider_in_business(session, provider_id)
     revision = await session.get(ModelRevision, revision_id)
     if revision is None:
@@ -158,8 +161,6 @@ async def open_offer(
             id=new_id(),
             provider_id=provider_id,
             revision_id=revision_id,
-            ask_prompt_nano_usd=ask_prompt_nano_usd,
-            ask_completion_nano_usd=ask_completion_nano_usd,
             state=OfferState.OPEN,
         )
         .on_conflict_do_nothing()
@@ -168,19 +169,50 @@ async def open_offer(
     offer = (await session.scalars(statement)).one_or_none()
     if offer is None:
         raise Conflict(f"revision {revision.digest} is offered already; change that offer's asks instead")
+    await write_asks(session, offer, asks)
     await place_offers(session, provider_id=provider_id)
     return offer
 
 
 async def set_asks(
-    session: AsyncSession, *, offer_id: UUID, ask_prompt_nano_usd: int, ask_completion_nano_usd: int
+    session: AsyncSession,
+    *,
+    offer_id: UUID,
+    ask_prompt_nano_usd: int | None,
+    ask_completion_nano_usd: int | None,
 ) -> Offer:
     """Change the asks (nano-USD per token); requests already quoted keep their price. Raises: as `open_offer`."""
-    _check_asks(ask_prompt_nano_usd=ask_prompt_nano_usd, ask_completion_nano_usd=ask_completion_nano_usd)
+    asks = _token_asks(ask_prompt_nano_usd, ask_completion_nano_usd)
+    return await set_unit_asks(session, offer_id=offer_id, asks=asks)
+
+
+async def set_unit_asks(session: AsyncSession, *, offer_id: UUID, asks: Mapping[Unit, int | None]) -> Offer:
+    """Change the asks of these units (nano-USD, None for the rate card's); requests already quoted keep their price.
+
+    Raises: InvalidRequest for an ask out of range, below the floor or above the cap; NotFound, Conflict.
+    """
     offer = await _unclosed_offer(session, offer_id)
-    offer.ask_prompt_nano_usd = ask_prompt_nano_usd
-    offer.ask_completion_nano_usd = ask_completion_nano_usd
-    await session.flush()
+    await write_asks(session, offer, asks)
+    return offer
+
+
+async def set_floors(session: AsyncSession, *, offer_id: UUID, floors: Mapping[Unit, int]) -> Offer:
+    """Change the least that the offer sells these units at (nano-USD, 0 for no floor).
+
+    Raises: InvalidRequest for a floor out of range, above the ask or above the cap; NotFound, Conflict.
+    """
+    offer = await _unclosed_offer(session, offer_id)
+    await write_floors(session, offer, floors)
+    return offer
+
+
+async def set_windows(session: AsyncSession, *, offer_id: UUID, windows: Sequence[Window]) -> Offer:
+    """Replace the hours in which the offer asks other prices; none removes them.
+
+    Raises: InvalidRequest for hours that overlap, and as `set_unit_asks`; NotFound, Conflict.
+    """
+    offer = await _unclosed_offer(session, offer_id)
+    await write_windows(session, offer, windows)
     return offer
 
 
@@ -287,12 +319,16 @@ async def _provider_in_business(session: AsyncSession, provider_id: UUID) -> Non
         raise Forbidden(f"provider {provider.slug!r} is {provider.state.value}; ask the marketplace")
 
 
-def _check_asks(*, ask_prompt_nano_usd: int, ask_completion_nano_usd: int) -> None:
-    """Raises: InvalidRequest when an ask is negative or over the limit."""
-    asks = {"ask_prompt_nano_usd": ask_prompt_nano_usd, "ask_completion_nano_usd": ask_completion_nano_usd}
-    for param, ask in asks.items():
-        if not 0 <= ask <= ASK_NANO_USD_MAX:
-            raise InvalidRequest(f"{param}={ask} is outside 0 to {ASK_NANO_USD_MAX}", param=param)
+def _token_asks(prompt: int | None, completion: int | None) -> Mapping[Unit, int | None]:
+    """Raises: InvalidRequest that names the argument of `set_asks` and `open_offer`."""
+    asks = {
+        Unit.TOKEN_PROMPT: (prompt, "ask_prompt_nano_usd"),
+        Unit.TOKEN_COMPLETION: (completion, "ask_completion_nano_usd"),
+    }
+    for unit, (ask, param) in asks.items():
+        if ask is not None:
+            check_price(unit, ask, param=param)
+    return {unit: ask for unit, (ask, _) in asks.items()}
 
 
 def _checked_slug(text: str, *, param: str = "slug") -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import func, select, text, update
 
-from raymart_core.ports import Prices
+from raymart_core.units import Unit
 from raymart_marketplace.catalog.models import Model, ModelRevision, RevisionState
 from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.pricing.effective import Sold
 from raymart_marketplace.supply.endpoints import endpoint_facts
 from raymart_marketplace.supply.models import (
     Endpoint,
@@ -75,7 +76,10 @@ class TestEndpointFacts:
         assert (facts.revision_digest, facts.model_slug) == (market.revision.digest, slug)
         assert (facts.engine, facts.quantization, facts.context_length) == ("llama_cpp", "q8_0", 1_024)
         assert facts.region == "local"
-        assert facts.prices == Prices(token_prompt=40, token_completion=120)
+        assert facts.terms.asks == {Unit.TOKEN_PROMPT: 40, Unit.TOKEN_COMPLETION: 120}
+        assert facts.sold == Sold(
+            model_id=market.revision.model_id, revision_id=market.revision.id, provider_id=market.provider.id
+        )
 
     async def test_endpoint_keeps_its_id_and_is_not_written_again(self, sessions: Sessions, market: Market):
         version = select(text("xmin::text")).select_from(Endpoint).where(Endpoint.node_id == market.node.id)
@@ -98,7 +102,7 @@ class TestEndpointFacts:
                 session, offer_id=market.offer.id, ask_prompt_nano_usd=1, ask_completion_nano_usd=2
             )
         [facts] = await facts_of(sessions, market)
-        assert facts.prices == Prices(token_prompt=1, token_completion=2)
+        assert facts.terms.asks == {Unit.TOKEN_PROMPT: 1, Unit.TOKEN_COMPLETION: 2}
 
     async def test_revision_without_an_offer_is_left_out(self, sessions: Sessions, market: Market):
         async with session_scope(sessions) as session:

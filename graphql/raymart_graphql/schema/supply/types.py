@@ -232,7 +232,7 @@ class Offer(Node):
             provider_uuid=row.provider_id,
             revision_uuid=row.revision_id,
             asks=TokenPrices.of_nano_usd(
-                prompt=row.ask_prompt_nano_usd, completion=row.ask_completion_nano_usd
+                prompt=row.ask_prompt_nano_usd or 0, completion=row.ask_completion_nano_usd or 0
             ),
             state=row.state,
             created_at=row.created_at,
