@@ -3,13 +3,19 @@ from uuid import uuid4
 
 import pytest
 
+from raymart_core.ports import Prices
+from raymart_core.units import Unit
 from raymart_core.wire.link import Replica
+from raymart_marketplace.catalog.models import ModelRevision
 from raymart_marketplace.db.session import make_engine, make_sessions, session_scope
+from raymart_marketplace.pricing.effective import Window
+from raymart_marketplace.pricing.service import set_price_cap
+from raymart_marketplace.pricing.windows import Hours
 from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.enrolment import NodeIdentity
 from raymart_marketplace.supply.models import NodeRole
 from raymart_marketplace.supply.quarantine import Quarantine
-from raymart_marketplace.supply.service import pause_offer, set_asks
+from raymart_marketplace.supply.service import pause_offer, set_asks, set_floors, set_windows
 from support.link_market import make_supply
 from support.raw_node import live_node
 
@@ -118,6 +124,58 @@ class TestLive:
                     await asyncio.sleep(0.01)
         finally:
             await directory.stop()
+
+    async def test_a_cap_set_while_the_process_runs_is_the_price_after_a_refresh(
+        self, live, supply, sessions
+    ):
+        directory, _ = live
+        async with session_scope(sessions) as session:
+            model_id = (await session.get_one(ModelRevision, supply.revision_id)).model_id
+            await set_price_cap(
+                session,
+                unit=Unit.TOKEN_PROMPT,
+                max_nano_usd=60,
+                model_id=model_id,
+                reason="a test",
+                actor_id=None,
+            )
+        assert directory.live(supply.model_slug)[0].prices.token_prompt == 100
+        await directory.refresh()
+        assert directory.live(supply.model_slug)[0].prices.token_prompt == 60
+
+    async def test_an_offer_whose_floor_is_above_the_cap_leaves_routing_until_it_is_lowered(
+        self, live, supply, sessions
+    ):
+        directory, _ = live
+        async with session_scope(sessions) as session:
+            model_id = (await session.get_one(ModelRevision, supply.revision_id)).model_id
+            await set_floors(session, offer_id=supply.offer_id, floors={Unit.TOKEN_PROMPT: 90})
+            await set_price_cap(
+                session,
+                unit=Unit.TOKEN_PROMPT,
+                max_nano_usd=60,
+                model_id=model_id,
+                reason="a test",
+                actor_id=None,
+            )
+        await directory.refresh()
+        assert directory.live(supply.model_slug) == []
+        assert directory.all_live() == []
+        async with session_scope(sessions) as session:
+            await set_floors(session, offer_id=supply.offer_id, floors={Unit.TOKEN_PROMPT: 60})
+        await directory.refresh()
+        assert directory.live(supply.model_slug)[0].prices.token_prompt == 60
+
+    async def test_a_window_prices_the_endpoint_in_its_hours(self, live, supply, sessions):
+        directory, _ = live
+        whole_week = Hours(days=frozenset(range(1, 8)), starts_minute=0, ends_minute=1_440)
+        async with session_scope(sessions) as session:
+            await set_windows(
+                session, offer_id=supply.offer_id, windows=[Window(hours=whole_week, basis_points=2_500)]
+            )
+        await directory.refresh()
+        [endpoint] = directory.live(supply.model_slug)
+        assert endpoint.prices == Prices(token_prompt=25, token_completion=50, token_cached=25)
 
     async def test_a_database_that_is_away_empties_nothing(self, live, supply):
         directory, _ = live
