@@ -248,14 +248,14 @@ class Directory:
         return lambda: self._listeners.discard(listener)
 
     async def load(self, node_id: UUID) -> None:
-        """Read the facts of what the node announces. Raises: SQLAlchemyError, OSError, TimeoutError."""
+        """Read the facts of what the node announces, and the price book unless it is fresh. Raises: SQLAlchemyError, OSError, TimeoutError."""
         node = self._nodes.get(node_id)
         if node is None:
             return
         async with node.loading:
             digests = {entry.replica.revision for entry in node.replicas.values()}
             async with session_scope(self._sessions) as session:
-                if not self._prices.is_loaded:
+                if self._prices.age_s >= self._refresh_s:
                     await self._prices.load(session)
                 facts = await endpoint_facts(session, node_id, digests)
             if self._nodes.get(node_id) is node:
@@ -269,7 +269,8 @@ class Directory:
         """
         for listener in tuple(self._listeners):
             listener()
-        await self._load_prices()
+        async with session_scope(self._sessions) as session:
+            await self._prices.load(session)
         for node_id in tuple(self._nodes):
             await self.load(node_id)
 
@@ -277,16 +278,11 @@ class Directory:
         while True:
             await asyncio.sleep(self._refresh_s)
             try:
-                await self._load_prices()
                 for node_id in tuple(self._nodes):
                     await self.load(node_id)
             except (SQLAlchemyError, OSError) as error:
                 # What is known stays in routing: an open offer does not close because the database is away.
                 log.warning("directory.refresh_failed", reason=str(error)[:200])
-
-    async def _load_prices(self) -> None:
-        async with session_scope(self._sessions) as session:
-            await self._prices.load(session)
 
     def _node(self, node_id: UUID, link: LiveLink) -> _NodeEntry | None:
         """The node's entry if `link` is its present link."""

@@ -2,8 +2,8 @@
 
 What is scheduled (windows, rate cards, caps, fees with a start or an end) changes the price at its very edge: the book
 holds what is to come, and the database's clock is carried on by the machine's monotonic one, which no jump of the wall
-clock moves. What is changed while the process runs is seen at the next `load`, every two seconds in the directory, and
-at once in the process that changed it. While the database is away the last book stays, with its edges.
+clock moves. What is changed while the process runs is seen at the next `load`, which the directory does every two seconds,
+and at once in the process that changed it. While the database is away the last book stays, with its edges.
 """
 
 import time
@@ -40,13 +40,14 @@ class LivePrices:
         """`fee_basis_points`: the platform's share where no schedule says otherwise."""
         self._fee_basis_points = fee_basis_points
         self._book: PriceBook | None = None
+        self._loaded_at = -inf
         self._database_ahead_s = 0.0
         self._unsold: dict[UUID, str] = {}
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether there is a book to price by."""
-        return self._book is not None
+    def age_s(self) -> float:
+        """Seconds since the last `load`; infinite before the first."""
+        return time.monotonic() - self._loaded_at
 
     @property
     def book(self) -> PriceBook:
@@ -62,7 +63,8 @@ class LivePrices:
         """Read book and clock. Raises: SQLAlchemyError, OSError."""
         book = await load_book(session, fee_basis_points=self._fee_basis_points)
         now = await database_now(session)
-        self._database_ahead_s = now.timestamp() - time.monotonic()
+        self._loaded_at = time.monotonic()
+        self._database_ahead_s = now.timestamp() - self._loaded_at
         if book != self._book:  # The same book keeps the tags that were made by it.
             self._book = book
 
