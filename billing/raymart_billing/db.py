@@ -5,9 +5,11 @@ from raymart_billing.budgets import models as budgets
 from raymart_billing.credits import models as credits_
 from raymart_billing.deposits import models as deposits
 from raymart_billing.holds import models as holds
+from raymart_billing.invoices import models as invoices
 from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger import proof_models as ledger_proofs
 from raymart_billing.records import models as records
+from raymart_billing.refunds import models as refunds
 from raymart_billing.work import models as work
 from raymart_marketplace.db.metadata import metadata
 
@@ -17,9 +19,11 @@ __all__ = [
     "credits_",
     "deposits",
     "holds",
+    "invoices",
     "ledger",
     "ledger_proofs",
     "metadata",
     "records",
+    "refunds",
     "work",
 ]

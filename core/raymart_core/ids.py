@@ -33,6 +33,9 @@ class Prefix(StrEnum):
     LEDGER_ACCOUNT = "acct"
     TRANSFER = "tr"
     JOIN_TOKEN = "join"
+    INVOICE = "inv"
+    CREDIT_NOTE = "crn"
+    REFUND = "rfd"
 
 
 def new_id() -> UUID:

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from raymart_core.wire.link import LINK_PATH
+from raymart_graphql.billing_documents import document_routes
 from raymart_graphql.health import health_routes
 from raymart_graphql.router import GraphQLEndpoint
 from raymart_graphql.schema import build_schema
@@ -31,6 +32,7 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
             *_gateway(services),
             *_link(services),
             *_graphql(services),
+            *document_routes(services),
             *health_routes(services),
         ],
         lifespan=_lifespan,

@@ -12,8 +12,10 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
 
+from raymart_billing.invoices import models as invoices
 from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger.models import AccountKind
+from raymart_billing.refunds import models as refunds
 from raymart_core.ids import Prefix
 from raymart_core.money import Asset
 from raymart_graphql.keyset import Listing, page_of, pages_by_parent
@@ -23,6 +25,8 @@ from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
 from raymart_graphql.schema.billing.types import Balance, Earnings
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
 from raymart_graphql.schema.identity.types import ApiKey, Organization, Project, User
+from raymart_graphql.schema.invoices.listings import CREDIT_NOTES, INVOICE_LINES, INVOICES, REFUNDS
+from raymart_graphql.schema.invoices.types import BillingProfile, CreditNote, Invoice, Refund
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.supply.types import Offer, Placement, Pool, Provider, ProviderNode
 from raymart_graphql.schema.usage.types import Attempt, Request, UsageRecord
@@ -77,6 +81,9 @@ class Loaders:
         self.offer = self._known(supply.Offer, Offer.of)
         self.request = self._known(metering.Request, Request.of)
         self.usage_record = self._known(metering.UsageRecord, UsageRecord.of)
+        self.invoice = self._known(invoices.Invoice, Invoice.of)
+        self.credit_note = self._known(invoices.CreditNote, CreditNote.of)
+        self.refund = self._known(refunds.Refund, Refund.of)
 
         self.ledger_account = self._numbered(ledger.LedgerAccount, LedgerAccount.of)
         self.transfer = self._numbered(ledger.Transfer, Transfer.of)
@@ -94,6 +101,9 @@ class Loaders:
             Prefix.OFFER: self.offer,
             Prefix.REQUEST: self.request,
             Prefix.USAGE_RECORD: self.usage_record,
+            Prefix.INVOICE: self.invoice,
+            Prefix.CREDIT_NOTE: self.credit_note,
+            Prefix.REFUND: self.refund,
             Prefix.LEDGER_ACCOUNT: self.ledger_account,
             Prefix.TRANSFER: self.transfer,
         }
@@ -114,6 +124,13 @@ class Loaders:
             API_KEYS, accounts.Project.organization_id, joined=_join_project
         )
         self.usage_of_organization = self._pages(USAGE, metering.UsageRecord.organization_id)
+        self.invoices_of_organization = self._pages(INVOICES, invoices.Invoice.organization_id)
+        self.lines_of_invoice = self._pages(INVOICE_LINES, invoices.InvoiceLine.invoice_id)
+        self.credit_notes_of_invoice = self._pages(CREDIT_NOTES, invoices.CreditNote.invoice_id)
+        self.refunds_of_organization = self._pages(REFUNDS, refunds.Refund.organization_id)
+        self.billing_profile_of_organization: DataLoader[UUID, BillingProfile | None] = DataLoader(
+            load_fn=self._billing_profiles
+        )
         self.revisions_of_model = self._pages(REVISIONS, catalog.ModelRevision.model_id)
         self.open_offers_of_model = self._pages(
             OPEN_OFFERS, catalog.ModelRevision.model_id, joined=_join_revision
@@ -198,6 +215,16 @@ class Loaders:
             return [found[key] for key in keys]
 
         return DataLoader(load_fn=fetch)
+
+    async def _billing_profiles(self, organization_ids: list[UUID]) -> list[BillingProfile | None]:
+        statement = select(invoices.BillingProfile).where(
+            invoices.BillingProfile.organization_id.in_(organization_ids)
+        )
+        async with self._reading.session() as session:
+            by_owner = {
+                row.organization_id: BillingProfile.of(row) for row in await session.scalars(statement)
+            }
+        return [by_owner.get(organization_id) for organization_id in organization_ids]
 
     async def _attempts(self, request_ids: list[UUID]) -> list[list[Attempt]]:
         statement = (

@@ -84,6 +84,19 @@ class ControlSettings(ProcessSettings):
     work_tick_s: float = Field(default=2.0, gt=0)
     """How often Celery beat lets a worker look for work whose hint was lost."""
 
+    seller_legal_name: str = Field(default="Raymart", min_length=1, max_length=200)
+    """Who sells, on invoices; frozen into each when it becomes final."""
+    seller_address: str = Field(default="", max_length=500)
+    """Its lines, separated by line breaks."""
+    seller_country: str = Field(default="", pattern="^([A-Z]{2})?$")
+    """ISO 3166, two letters."""
+    seller_tax_id: str | None = Field(default=None, max_length=50)
+    seller_email: str = Field(default="billing@raymart.example", max_length=254)
+    invoice_grace_s: float = Field(default=86_400.0, ge=0)
+    """How long after its month a drafted invoice waits before the month-end task makes it final."""
+    invoice_fonts_dir: Path | None = None
+    """Fonts for names in scripts that the built-in ones lack, such as Chinese or Japanese."""
+
     @field_validator("stripe_webhook_secrets", mode="before")
     @classmethod
     def _part(cls, value: object) -> object:

@@ -75,6 +75,7 @@ PEOPLE = frozenset(
 EVERYBODY = PEOPLE | {"key", "nobody"}
 ADMINS = frozenset({"platform.owner", "platform.admin"})
 CUSTOMER_WRITERS = frozenset({"customer.owner", "customer.admin", "customer.developer"})
+CUSTOMER_MANAGERS = frozenset({"customer.owner", "customer.admin"})
 SELLER_MANAGERS = frozenset({"seller.owner", "seller.admin"})
 SELLER_READERS = frozenset(f"seller.{role.value}" for role in Role)
 CHAT = '{projectId: "%(project)s", model: "%(model)s", messages: [{role: USER, content: "hi"}]}'
@@ -117,6 +118,44 @@ CASES = {
         " { transfer { id } } }",
         allowed=ADMINS,
     ),
+    "Query.invoices": Case(query="{ invoices(first: 1) { nodes { id } } }", allowed=ADMINS),
+    "Query.refunds": Case(query="{ refunds(first: 1) { nodes { id } } }", allowed=ADMINS),
+    "Mutation.setBillingProfile": Case(
+        query='mutation { setBillingProfile(input: {organizationId: "%(organization)s", legalName: "A", address: "B",'
+        ' country: "AT", email: "a@example.com"}) { billingProfile { legalName } } }',
+        allowed=CUSTOMER_MANAGERS,
+    ),
+    "Mutation.draftInvoice": Case(
+        query='mutation { draftInvoice(input: {organizationId: "%(organization)s", periodStart: "2026-01-01"})'
+        " { invoice { id } } }",
+        allowed=ADMINS,
+    ),
+    "Mutation.finalizeInvoice": Case(
+        query='mutation { finalizeInvoice(input: {invoiceId: "%(invoice)s"}) { userErrors { code } } }',
+        allowed=ADMINS,
+    ),
+    "Mutation.voidInvoice": Case(
+        query='mutation { voidInvoice(input: {invoiceId: "%(invoice)s", reason: "r"}) { userErrors { code } } }',
+        allowed=ADMINS,
+    ),
+    "Mutation.createCreditNote": Case(
+        query='mutation { createCreditNote(input: {invoiceId: "%(invoice)s", reason: "r",'
+        ' lines: [{description: "d", amount: "1"}]}) { userErrors { code } } }',
+        allowed=ADMINS,
+    ),
+    "Mutation.issueCreditNote": Case(
+        query='mutation { issueCreditNote(input: {creditNoteId: "%(credit_note)s"}) { userErrors { code } } }',
+        allowed=ADMINS,
+    ),
+    "Mutation.voidCreditNote": Case(
+        query='mutation { voidCreditNote(input: {creditNoteId: "%(credit_note)s"}) { userErrors { code } } }',
+        allowed=ADMINS,
+    ),
+    "Mutation.refundRequest": Case(
+        query='mutation { refundRequest(input: {requestId: "%(request)s", reason: "r", idempotencyKey: "%(unique)s"})'
+        " { userErrors { code } } }",
+        allowed=ADMINS,
+    ),
     "Provider.nodes": Case(
         query='{ provider(id: "%(provider)s") { nodes { nodes { name } } } }', allowed=SELLER_READERS | ADMINS
     ),
@@ -140,6 +179,9 @@ def names(world: World) -> dict[str, str]:
         "provider": world.seller.id,
         "pool": show(Prefix.POOL, world.seller.pool_id),
         "offer": show(Prefix.OFFER, world.seller.offer_id),
+        "invoice": show(Prefix.INVOICE, new_id()),
+        "credit_note": show(Prefix.CREDIT_NOTE, new_id()),
+        "request": show(Prefix.REQUEST, new_id()),
         "unique": new_id().hex,
     }
 

@@ -64,6 +64,9 @@ NODE_RULES: Mapping[Prefix, Visible] = {
     Prefix.OFFER: _anybody_until_closed,
     Prefix.REQUEST: may_see,
     Prefix.USAGE_RECORD: may_see,
+    Prefix.INVOICE: may_see,
+    Prefix.CREDIT_NOTE: may_see,
+    Prefix.REFUND: may_see,
     Prefix.LEDGER_ACCOUNT: may_see,
     Prefix.TRANSFER: may_see,
 }

@@ -44,7 +44,12 @@ class Request(Row):
     """One inference request of a customer; `created_at` is its arrival."""
 
     __tablename__ = "request"
-    __table_args__ = (Index("ix_request_organization_id_id", "organization_id", "id"), BY_MONTH)
+    __table_args__ = (
+        Index("ix_request_organization_id_id", "organization_id", "id"),
+        # What the rules of refunds look at.
+        Index("ix_request_failed", "id", postgresql_where=text("state = 'failed'")),
+        BY_MONTH,
+    )
 
     organization_id: Mapped[UUID]
     project_id: Mapped[UUID]

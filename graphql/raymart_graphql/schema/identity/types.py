@@ -15,10 +15,14 @@ from raymart_graphql.schema.billing.types import Balance
 from raymart_marketplace.accounts import models
 
 if TYPE_CHECKING:
+    from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
     from raymart_graphql.schema.supply.types import Provider
     from raymart_graphql.schema.usage.types import UsageRecord
 
 LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.supply.types")]
+LazyInvoice = Annotated["Invoice", strawberry.lazy("raymart_graphql.schema.invoices.types")]
+LazyRefund = Annotated["Refund", strawberry.lazy("raymart_graphql.schema.invoices.types")]
+LazyBillingProfile = Annotated["BillingProfile", strawberry.lazy("raymart_graphql.schema.invoices.types")]
 LazyUsageRecord = Annotated["UsageRecord", strawberry.lazy("raymart_graphql.schema.usage.types")]
 
 
@@ -94,6 +98,21 @@ class Organization(Node):
     async def usage_records(self, info: Info, page: Page) -> Connection[LazyUsageRecord]:
         """Usage records by id."""
         return await info.context.loaders.usage_of_organization.load((self.uuid, page))
+
+    @listed("Its invoices, newest first.")
+    async def invoices(self, info: Info, page: Page) -> Connection[LazyInvoice]:
+        """Invoices by id."""
+        return await info.context.loaders.invoices_of_organization.load((self.uuid, page))
+
+    @listed("What it was given back, newest first.")
+    async def refunds(self, info: Info, page: Page) -> Connection[LazyRefund]:
+        """Refunds by id."""
+        return await info.context.loaders.refunds_of_organization.load((self.uuid, page))
+
+    @resolved("To whom its invoices are made out; null until somebody has said so.")
+    async def billing_profile(self, info: Info) -> LazyBillingProfile | None:
+        """The organization's billing profile."""
+        return await info.context.loaders.billing_profile_of_organization.load(self.uuid)
 
     @resolved("What it sells as; null unless it is a provider.")
     async def provider(self, info: Info) -> LazyProvider | None:

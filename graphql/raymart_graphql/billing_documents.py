@@ -1,0 +1,158 @@
+"""Invoices and credit notes as files: `GET /billing/invoices/{id}.pdf`, `.csv`, `/billing/credit-notes/{id}.pdf`.
+
+For members of the customer's organization and administrators, with an access token in the `Authorization` header. What
+is another customer's is answered as what does not exist.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import msgspec
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from raymart_billing import invoices
+from raymart_billing.invoices import Readable
+from raymart_core.errors import DomainError, Forbidden, NotAuthenticated, NotFound, Overloaded
+from raymart_core.ids import Prefix, parse
+from raymart_graphql.principal import Principal, identify
+from raymart_graphql.reading import Reading
+from raymart_graphql.services import Services
+
+log = structlog.get_logger()
+
+RENDERED_AT_ONCE_MAX = 2
+"""PDFs set at one time: each takes a core for about 0.1 s, a long one for seconds."""
+RENDER_WAIT_S = 10.0
+RENDER_TIMEOUT_S = 60.0
+
+Reader = Callable[[AsyncSession, UUID], Awaitable[Readable | None]]
+
+
+def document_routes(services: Services) -> list[Route]:
+    """The routes; each file is made anew, and no cache may keep it."""
+    documents = Documents(services)
+    return [
+        Route("/billing/invoices/{document}.pdf", documents.invoice_pdf, methods=["GET"]),
+        Route("/billing/invoices/{document}.csv", documents.invoice_csv, methods=["GET"]),
+        Route("/billing/credit-notes/{document}.pdf", documents.credit_note_pdf, methods=["GET"]),
+    ]
+
+
+class Documents:
+    """Answers for documents."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._turns = asyncio.Semaphore(RENDERED_AT_ONCE_MAX)
+
+    async def invoice_pdf(self, request: Request) -> Response:
+        """An invoice as PDF."""
+        return await self._answer(request, Prefix.INVOICE, self._invoice, self._pdf)
+
+    async def invoice_csv(self, request: Request) -> Response:
+        """The lines of an invoice as CSV."""
+        return await self._answer(request, Prefix.INVOICE, self._invoice, _csv)
+
+    async def credit_note_pdf(self, request: Request) -> Response:
+        """A credit note as PDF."""
+        return await self._answer(request, Prefix.CREDIT_NOTE, invoices.readable_credit_note, self._pdf)
+
+    async def _answer(
+        self,
+        request: Request,
+        prefix: Prefix,
+        reader: Reader,
+        show: Callable[[Readable], Awaitable[Response]],
+    ) -> Response:
+        try:
+            response = await show(await self._read(request, prefix, reader))
+        except DomainError as error:
+            response = _refusal(error)
+        response.headers["cache-control"] = "private, no-store"
+        response.headers["x-content-type-options"] = "nosniff"
+        return response
+
+    async def _read(self, request: Request, prefix: Prefix, reader: Reader) -> Readable:
+        """The document that the path names. Raises: NotAuthenticated, Forbidden, NotFound."""
+        reading = Reading(self._services.sessions)
+        try:
+            principal = await self._person(request, reading)
+            missing = NotFound(f"there is no such document for you: {request.path_params['document'][:60]!r}")
+            try:
+                document_id = parse(prefix, request.path_params["document"])
+            except ValueError:
+                raise missing from None
+            async with reading.session() as session:
+                readable = await reader(session, document_id)
+            if readable is None or not _may_see(principal, readable):
+                raise missing
+            return readable
+        finally:
+            await reading.aclose()
+
+    async def _person(self, request: Request, reading: Reading) -> Principal:
+        authorization = request.headers.get("authorization")
+        if authorization is None:
+            raise NotAuthenticated(
+                "send `Authorization: Bearer <access token>`; the `login` mutation gives one"
+            )
+        principal = await identify(authorization.encode("latin-1"), self._services.authenticator, reading)
+        if principal.user_id is None:
+            raise Forbidden("an API key is for inference only; log in and send an access token")
+        return principal
+
+    async def _invoice(self, session: AsyncSession, invoice_id: UUID) -> Readable | None:
+        seller = invoices.seller_of(self._services.settings)
+        return await invoices.readable_invoice(session, invoice_id, seller=seller)
+
+    async def _pdf(self, readable: Readable) -> Response:
+        """Set the PDF in a thread, a few at a time. Raises: Overloaded."""
+        try:
+            async with asyncio.timeout(RENDER_WAIT_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Overloaded("many documents are being made; try again", retry_after_s=5) from None
+        try:
+            fonts_dir = self._services.settings.invoice_fonts_dir
+            async with asyncio.timeout(RENDER_TIMEOUT_S):
+                pdf = await asyncio.to_thread(invoices.render_pdf, readable.sheet, fonts_dir=fonts_dir)
+        finally:
+            self._turns.release()
+        return _file(pdf, f"{readable.name}.pdf", "application/pdf")
+
+
+async def _csv(readable: Readable) -> Response:
+    assert readable.csv is not None, "only invoices have this route"
+    return _file(readable.csv, f"{readable.name}.csv", "text/csv; charset=utf-8")
+
+
+def _may_see(principal: Principal, readable: Readable) -> bool:
+    return principal.is_admin or principal.role_in(readable.organization_id) is not None
+
+
+def _file(content: bytes, name: str, media_type: str) -> Response:
+    return Response(
+        content, media_type=media_type, headers={"content-disposition": f'inline; filename="{name}"'}
+    )
+
+
+def _refusal(error: DomainError) -> Response:
+    body = {
+        "error": {
+            "message": error.message,
+            "type": error.error_type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+    if isinstance(error, NotAuthenticated):
+        headers["www-authenticate"] = "Bearer"
+    return Response(
+        msgspec.json.encode(body), status_code=error.status, media_type="application/json", headers=headers
+    )
