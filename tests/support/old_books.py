@@ -15,7 +15,7 @@ from raymart_billing.connections import Pool
 from raymart_billing.invoices import Invoice, InvoiceLine, Party
 from raymart_billing.ledger import AccountKind, Movement, TransferCode
 from raymart_billing.posting import post_requests
-from raymart_billing.posting.copying import copy_requests
+from raymart_billing.records.copying import copy_requests
 from raymart_core.ids import new_id
 from raymart_core.money import Money
 from raymart_core.ports import FinishedRequest
