@@ -1,4 +1,4 @@
-"""The sweeper: holds whose time is over are given back."""
+"""The sweeper: holds and leases whose time is over are given back."""
 
 import structlog
 
@@ -8,6 +8,10 @@ log = structlog.get_logger()
 
 HOLDS_PER_SWEEP_MAX = 1_000
 """Holds voided by one statement: it locks their accounts, for milliseconds."""
+LEASES_PER_SWEEP_MAX = 200
+RESTART_GRACE_S = 10.0
+KEPT_AFTER_CLOSE_S = 7 * 86_400.0
+"""Usage that is posted this long after its lease was closed no longer counts against its budgets."""
 
 
 async def sweep_holds(connection: Connection, *, limit: int = HOLDS_PER_SWEEP_MAX) -> int:
@@ -20,4 +24,26 @@ async def sweep_holds(connection: Connection, *, limit: int = HOLDS_PER_SWEEP_MA
     expired: int = await scalar(connection, b"select ledger_expire_holds(%(limit)s)", {"limit": limit})
     if expired:
         log.warning("hold.expired", holds=expired)
+    return expired
+
+
+async def sweep_leases(
+    connection: Connection, *, limit: int = LEASES_PER_SWEEP_MAX, grace_s: float = RESTART_GRACE_S
+) -> int:
+    """Void up to `limit` leases past their time whose gateway is gone; returns how many. Forgets those long closed.
+
+    Idempotent, and safe beside gateways and other sweepers. Post what was used first, as for `sweep_holds`. Nothing
+    expires within `grace_s` of the server's start, while gateways come back.
+    """
+    assert 0 < limit <= LEASES_PER_SWEEP_MAX, f"sweep of {limit}"
+    expired: int = await scalar(
+        connection,
+        b"select lease_expire(%(limit)s, %(grace_s)s * interval '1 second')",
+        {"limit": limit, "grace_s": grace_s},
+    )
+    if expired:
+        log.warning("lease.expired", leases=expired)
+    await connection.execute(
+        b"select lease_prune(%s, %s * interval '1 second')", (LEASES_PER_SWEEP_MAX, KEPT_AFTER_CLOSE_S)
+    )
     return expired
