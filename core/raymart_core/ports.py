@@ -19,15 +19,25 @@ from raymart_core.units import Fault, FinishReason, Unit
 class HoldGate(Protocol):
     """Reserves money before work is dispatched."""
 
-    async def hold(self, *, request_id: UUID, organization_id: UUID, amount: Money, ttl_s: float) -> None:
-        """Reserve `amount` of the organization's balance for `request_id`; a repeat is a no-op.
+    async def hold(
+        self,
+        *,
+        request_id: UUID,
+        organization_id: UUID,
+        project_id: UUID,
+        api_key_id: UUID | None,
+        amount: Money,
+        ttl_s: float,
+    ) -> UUID:
+        """Reserve `amount` (more than 0) of balance and budgets for `request_id`; returns the lease that pays.
 
-        The hold voids itself `ttl_s` seconds later by the database's clock unless it was captured.
-        Locks the organization's balance account for one statement. Raises: InsufficientFunds.
+        A repeat returns the same. Unless it is settled or released, it is available again `ttl_s` seconds later. A call
+        that raises or is cancelled leaves nothing reserved.
+        Raises: InsufficientFunds (its subclass, where a budget is short), Forbidden (blocked), Unavailable.
         """
 
     async def release(self, *, request_id: UUID) -> None:
-        """Void the hold of `request_id`; a no-op when it is captured, voided or unknown."""
+        """Give back what `request_id` reserved; a no-op when it is settled, released or unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

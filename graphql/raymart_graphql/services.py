@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from raymart_billing.connections import Pool, make_pool
-from raymart_billing.holds import LedgerHoldGate
+from raymart_billing.holds import GatewayLeases, LeaseLimits
 from raymart_billing.posting import LedgerUsageSink
 from raymart_billing.rating import UnitRater
 from raymart_billing.spill import Spill, make_spill
@@ -40,6 +40,7 @@ class Services:
     authenticator: Authenticator
     directory: Directory
     models: CatalogModels
+    leases: GatewayLeases
     usage_sink: LedgerUsageSink
     spill: Spill
     inference: Inference
@@ -55,12 +56,19 @@ def build_services(settings: ControlSettings) -> Services:
     tokens = make_access_tokens(settings)
     directory = Directory(sessions, fee_basis_points=settings.fee_basis_points, direct=DirectUpstream)
     models = CatalogModels(sessions)
+    leases = GatewayLeases(pool, settings.database_url, limits=make_lease_limits(settings))
     spill = make_spill(settings)
-    usage_sink = LedgerUsageSink(pool, record_timeout_s=settings.record_timeout_s, spill=spill)
+    usage_sink = LedgerUsageSink(
+        pool,
+        record_timeout_s=settings.record_timeout_s,
+        gateway_id=leases.gateway_id,
+        spill=spill,
+        settlements=leases.settlements,
+    )
     inference = Inference(
         directory=directory,
         models=models,
-        hold_gate=LedgerHoldGate(pool),
+        hold_gate=leases.gate,
         usage_sink=usage_sink,
         rater=UnitRater(),
         limits=InferenceLimits.of(settings),
@@ -74,6 +82,7 @@ def build_services(settings: ControlSettings) -> Services:
         authenticator=Authenticator(sessions, tokens),
         directory=directory,
         models=models,
+        leases=leases,
         usage_sink=usage_sink,
         spill=spill,
         inference=inference,
@@ -85,6 +94,18 @@ def build_services(settings: ControlSettings) -> Services:
             lease_s=settings.link_lease_s,
         ),
         metrics=make_registry(directory),
+    )
+
+
+def make_lease_limits(settings: ControlSettings) -> LeaseLimits:
+    """How this process leases credit."""
+    return LeaseLimits(
+        ttl_s=settings.lease_ttl_s,
+        renew_every_s=settings.lease_ttl_s / 5,
+        margin_s=settings.lease_ttl_s / 5,
+        slice_min=settings.lease_slice_min_nano_usd,
+        slice_max=settings.lease_slice_max_nano_usd,
+        share=settings.lease_share,
     )
 
 
@@ -109,6 +130,9 @@ async def running(services: Services) -> AsyncIterator[None]:
         await services.pool.open(wait=False)
         stack.push_async_callback(services.pool.close)
         stack.push_async_callback(services.spill.aclose)
+        # Before the sink, and stopped after it: a lease goes back once all its usage is posted.
+        await services.leases.start()
+        stack.push_async_callback(services.leases.stop)
         await services.usage_sink.start()
         stack.push_async_callback(services.usage_sink.stop)
         await services.directory.start()

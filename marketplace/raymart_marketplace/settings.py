@@ -42,6 +42,13 @@ class ControlSettings(ProcessSettings):
     attempts_max: int = Field(default=3, ge=1, le=10)
     hold_ttl_s: float = Field(default=180.0, gt=0)
     """Must outlive `request_deadline_s`, or a hold could void under a running request."""
+    lease_ttl_s: float = Field(default=15.0, ge=1, le=3_600)
+    """How long a gateway that died keeps the money it leased; while Postgres is away, requests are admitted this long."""
+    lease_slice_min_nano_usd: int = Field(default=50_000_000, gt=0)
+    """What a gateway leases of a customer's balance at first; more as the customer spends."""
+    lease_slice_max_nano_usd: int = Field(default=50_000_000_000, gt=0)
+    lease_share: int = Field(default=4, ge=1)
+    """A lease takes at most 1/`lease_share` of what is available; who has less is served request by request."""
     record_timeout_s: float = Field(default=30.0, gt=0)
     """How long a finished request waits for the database before its final byte is given up."""
     data_dir: Path | None = None
@@ -127,5 +134,10 @@ class ControlSettings(ProcessSettings):
         if self.hold_ttl_s <= self.request_deadline_s:
             raise ValueError(
                 f"RAYMART_HOLD_TTL_S={self.hold_ttl_s} must exceed RAYMART_REQUEST_DEADLINE_S={self.request_deadline_s}"
+            )
+        if self.lease_slice_max_nano_usd < self.lease_slice_min_nano_usd:
+            raise ValueError(
+                f"RAYMART_LEASE_SLICE_MAX_NANO_USD={self.lease_slice_max_nano_usd} must not be less than"
+                f" RAYMART_LEASE_SLICE_MIN_NANO_USD={self.lease_slice_min_nano_usd}"
             )
         return self

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from raymart_billing.connections import Pool
-from raymart_billing.holds import LedgerHoldGate
+from raymart_billing.holds import GatewayLeases
 from raymart_billing.posting import LedgerUsageSink
 from raymart_billing.rating import UnitRater
 from raymart_core.ids import new_id
@@ -106,8 +106,9 @@ class GatewayMarket:
         self.directory = SmallDirectory()
         self.slug = f"test/model-{new_id().hex[-8:]}"
         self.replicas: list[ScriptedReplica] = []
-        self.hold_gate = LedgerHoldGate(pool)
-        self.usage_sink = LedgerUsageSink(pool, record_timeout_s=10.0)
+        self.leases = GatewayLeases(pool, pool.conninfo)
+        self.hold_gate = self.leases.gate
+        self.usage_sink = LedgerUsageSink(pool, record_timeout_s=10.0, settlements=self.leases.settlements)
         self.rater = UnitRater()
         tokens = AccessTokens(b"s" * 32, issuer="test", audience="test", ttl_s=900)
         self.authenticator = Authenticator(sessions, tokens)
@@ -115,6 +116,8 @@ class GatewayMarket:
 
     async def open(self) -> None:
         await self._seed()
+        await self.leases.start()
+        self.stack.push_async_callback(self.leases.stop)
         await self.usage_sink.start()
         self.stack.push_async_callback(self.usage_sink.stop)
         self.models = CatalogModels(self.sessions)
@@ -174,11 +177,12 @@ class GatewayMarket:
         return await (client or self.client).post("/v1/chat/completions", json=self.body(**changes))
 
     async def settle(self) -> None:
-        """Wait until what was recorded is in the ledger."""
+        """Wait until what was recorded is in the ledger, and what was leased beyond it is given back."""
         await self.inference.drain(timeout_s=5)
         async with asyncio.timeout(10):
             while await self.unposted():
                 await asyncio.sleep(0.01)
+        await self.leases.give_back()
 
     async def unposted(self) -> int:
         return await self.books.value(
@@ -194,6 +198,7 @@ class GatewayMarket:
     async def wait_for_no_hold(self) -> None:
         async with asyncio.timeout(10):
             while (await self.balance())[1]:
+                await self.leases.give_back()
                 await asyncio.sleep(0.01)
 
     async def requests(self) -> list[tuple]:

@@ -80,10 +80,11 @@ class SliceGrowth:
             lease.close()  # Something of it is on its way back: another takes its place.
             lease = None
         needed = sum(waiter.amount for waiter in waiting) - (lease.available if lease is not None else 0)
-        if waiting and needed <= 0:
-            assert lease is not None
+        now = asyncio.get_running_loop().time()
+        if waiting and needed <= 0 and lease is not None and now < lease.deadline:
             self._admit(lease, waiting)
             return
+        # A lease that is large enough and past its deadline is asked for a little more: that renews it.
         if lease is None:
             lease = Lease(new_id(), spender)
             self._book.leases[lease.id] = lease

@@ -45,8 +45,7 @@ class LeaseKeeper:
                 if loop.time() >= self._renewed_at + self._limits.renew_every_s:
                     await self.renew()
                 await self.give_back()
-            except Unavailable as error:
-                log.warning("lease.upkeep_interrupted", error=error.message)
+            except Unavailable:  # Which `insist` has logged.
                 await asyncio.sleep(self._limits.renew_every_s / 10)
             except Exception:
                 log.exception("lease.upkeep_failed")

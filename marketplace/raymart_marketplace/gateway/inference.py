@@ -12,17 +12,14 @@ No transaction is held while tokens flow.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from functools import partial
 from uuid import UUID
 
 import structlog
 
 from raymart_core.errors import (
-    DeadlineExceeded,
     DomainError,
-    InsufficientFunds,
     InvalidRequest,
     NoEndpoint,
     Unavailable,
@@ -147,33 +144,22 @@ class Inference:
     async def _hold(self, life: RequestLife, plan: Sequence[LiveEndpoint]) -> None:
         """Hold the most that `plan` can cost. Raises: InsufficientFunds, Unavailable, DeadlineExceeded."""
         amount = quote(self._rater, plan, life.needs)
+        if not amount:  # What is free needs no balance.
+            life.owing = True
+            return
+        caller = life.caller
         hold = partial(
             self._hold_gate.hold,
             request_id=life.id,
-            organization_id=life.caller.organization_id,
+            organization_id=caller.organization_id,
+            project_id=caller.project_id,
+            api_key_id=caller.api_key_id,
             amount=amount,
             ttl_s=self._limits.hold_ttl_s,
         )
-        try:
-            if amount:  # What is free needs no balance.
-                # The gate has its own timeout; the deadline is a backstop.
-                await life.patience.wait(hold, limit_s=self._limits.request_deadline_s)
-        except Unavailable:
-            # The connection may have been lost while the hold was committed.
-            self._later(self._hold_gate.release(request_id=life.id))
-            raise
-        except (DeadlineExceeded, asyncio.CancelledError):
-            self._later(self._undo(hold, life))
-            raise
+        # The gate has its own timeout; the deadline is a backstop. Nothing stays reserved when this raises.
+        life.lease_id = await life.patience.wait(hold, limit_s=self._limits.request_deadline_s)
         life.owing = True
-
-    async def _undo(self, hold: Callable[[], Awaitable[None]], life: RequestLife) -> None:
-        """Void a hold that may still be on its way to the database."""
-        # Repeating it first makes certain that nothing is on its way any more: a repeat is a no-op, and after it
-        # the hold either stands or was refused.
-        with contextlib.suppress(InsufficientFunds):
-            await hold()
-        await self._hold_gate.release(request_id=life.id)
 
     async def _begin(
         self, life: RequestLife, plan: Sequence[LiveEndpoint]

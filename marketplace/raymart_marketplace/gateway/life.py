@@ -50,6 +50,8 @@ class RequestLife:
         """The attempt that runs or that served."""
         self.final: FinishedRequest | None = None
         """What is to be recorded, once it is decided; it never changes after."""
+        self.lease_id: UUID | None = None
+        """The lease that pays; none for what is free."""
         self.owing = False
         """Whether a hold is out that nobody has yet been told to capture or to void."""
         self._surface = surface
@@ -240,6 +242,7 @@ class RequestLife:
             duration_ms=self._age_ms(),
             attempts=attempts,
             usage=self._usage(),
+            lease_id=self.lease_id,
         )
 
     def _usage(self) -> UsageEntry | None:
