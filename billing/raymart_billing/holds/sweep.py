@@ -30,7 +30,7 @@ async def sweep_holds(connection: Connection, *, limit: int = HOLDS_PER_SWEEP_MA
 async def sweep_leases(
     connection: Connection, *, limit: int = LEASES_PER_SWEEP_MAX, grace_s: float = RESTART_GRACE_S
 ) -> int:
-    """Void up to `limit` leases past their time whose gateway is gone; returns how many. Forgets those long closed.
+    """Void up to `limit` leases past their time whose gateway is gone; returns how many.
 
     Idempotent, and safe beside gateways and other sweepers. Post what was used first, as for `sweep_holds`. Nothing
     expires within `grace_s` of the server's start, while gateways come back.
@@ -43,7 +43,14 @@ async def sweep_leases(
     )
     if expired:
         log.warning("lease.expired", leases=expired)
-    await connection.execute(
-        b"select lease_prune(%s, %s * interval '1 second')", (LEASES_PER_SWEEP_MAX, KEPT_AFTER_CLOSE_S)
-    )
     return expired
+
+
+async def prune_leases(connection: Connection, *, limit: int = LEASES_PER_SWEEP_MAX) -> int:
+    """Forget up to `limit` leases closed long ago, and gateways that are gone; returns how many leases. Idempotent."""
+    pruned: int = await scalar(
+        connection,
+        b"select lease_prune(%(limit)s, %(kept_s)s * interval '1 second')",
+        {"limit": limit, "kept_s": KEPT_AFTER_CLOSE_S},
+    )
+    return pruned
