@@ -188,3 +188,250 @@ create table usage_set_aside (
     constraint pk_usage_set_aside primary key (digest),
     constraint ck_usage_set_aside_recordorigin check (origin in ('stream', 'file', 'checkpoint'))
 );
+
+-- Rollups --------------------------------------------------------------------------------------------------------
+
+-- Sums of posted usage by customer, project, key, revision and provider, per hour and per day (UTC) of the request's
+-- arrival, which is in its id: a month's rollups and the month's partitions then cover the same requests. Written by
+-- `usage_post` in the transaction that marks the usage, so each usage is in them exactly as often as in the ledger.
+-- `api_key_id` is null for what people asked with a token of their own.
+create table usage_hour (
+    organization_id uuid not null,
+    hour timestamp with time zone not null,
+    project_id uuid not null,
+    api_key_id uuid,
+    revision_id uuid not null,
+    provider_id uuid not null,
+    requests bigint not null,
+    tokens_prompt bigint not null,
+    tokens_completion bigint not null,
+    tokens_cached bigint not null,
+    image_pixel_steps bigint not null,
+    gpu_ms bigint not null,
+    requests_priced bigint not null,
+    customer_nano_usd bigint not null,
+    provider_nano_usd bigint not null,
+    fee_nano_usd bigint not null,
+    constraint uq_usage_hour_key unique nulls not distinct (
+        organization_id, hour, project_id, api_key_id, revision_id, provider_id
+    )
+) with (fillfactor = 80);
+create index ix_usage_hour_provider_id_hour on usage_hour (provider_id, hour);
+create index ix_usage_hour_hour on usage_hour (hour);
+
+create table usage_day (
+    organization_id uuid not null,
+    day date not null,
+    project_id uuid not null,
+    api_key_id uuid,
+    revision_id uuid not null,
+    provider_id uuid not null,
+    requests bigint not null,
+    tokens_prompt bigint not null,
+    tokens_completion bigint not null,
+    tokens_cached bigint not null,
+    image_pixel_steps bigint not null,
+    gpu_ms bigint not null,
+    requests_priced bigint not null,
+    customer_nano_usd bigint not null,
+    provider_nano_usd bigint not null,
+    fee_nano_usd bigint not null,
+    constraint uq_usage_day_key unique nulls not distinct (
+        organization_id, day, project_id, api_key_id, revision_id, provider_id
+    )
+) with (fillfactor = 80);
+create index ix_usage_day_provider_id_day on usage_day (provider_id, day);
+create index ix_usage_day_day on usage_day (day);
+
+-- The hours of posted usage from one id up to another, summed from the records themselves.
+create function usage_hours_of(p_low uuid, p_high uuid) returns setof usage_hour
+language sql stable security definer set search_path = public, pg_temp as $$
+    select organization_id, date_trunc('hour', usage_arrival(id), 'UTC'), project_id, api_key_id, revision_id,
+           provider_id, count(*),
+           sum(tokens_prompt)::bigint,
+           sum(tokens_completion)::bigint,
+           sum(tokens_cached)::bigint,
+           sum(image_pixel_steps)::bigint,
+           sum(gpu_ms)::bigint,
+           sum(requests_priced)::bigint,
+           sum(customer_nano_usd)::bigint,
+           sum(provider_nano_usd)::bigint,
+           sum(fee_nano_usd)::bigint
+      from usage_record
+     where id >= p_low and id < p_high and posted_at is not null
+     group by 1, 2, 3, 4, 5, 6
+$$;
+
+-- Add usages to their hour and day. The caller has marked them in this transaction, and holds the platform's fee
+-- account: posters take turns there, and rows are added to in the order of their key all the same.
+create function usage_roll_up(p_ids uuid[]) returns void
+language plpgsql security definer set search_path = public, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+    v_low uuid := (select id from unnest(p_ids) id order by id limit 1);
+    v_high uuid := (select id from unnest(p_ids) id order by id desc limit 1);
+begin
+    with hourly as (
+        select organization_id, date_trunc('hour', usage_arrival(id), 'UTC') as hour, project_id, api_key_id,
+               revision_id, provider_id,
+               count(*) as requests,
+               sum(tokens_prompt)::bigint as tokens_prompt,
+               sum(tokens_completion)::bigint as tokens_completion,
+               sum(tokens_cached)::bigint as tokens_cached,
+               sum(image_pixel_steps)::bigint as image_pixel_steps,
+               sum(gpu_ms)::bigint as gpu_ms,
+               sum(requests_priced)::bigint as requests_priced,
+               sum(customer_nano_usd)::bigint as customer_nano_usd,
+               sum(provider_nano_usd)::bigint as provider_nano_usd,
+               sum(fee_nano_usd)::bigint as fee_nano_usd
+          from usage_record
+         -- The range leaves out other months' partitions, which a list of ids alone does not.
+         where id = any(p_ids) and id >= v_low and id <= v_high
+         group by 1, 2, 3, 4, 5, 6
+    ), hours as (
+        insert into usage_hour as t
+        select * from hourly order by organization_id, hour, project_id, api_key_id, revision_id, provider_id
+        on conflict (organization_id, hour, project_id, api_key_id, revision_id, provider_id) do update
+           set
+               requests = t.requests + excluded.requests,
+               tokens_prompt = t.tokens_prompt + excluded.tokens_prompt,
+               tokens_completion = t.tokens_completion + excluded.tokens_completion,
+               tokens_cached = t.tokens_cached + excluded.tokens_cached,
+               image_pixel_steps = t.image_pixel_steps + excluded.image_pixel_steps,
+               gpu_ms = t.gpu_ms + excluded.gpu_ms,
+               requests_priced = t.requests_priced + excluded.requests_priced,
+               customer_nano_usd = t.customer_nano_usd + excluded.customer_nano_usd,
+               provider_nano_usd = t.provider_nano_usd + excluded.provider_nano_usd,
+               fee_nano_usd = t.fee_nano_usd + excluded.fee_nano_usd
+    )
+    insert into usage_day as t
+    select organization_id, (hour at time zone 'UTC')::date, project_id, api_key_id, revision_id, provider_id,
+           sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
+      from hourly
+     group by 1, 2, 3, 4, 5, 6
+     order by 1, 2, 3, 4, 5, 6
+    on conflict (organization_id, day, project_id, api_key_id, revision_id, provider_id) do update
+       set
+               requests = t.requests + excluded.requests,
+               tokens_prompt = t.tokens_prompt + excluded.tokens_prompt,
+               tokens_completion = t.tokens_completion + excluded.tokens_completion,
+               tokens_cached = t.tokens_cached + excluded.tokens_cached,
+               image_pixel_steps = t.image_pixel_steps + excluded.image_pixel_steps,
+               gpu_ms = t.gpu_ms + excluded.gpu_ms,
+               requests_priced = t.requests_priced + excluded.requests_priced,
+               customer_nano_usd = t.customer_nano_usd + excluded.customer_nano_usd,
+               provider_nano_usd = t.provider_nano_usd + excluded.provider_nano_usd,
+               fee_nano_usd = t.fee_nano_usd + excluded.fee_nano_usd;
+end $$;
+
+-- Post up to 1,000 usages, each once: mark them, capture them, add them to the rollups. What another poster has at hand
+-- is passed over. Returns how many were posted (in each row), and what the ledger wrote, by code.
+create function usage_post(p_ids uuid[]) returns table (usages integer, code text, amount bigint)
+language plpgsql security definer set search_path = public, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+#variable_conflict use_column
+declare
+    v_low uuid := (select id from unnest(p_ids) id order by id limit 1);
+    v_high uuid := (select id from unnest(p_ids) id order by id desc limit 1);
+    v_ids uuid[] := array(
+        select id from usage_record
+         where id = any(p_ids) and id >= v_low and id <= v_high and posted_at is null
+         order by id
+           for update skip locked
+    );
+    v_marked record;
+begin
+    if cardinality(v_ids) = 0 then
+        return;
+    end if;
+    with marked as (
+        update usage_record set posted_at = clock_timestamp()
+         where id = any(v_ids) and id >= v_low and id <= v_high
+        returning *
+    )
+    select array_agg(id) as ids, array_agg(organization_id) as organizations, array_agg(provider_id) as providers,
+           array_agg(customer_nano_usd) as charges, array_agg(provider_nano_usd) as earnings,
+           array_agg(fee_nano_usd) as fees, array_agg(lease_id) as leases
+      into v_marked
+      from marked;
+    return query
+    select cardinality(v_ids), posted.code, posted.amount
+      from (select) one
+      left join lateral ledger_capture_usage(
+        v_marked.ids, v_marked.organizations, v_marked.providers, v_marked.charges, v_marked.earnings, v_marked.fees,
+        v_marked.leases
+      ) posted on true;
+    perform usage_roll_up(v_ids);
+end $$;
+
+-- Where the rollups of a month differ from its records: (bucket's kind, differing rows).
+create function usage_rollup_drift(p_month date) returns table (kind text, rows bigint)
+language sql stable security definer set search_path = public, pg_temp as $$
+    with hours as materialized (
+        select * from usage_hours_of(
+            usage_first_id(date_trunc('month', p_month::timestamp)),
+            usage_first_id(date_trunc('month', p_month::timestamp) + interval '1 month')
+        )
+    ), days as (
+        select organization_id, (hour at time zone 'UTC')::date, project_id, api_key_id, revision_id, provider_id,
+               sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
+          from hours
+         group by 1, 2, 3, 4, 5, 6
+    ), kept_hours as (
+        select * from usage_hour
+         where hour >= date_trunc('month', p_month::timestamp) at time zone 'UTC'
+           and hour < (date_trunc('month', p_month::timestamp) + interval '1 month') at time zone 'UTC'
+    ), kept_days as (
+        select * from usage_day
+         where day >= date_trunc('month', p_month::timestamp)::date
+           and day < (date_trunc('month', p_month::timestamp) + interval '1 month')::date
+    )
+    select 'hour', count(*) from (
+        (select * from hours except all select * from kept_hours)
+        union all (select * from kept_hours except all select * from hours)
+    ) differing
+    union all
+    select 'day', count(*) from (
+        (select * from days except all select * from kept_days)
+        union all (select * from kept_days except all select * from days)
+    ) differing
+$$;
+
+-- Sum a month's rollups anew from its records. Locks both tables against posters meanwhile: seconds for a million usages.
+create function usage_rollup_rebuild(p_month date) returns void
+language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '5s' as $$
+declare
+    v_start timestamp := date_trunc('month', p_month::timestamp);
+    v_end timestamp := date_trunc('month', p_month::timestamp) + interval '1 month';
+begin
+    if to_regclass('usage_month.usage_record_' || to_char(v_start, 'YYYYMM')) is null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'the records of ' || to_char(v_start, 'YYYYMM') || ' are not in the database',
+            hint = 'rollups of archived months are all that is left of them here';
+    end if;
+    lock table usage_hour, usage_day in share row exclusive mode;
+    delete from usage_hour where hour >= v_start at time zone 'UTC' and hour < v_end at time zone 'UTC';
+    delete from usage_day where day >= v_start::date and day < v_end::date;
+    insert into usage_hour select * from usage_hours_of(usage_first_id(v_start), usage_first_id(v_end));
+    insert into usage_day
+    select organization_id, (hour at time zone 'UTC')::date, project_id, api_key_id, revision_id, provider_id,
+           sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
+      from usage_hour
+     where hour >= v_start at time zone 'UTC' and hour < v_end at time zone 'UTC'
+     group by 1, 2, 3, 4, 5, 6;
+end $$;
+
+-- What was posted before there were rollups.
+insert into usage_hour
+select * from usage_hours_of('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+insert into usage_day
+select organization_id, (hour at time zone 'UTC')::date, project_id, api_key_id, revision_id, provider_id,
+       sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
+  from usage_hour
+ group by 1, 2, 3, 4, 5, 6;
+
+revoke execute on function
+    usage_hours_of(uuid, uuid), usage_roll_up(uuid[]), usage_post(uuid[]), usage_rollup_drift(date),
+    usage_rollup_rebuild(date)
+from public;

@@ -1,5 +1,12 @@
 -- Back to plain tables. Archived months are outside the tables and must be dropped by hand before their schema.
 
+drop function usage_rollup_rebuild(date);
+drop function usage_rollup_drift(date);
+drop function usage_post(uuid[]);
+drop function usage_roll_up(uuid[]);
+drop function usage_hours_of(uuid, uuid);
+drop table usage_day;
+drop table usage_hour;
 drop table usage_set_aside;
 drop table usage_checkpoint;
 

@@ -10,6 +10,7 @@ from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger import proof_models as ledger_proofs
 from raymart_billing.records import models as records
 from raymart_billing.refunds import models as refunds
+from raymart_billing.rollups import models as rollups
 from raymart_billing.work import models as work
 from raymart_marketplace.db.metadata import metadata
 
@@ -25,5 +26,6 @@ __all__ = [
     "metadata",
     "records",
     "refunds",
+    "rollups",
     "work",
 ]

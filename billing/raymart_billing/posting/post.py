@@ -1,7 +1,7 @@
 """The poster: recorded usage into transfers, each exactly once.
 
-One statement marks up to 1,000 usage records as posted and captures them, so that "posted" and "paid for" are one fact.
-The process that recorded them posts at once; the sweeper posts what that process left.
+One statement, `usage_post`, marks up to 1,000 usage records as posted, captures them and adds them to the rollups, so that
+"posted", "paid for" and "counted" are one fact. The process that recorded them posts at once; the sweeper posts what that process left.
 """
 
 from collections.abc import Sequence
@@ -19,30 +19,7 @@ log = structlog.get_logger()
 USAGES_PER_POST_MAX = 1_000
 """What `ledger_capture_usage` takes at once: it locks their accounts, for about 0.1 s."""
 
-_POST = b"""
-    with marked as (
-        update usage_record u set posted_at = clock_timestamp()
-          from (
-            select id from usage_record where id = any(%(ids)s) and posted_at is null
-             order by id
-               for update skip locked
-          ) picked
-         where u.id = picked.id
-        returning u.id, u.organization_id, u.provider_id, u.customer_nano_usd, u.provider_nano_usd, u.fee_nano_usd,
-                  u.lease_id
-    ), batch as (
-        select count(*) as usages, array_agg(id) as ids, array_agg(organization_id) as organizations,
-               array_agg(provider_id) as providers, array_agg(customer_nano_usd) as charges,
-               array_agg(provider_nano_usd) as earnings, array_agg(fee_nano_usd) as fees,
-               array_agg(lease_id) as leases
-          from marked
-    )
-    select batch.usages, posted.code, posted.amount
-      from batch
-      left join lateral ledger_capture_usage(ids, organizations, providers, charges, earnings, fees, leases)
-           posted on true
-     where batch.usages > 0
-"""
+_POST = b"select usages, code, amount from usage_post(%(ids)s)"
 _UNPOSTED = b"""
     select id from usage_record where posted_at is null and id > %(after)s order by id limit %(limit)s
 """
@@ -54,14 +31,13 @@ async def post_requests(connection: Connection, request_ids: Sequence[UUID]) -> 
 
     What another poster has at hand is passed over. When the ledger refuses a batch, halves of it are tried, down to the
     one usage that it refuses: that stays unposted, for an operator to look at, and the others are posted.
-    Locks the usage rows, then the accounts in id order.
+    Locks the usage rows, then the accounts in id order, then rollups in the order of their keys.
     """
     assert len(request_ids) <= USAGES_PER_POST_MAX, f"batch of {len(request_ids)}"
     if not request_ids:
         return 0
     try:
-        async with connection.transaction():
-            rows = await (await connection.execute(_POST, {"ids": list(request_ids)})).fetchall()
+        rows = await (await connection.execute(_POST, {"ids": list(request_ids)})).fetchall()
     except OUTAGE:
         raise
     except psycopg.DatabaseError as error:

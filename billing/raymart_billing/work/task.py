@@ -50,10 +50,10 @@ class Periodic:
 class SweepStage(IntEnum):
     """Where a step has its place in the sweep: what was used is found and posted before anything is given back."""
 
-    RECOVER_CHECKPOINTS = 10
+    DRAIN_SPILL = 10
+    """Records written while Postgres was away; first, for a whole record beats its request's last checkpoint."""
+    RECOVER_CHECKPOINTS = 20
     """Records of requests whose gateway died."""
-    DRAIN_SPILL = 20
-    """Records written while Postgres was away."""
     POST_USAGE = 30
     """Usage into transfers."""
     EXPIRE_LEASES = 40

@@ -1,0 +1,1 @@
+"""Sums of usage per hour and day, and what is read from them."""

@@ -1,0 +1,143 @@
+"""Rollups hold each posted usage once, in its hour and day, whatever is retried and however many post."""
+
+import asyncio
+import random
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from raymart_billing.posting import post_requests
+from raymart_billing.records import copy_requests
+from raymart_core.ids import new_id
+from support.books import price
+
+MEASURES = "requests, tokens_prompt, tokens_completion, customer_nano_usd, provider_nano_usd, fee_nano_usd"
+
+
+async def record(pool, requests) -> list:
+    async with pool.connection() as connection:
+        await copy_requests(connection, requests, may_exist=False)
+    return [request.id for request in requests]
+
+
+async def post(pool, ids) -> int:
+    async with pool.connection() as connection:
+        return await post_requests(connection, ids)
+
+
+async def rolled_up(books, table: str) -> tuple:
+    """The customer's measures, summed over all its rows."""
+    sums = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in MEASURES.split(", "))
+    [row] = await books.fetch(f"select {sums} from {table} where organization_id = %s", books.organization_id)
+    return row
+
+
+async def drift(books) -> dict[str, int]:
+    month = datetime.now(UTC).date()
+    return dict(await books.fetch("select kind, rows from usage_rollup_drift(%s)", month))
+
+
+@pytest.fixture
+async def funded(books):
+    await books.fund(10**9)
+    return books
+
+
+class TestRollUp:
+    async def test_each_usage_is_in_its_hour_and_day_once(self, pool, funded):
+        requests = [funded.finished(tokens_completion=turn) for turn in range(50)]
+        ids = await record(pool, requests)
+        for _ in range(3):
+            await post(pool, ids)
+        amounts = sum(map(price, requests))
+        fees = sum(request.usage.fee_amount.amount for request in requests)
+        expected = (50, 500, sum(range(50)), amounts, amounts - fees, fees)
+        assert await rolled_up(funded, "usage_hour") == expected
+        assert await rolled_up(funded, "usage_day") == expected
+
+    async def test_what_is_recorded_and_not_posted_is_not_in_them(self, pool, funded):
+        await record(pool, [funded.finished()])
+        assert (await rolled_up(funded, "usage_hour"))[0] == 0
+
+    async def test_a_batch_that_the_ledger_refuses_is_not_in_them(self, pool, funded):
+        """Marked, captured and counted are one statement."""
+        [request_id] = ids = await record(pool, [funded.finished()])
+        async with pool.connection() as connection, connection.transaction(force_rollback=True):
+            await post_requests(connection, ids)
+        assert (await rolled_up(funded, "usage_day"))[0] == 0
+        assert await funded.value("select posted_at from usage_record where id = %s", request_id) is None
+
+    async def test_rows_are_apart_by_project_key_revision_and_provider(self, pool, funded):
+        project, key = new_id(), new_id()
+        requests = [
+            funded.finished(project_id=project_id, api_key_id=api_key_id)
+            for project_id in (project, new_id())
+            for api_key_id in (key, None)
+            for _ in range(2)
+        ]
+        await post(pool, await record(pool, requests))
+        rows = await funded.fetch(
+            "select project_id, api_key_id, sum(requests)::int from usage_hour where organization_id = %s"
+            " group by 1, 2",
+            funded.organization_id,
+        )
+        assert len(rows) == 4
+        assert {row[2] for row in rows} == {2}
+
+    async def test_the_hour_is_that_of_the_arrival_and_not_of_the_posting(self, pool, funded):
+        moment = datetime.now(UTC) - timedelta(days=2, hours=3)
+        late = funded.finished()
+        object.__setattr__(late, "id", id_of(moment))
+        await post(pool, await record(pool, [late]))
+        hour = moment.replace(minute=0, second=0, microsecond=0)
+        assert await funded.fetch(
+            "select hour from usage_hour where organization_id = %s", funded.organization_id
+        ) == [(hour,)]
+        assert await funded.fetch(
+            "select day from usage_day where organization_id = %s", funded.organization_id
+        ) == [(hour.date(),)]
+
+    async def test_posters_side_by_side_count_each_usage_once(self, pool, funded):
+        ids = await record(pool, [funded.finished(api_key_id=None) for _ in range(300)])
+        orders = [random.sample(ids, len(ids)) for _ in range(6)]
+        batches = [order[start : start + 50] for order in orders for start in range(0, 300, 50)]
+        posted = await asyncio.gather(*[post(pool, batch) for batch in batches])
+        assert sum(posted) == 300
+        assert (await rolled_up(funded, "usage_hour"))[0] == 300
+        assert (await rolled_up(funded, "usage_day"))[0] == 300
+
+
+def id_of(moment: datetime):
+    return type(new_id())(int=(int(moment.timestamp() * 1000) << 80) | (new_id().int & ((1 << 80) - 1)))
+
+
+class TestRebuild:
+    async def test_they_agree_with_the_records_and_a_wrong_row_is_found_and_mended(self, pool, funded):
+        await post(pool, await record(pool, [funded.finished() for _ in range(20)]))
+        month = datetime.now(UTC).date()
+        await funded.value("select usage_rollup_rebuild(%s)", month)  # Other tests write rows of their own.
+        assert await drift(funded) == {"hour": 0, "day": 0}
+        before = await rolled_up(funded, "usage_day")
+
+        await funded.fetch(
+            "update usage_day set customer_nano_usd = customer_nano_usd + 1 where organization_id = %s"
+            " and ctid = (select min(ctid) from usage_day where organization_id = %s)",
+            funded.organization_id, funded.organization_id,
+        )  # fmt: skip
+        assert await drift(funded) == {"hour": 0, "day": 2}
+        await funded.value("select usage_rollup_rebuild(%s)", month)
+        assert await drift(funded) == {"hour": 0, "day": 0}
+        assert await rolled_up(funded, "usage_day") == before
+
+    async def test_nothing_is_counted_twice_by_a_rebuild_beside_posters(self, pool, funded):
+        ids = await record(pool, [funded.finished(api_key_id=None) for _ in range(200)])
+        month = datetime.now(UTC).date()
+        posts = [post(pool, ids[start : start + 20]) for start in range(0, 200, 20)]
+        rebuilds = [funded.value("select usage_rollup_rebuild(%s)", month) for _ in range(3)]
+        await asyncio.gather(*posts[:4], rebuilds[0], *posts[4:7], rebuilds[1], *posts[7:], rebuilds[2])
+        assert (await rolled_up(funded, "usage_hour"))[0] == 200
+        assert (await rolled_up(funded, "usage_day"))[0] == 200
+
+    async def test_an_archived_month_is_not_rebuilt_to_nothing(self, books):
+        with pytest.raises(Exception, match="not in the database"):
+            await books.value("select usage_rollup_rebuild(%s)", date(2019, 1, 1))
