@@ -103,6 +103,7 @@ def make_lease_limits(settings: ControlSettings) -> LeaseLimits:
         ttl_s=settings.lease_ttl_s,
         renew_every_s=settings.lease_ttl_s / 5,
         margin_s=settings.lease_ttl_s / 5,
+        idle_s=settings.lease_idle_s,
         slice_min=settings.lease_slice_min_nano_usd,
         slice_max=settings.lease_slice_max_nano_usd,
         share=settings.lease_share,

@@ -44,6 +44,8 @@ class ControlSettings(ProcessSettings):
     """Must outlive `request_deadline_s`, or a hold could void under a running request."""
     lease_ttl_s: float = Field(default=15.0, ge=1, le=3_600)
     """How long a gateway that died keeps the money it leased; while Postgres is away, requests are admitted this long."""
+    lease_idle_s: float = Field(default=3.0, gt=0)
+    """A lease under which nothing runs for this long goes back to the balance."""
     lease_slice_min_nano_usd: int = Field(default=50_000_000, gt=0)
     """What a gateway leases of a customer's balance at first; more as the customer spends."""
     lease_slice_max_nano_usd: int = Field(default=50_000_000_000, gt=0)

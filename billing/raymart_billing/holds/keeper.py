@@ -35,15 +35,16 @@ class LeaseKeeper:
         """Work until cancelled. An outage ends nothing: what could not be given back is given back later."""
         loop = asyncio.get_running_loop()
         self._renewed_at = loop.time()
+        tick_s = min(self._limits.renew_every_s, self._limits.idle_s) / 3
         while True:
-            wait_s = self._renewed_at + self._limits.renew_every_s - loop.time()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(wait_s, 0)):
+                async with asyncio.timeout(tick_s):
                     await self._book.attention.wait()
                     await asyncio.sleep(GATHER_S)
             try:
                 if loop.time() >= self._renewed_at + self._limits.renew_every_s:
                     await self.renew()
+                self._close_what_is_over(loop.time())
                 await self.give_back()
             except Unavailable:  # Which `insist` has logged.
                 await asyncio.sleep(self._limits.renew_every_s / 10)
@@ -66,7 +67,6 @@ class LeaseKeeper:
         }
         standings = await self._desk.renew()
         self._meet(standings, settled_before, begun_at)
-        self._close_what_is_over(begun_at)
         self._resize_slices(over_s)
         self._book.forget_idle_spenders()
 
@@ -107,8 +107,8 @@ class LeaseKeeper:
 
     def _close_what_is_over(self, now: float) -> None:
         for lease in self._book.leases.values():
-            if lease.reserved or lease.settled != lease.seen_settled:
-                lease.used_at = now
+            if lease.reserved or lease.settled != lease.settled_when_used:
+                lease.used_at, lease.settled_when_used = now, lease.settled
             if lease.single_use or lease.closing:
                 continue
             if now >= lease.deadline or now - lease.used_at >= self._limits.idle_s:

@@ -48,6 +48,7 @@ class Lease:
         "returned",
         "seen_settled",
         "settled",
+        "settled_when_used",
         "single_use",
         "spender",
         "step",
@@ -72,6 +73,7 @@ class Lease:
         """When the database was first known to have it, on the loop's clock."""
         self.used_at = 0.0
         """When the keeper last saw that it was in use."""
+        self.settled_when_used = 0
         self.turn = asyncio.Lock()
         """Held by whoever changes it in the database."""
 

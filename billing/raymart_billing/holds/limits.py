@@ -12,7 +12,7 @@ class LeaseLimits:
     renew_every_s: float = 3.0
     margin_s: float = 3.0
     """How much earlier than the database's expiry a gateway stops to admit, by its own monotonic clock."""
-    idle_s: float = 10.0
+    idle_s: float = 3.0
     """A lease under which nothing was admitted for this long is given back."""
     horizon_s: float = 10.0
     """A slice lasts about this long at the present rate of spending."""

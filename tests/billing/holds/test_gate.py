@@ -95,11 +95,12 @@ class TestSlices:
         ]
 
     async def test_keys_without_budgets_of_their_own_share_a_lease_and_others_do_not(
-        self, leases, desk, books
+        self, start, desk, books
     ):
         await books.fund(10_000)
         limited = new_id()
         await desk.limit("api_key", limited, "daily", 5_000)
+        leases = await start()  # Not before: the recall would come between the requests.
         one = await hold(leases, desk, 5, api_key_id=new_id())
         two = await hold(leases, desk, 5, api_key_id=new_id())
         three = await hold(leases, desk, 5, api_key_id=limited)
@@ -257,9 +258,10 @@ class TestNearZero:
 
 
 class TestBudgets:
-    async def test_the_refusal_names_the_budget_and_its_figures(self, leases, desk, books):
+    async def test_the_refusal_names_the_budget_and_its_figures(self, start, desk, books):
         await books.fund(10_000)
         await desk.limit("api_key", desk.api_key_id, "daily", 100)
+        leases = await start()
         request_id = new_id()
         await hold(leases, desk, 80, request_id)
         with pytest.raises(BudgetExceeded) as refusal:
