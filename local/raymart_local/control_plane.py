@@ -67,6 +67,8 @@ class ControlPlane:
             "BROKER_URL": self._redis_url(self._settings.broker_url, database=1),
             "RAYMART_TOKEN_SECRET": secret_at(self._layout.token_secret),
             "RAYMART_DATA_DIR": str(self._layout.root),
+            "RAYMART_LEDGER_SEAL_KEY": secret_at(self._layout.ledger_seal_key),
+            "RAYMART_LEDGER_HEAD_FILE": str(self._layout.ledger_head),
             "RAYMART_HOST": LOOPBACK,
             "RAYMART_PORT": str(self._settings.port),
             "RAYMART_READY_ENDPOINTS_MIN": str(self._endpoints_min),

@@ -46,6 +46,16 @@ class Layout:
         return self.secrets / "token-secret"
 
     @property
+    def ledger_seal_key(self) -> Path:
+        """Seals the ledger's transfers."""
+        return self.secrets / "ledger-seal-key"
+
+    @property
+    def ledger_head(self) -> Path:
+        """The newest seal, outside the database."""
+        return self.root / "ledger" / "head.json"
+
+    @property
     def ray_token(self) -> Path:
         """Lets a process into the Ray cluster."""
         return self.secrets / "ray-token"

@@ -106,6 +106,14 @@ class ControlSettings(ProcessSettings):
     invoice_fonts_dir: Path | None = None
     """Fonts for names in scripts that the built-in ones lack, such as Chinese or Japanese."""
 
+    ledger_seal_key: SecretStr | None = Field(default=None, min_length=32)
+    """Seals transfers, so that an edit by the database's owner shows; at least 32 bytes that the database never sees.
+
+    The same in every worker. Without it nothing is sealed.
+    """
+    ledger_head_file: Path | None = None
+    """Where the newest seal is kept outside the database, so that a cut end of the ledger shows."""
+
     @field_validator("stripe_webhook_secrets", mode="before")
     @classmethod
     def _part(cls, value: object) -> object:
