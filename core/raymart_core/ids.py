@@ -36,6 +36,10 @@ class Prefix(StrEnum):
     INVOICE = "inv"
     CREDIT_NOTE = "crn"
     REFUND = "rfd"
+    DEPOSIT = "dep"
+    DISPUTE = "dsp"
+    CREDIT_GRANT = "grant"
+    ALERT = "alert"
 
 
 def new_id() -> UUID:

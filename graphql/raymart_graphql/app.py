@@ -12,6 +12,7 @@ from raymart_graphql.health import health_routes
 from raymart_graphql.router import GraphQLEndpoint
 from raymart_graphql.schema import build_schema
 from raymart_graphql.services import Services, build_services, running
+from raymart_graphql.webhooks import webhook_routes
 from raymart_marketplace.gateway.routes import gateway_routes
 from raymart_marketplace.settings import ControlSettings
 
@@ -19,7 +20,7 @@ GRAPHQL_PATH = "/graphql"
 
 
 def create_app(settings: ControlSettings | None = None) -> FastAPI:
-    """The API: gateway, link, GraphQL, health. A factory for uvicorn; without `settings` they are read from the environment.
+    """The API: gateway, link, GraphQL, health, webhooks. A factory for uvicorn; without `settings` they are read from the environment.
 
     `app.state.services` holds the services, which run while the application's lifespan does.
     """
@@ -34,6 +35,7 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
             *_graphql(services),
             *document_routes(services),
             *health_routes(services),
+            *webhook_routes(services),
         ],
         lifespan=_lifespan,
         openapi_url=None,

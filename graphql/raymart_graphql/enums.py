@@ -9,6 +9,7 @@ import strawberry
 from strawberry.types.base import has_strawberry_definition
 from strawberry.types.enum import StrawberryEnumDefinition
 
+from raymart_billing.credits import GrantSource
 from raymart_core.money import Asset
 from raymart_core.units import Fault, FinishReason
 from raymart_marketplace.accounts.models import OrganizationKind, Role
@@ -187,12 +188,23 @@ expose(
         "ERROR": "The endpoint failed in mid-stream.",
     },
 )
+expose(
+    GrantSource,
+    name="CreditGrantSource",
+    description="Why credit was granted.",
+    values={
+        "ADMIN": "An administrator gave it.",
+        "PROMOTION": "A campaign gave it.",
+        "RULE": "A rule of the platform gave it.",
+    },
+)
 
 __all__ = [
     "Asset",
     "AttemptOutcome",
     "Fault",
     "FinishReason",
+    "GrantSource",
     "Modality",
     "NodeRole",
     "NodeState",

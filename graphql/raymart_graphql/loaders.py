@@ -12,18 +12,33 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
 
+from raymart_billing.alerts import models as alerts
+from raymart_billing.credits import Parts, promotional_parts
+from raymart_billing.credits import models as credits_
+from raymart_billing.deposits import models as deposits
+from raymart_billing.holds.models import BillingBlock as BlockRow
 from raymart_billing.invoices import models as invoices
+from raymart_billing.ledger import balance_of
 from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger.models import AccountKind
 from raymart_billing.refunds import models as refunds
 from raymart_core.ids import Prefix
-from raymart_core.money import Asset
+from raymart_core.money import ZERO, Asset
 from raymart_graphql.keyset import Listing, page_of, pages_by_parent
 from raymart_graphql.reading import Reading
 from raymart_graphql.relay import Connection, Page
+from raymart_graphql.scalars import Money
 from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
 from raymart_graphql.schema.billing.types import Balance, Earnings
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
+from raymart_graphql.schema.deposits.types import (
+    Alert,
+    BillingBlock,
+    CreditGrant,
+    Deposit,
+    DepositRefund,
+    Dispute,
+)
 from raymart_graphql.schema.identity.types import ApiKey, Organization, Project, User
 from raymart_graphql.schema.invoices.listings import CREDIT_NOTES, INVOICE_LINES, INVOICES, REFUNDS
 from raymart_graphql.schema.invoices.types import BillingProfile, CreditNote, Invoice, Refund
@@ -33,12 +48,13 @@ from raymart_graphql.schema.usage.types import Attempt, Request, UsageRecord
 from raymart_marketplace.accounts import models as accounts
 from raymart_marketplace.catalog import models as catalog
 from raymart_marketplace.catalog.models import RevisionState
-from raymart_marketplace.db.base import Row
+from raymart_marketplace.db.base import Base, Row
 from raymart_marketplace.metering import models as metering
 from raymart_marketplace.supply import models as supply
 from raymart_marketplace.supply.models import OfferState, PoolKind, ProviderState
 
 RowType = TypeVar("RowType", bound=Row)
+Table = TypeVar("Table", bound=Base)
 Shown = TypeVar("Shown")
 Numbered = TypeVar("Numbered", ledger.LedgerAccount, ledger.Transfer)
 Key = TypeVar("Key", bound=Hashable)
@@ -50,6 +66,8 @@ SELLS = (
     catalog.ModelRevision.state.in_(SERVED),
 )
 """What makes an offer one that requests can use, as the gateway sees it (`supply.endpoints`)."""
+FEW_MAX = 100
+"""Rows of a list that is no connection."""
 Pages = DataLoader[tuple[UUID, Page], Connection[Shown]]
 
 
@@ -68,6 +86,7 @@ class Loaders:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self._load_deposits()
         self.user = self._known(accounts.User, User.of)
         self.organization = self._known(accounts.Organization, Organization.of)
         self.project = self._known(accounts.Project, Project.of)
@@ -106,6 +125,10 @@ class Loaders:
             Prefix.REFUND: self.refund,
             Prefix.LEDGER_ACCOUNT: self.ledger_account,
             Prefix.TRANSFER: self.transfer,
+            Prefix.DEPOSIT: self.deposit,
+            Prefix.DISPUTE: self.dispute,
+            Prefix.CREDIT_GRANT: self.credit_grant,
+            Prefix.ALERT: self.alert,
         }
 
         self.provider_of_organization = self._by(
@@ -140,6 +163,26 @@ class Loaders:
         self.placements_of_node = self._pages(PLACEMENTS, supply.Placement.node_id)
         self.pools_of_provider: Pages[Pool] = DataLoader(load_fn=self._pools)
 
+    def _load_deposits(self) -> None:
+        """Loaders of deposits, grants and alerts."""
+        self.deposit = self._known(deposits.Deposit, Deposit.of)
+        self.dispute = self._known(deposits.Dispute, Dispute.of)
+        self.credit_grant = self._known(credits_.CreditGrant, CreditGrant.of)
+        self.alert = self._known(alerts.Alert, Alert.of)
+        self.owed_by_organization = self._accounts(AccountKind.CUSTOMER_RECEIVABLE, _owed)
+        self.parts_of_balance: DataLoader[UUID, Parts] = DataLoader(load_fn=self._parts)
+        self.block_of_organization = self._by(BlockRow, BlockRow.organization_id, _block)
+        self.threshold_of_organization = self._by(
+            alerts.AlertThreshold, alerts.AlertThreshold.organization_id, _threshold
+        )
+        self.refunds_of_deposit = self._few(
+            deposits.DepositRefund, deposits.DepositRefund.deposit_id, DepositRefund.of
+        )
+        self.disputes_of_payment = self._few(deposits.Dispute, deposits.Dispute.payment_id, Dispute.of)
+        self.deposits_of_organization = self._pages(DEPOSITS, deposits.Deposit.organization_id)
+        self.grants_of_organization = self._pages(CREDIT_GRANTS, credits_.CreditGrant.organization_id)
+        self.alerts_of_organization = self._pages(ALERTS, alerts.Alert.organization_id)
+
     def _known(self, entity: type[RowType], show: Callable[[RowType], Shown]) -> Known[Shown]:
         return Known(load_fn=self._fetch_by(entity, entity.id, show))
 
@@ -158,12 +201,12 @@ class Loaders:
         return DataLoader(load_fn=fetch)
 
     def _by(
-        self, entity: type[RowType], column: InstrumentedAttribute[Key], show: Callable[[RowType], Shown]
+        self, entity: type[Table], column: InstrumentedAttribute[Key], show: Callable[[Table], Shown]
     ) -> DataLoader[Key, Shown | None]:
         return DataLoader(load_fn=self._fetch_by(entity, column, show))
 
     def _fetch_by(
-        self, entity: type[RowType], column: InstrumentedAttribute[Key], show: Callable[[RowType], Shown]
+        self, entity: type[Table], column: InstrumentedAttribute[Key], show: Callable[[Table], Shown]
     ) -> Callable[[list[Key]], Awaitable[list[Shown | None]]]:
         """Rows by a unique column, in one statement."""
 
@@ -226,6 +269,33 @@ class Loaders:
             }
         return [by_owner.get(organization_id) for organization_id in organization_ids]
 
+    def _few(
+        self, entity: type[RowType], column: InstrumentedAttribute[Key], show: Callable[[RowType], Shown]
+    ) -> DataLoader[Key, list[Shown]]:
+        """The first rows of each parent, for lists that do not grow; in one statement."""
+
+        async def fetch(keys: list[Key]) -> list[list[Shown]]:
+            place = func.row_number().over(partition_by=column, order_by=entity.id)
+            first = select(entity.id, place.label("place")).where(column.in_(keys)).subquery()
+            statement = (
+                select(entity)
+                .join(first, first.c.id == entity.id)
+                .where(first.c.place <= FEW_MAX)
+                .order_by(entity.id)
+            )
+            found: dict[Key, list[Shown]] = {key: [] for key in keys}
+            async with self._reading.session() as session:
+                for row in await session.scalars(statement):
+                    found[getattr(row, column.key)].append(show(row))
+            return [found[key] for key in keys]
+
+        return DataLoader(load_fn=fetch)
+
+    async def _parts(self, organization_ids: list[UUID]) -> list[Parts]:
+        async with self._reading.session() as session:
+            found = await promotional_parts(session, organization_ids)
+        return [found[organization_id] for organization_id in organization_ids]
+
     async def _attempts(self, request_ids: list[UUID]) -> list[list[Attempt]]:
         statement = (
             select(metering.Attempt)
@@ -275,6 +345,21 @@ USAGE = Listing(
     show=UsageRecord.of,
     newest_first=True,
 )
+DEPOSITS = Listing(
+    name="deposits",
+    entity=deposits.Deposit,
+    key=deposits.Deposit.id,
+    show=Deposit.of,
+    newest_first=True,
+)
+CREDIT_GRANTS = Listing(
+    name="credit_grants",
+    entity=credits_.CreditGrant,
+    key=credits_.CreditGrant.id,
+    show=CreditGrant.of,
+    newest_first=True,
+)
+ALERTS = Listing(name="alerts", entity=alerts.Alert, key=alerts.Alert.id, show=Alert.of, newest_first=True)
 MODELS = Listing(name="models", entity=catalog.Model, key=catalog.Model.slug, show=Model.of)
 REVISIONS = Listing(
     name="revisions",
@@ -310,6 +395,19 @@ def _join_revision(statement: Select[supply.Offer]) -> Select[supply.Offer]:
     return statement.join(catalog.ModelRevision, catalog.ModelRevision.id == supply.Offer.revision_id).join(
         supply.Provider, supply.Provider.id == supply.Offer.provider_id
     )
+
+
+def _owed(account: ledger.LedgerAccount | None) -> Money:
+    """A receivable's balance is negative by what is owed."""
+    return Money.of(ZERO - balance_of(account) if account else ZERO)
+
+
+def _block(row: BlockRow) -> BillingBlock:
+    return BillingBlock(reason=row.reason, by_rule=row.actor_id is None, created_at=row.created_at)
+
+
+def _threshold(row: alerts.AlertThreshold) -> Money:
+    return Money.of_nano_usd(row.low_balance_nano_usd)
 
 
 def _pools_for(provider_id: UUID) -> Listing[supply.Pool, Pool]:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from raymart_billing.connections import Pool, make_pool
+from raymart_billing.deposits import CardRail, open_rail
 from raymart_billing.holds import GatewayLeases, LeaseLimits
 from raymart_billing.posting import LedgerUsageSink
 from raymart_billing.rating import UnitRater
@@ -45,6 +46,8 @@ class Services:
     spill: Spill
     inference: Inference
     link: LinkEndpoint
+    card_rail: CardRail | None
+    """None where top-ups by card are not configured."""
     metrics: CollectorRegistry
 
 
@@ -93,6 +96,7 @@ def build_services(settings: ControlSettings) -> Services:
             heartbeat_s=settings.link_heartbeat_s,
             lease_s=settings.link_lease_s,
         ),
+        card_rail=open_rail(settings),
         metrics=make_registry(directory),
     )
 
@@ -128,6 +132,8 @@ async def running(services: Services) -> AsyncIterator[None]:
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.engine.dispose)
+        if services.card_rail is not None:
+            stack.callback(services.card_rail.processor.close)
         await services.pool.open(wait=False)
         stack.push_async_callback(services.pool.close)
         stack.push_async_callback(services.spill.aclose)

@@ -1,14 +1,20 @@
 """Who may do what: every operation as every kind of person, and with another tenant's ids."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from raymart_billing.alerts import Alert, AlertKind
+from raymart_billing.credits import grant
+from raymart_billing.deposits import Deposit, DepositRail, DepositState, Dispute, DisputeStage
 from raymart_core.ids import Prefix, new_id, show
+from raymart_core.money import Money
 from raymart_graphql.rules import RULES
 from raymart_marketplace.accounts.models import OrganizationKind, Role
+from raymart_marketplace.db.session import session_scope
 from support.api_server import Answer, Api, Seller, Tenant
 
 
@@ -156,6 +162,45 @@ CASES = {
         " { userErrors { code } } }",
         allowed=ADMINS,
     ),
+    "Query.disputes": Case(query="{ disputes(first: 1) { nodes { id } } }", allowed=ADMINS),
+    "Query.heldDeposits": Case(query="{ heldDeposits(first: 1) { nodes { id } } }", allowed=ADMINS),
+    "Query.stripeEventsInReview": Case(
+        query="{ stripeEventsInReview(first: 1) { nodes { eventId } } }", allowed=ADMINS
+    ),
+    "Mutation.createDeposit": Case(
+        query='mutation { createDeposit(input: {organizationId: "%(organization)s", amount: "10", idempotencyKey: "%(unique)s"})'
+        " { deposit { id } userErrors { code } } }",
+        allowed=CUSTOMER_MANAGERS,
+    ),
+    "Mutation.setLowBalanceThreshold": Case(
+        query='mutation { setLowBalanceThreshold(input: {organizationId: "%(organization)s", threshold: "3"})'
+        " { organization { id } } }",
+        allowed=CUSTOMER_MANAGERS,
+    ),
+    "Mutation.refundDeposit": Case(
+        query='mutation { refundDeposit(input: {depositId: "dep_%(unique)s", amount: "1", reason: "r", idempotencyKey: "k"})'
+        " { deposit { id } userErrors { code } } }",
+        allowed=ADMINS,
+    ),
+    "Mutation.creditHeldDeposit": Case(
+        query='mutation { creditHeldDeposit(input: {depositId: "dep_%(unique)s", reason: "r"})'
+        " { deposit { id } userErrors { code } } }",
+        allowed=ADMINS,
+    ),
+    "Mutation.adjustBalance": Case(
+        query='mutation { adjustBalance(input: {organizationId: "%(organization)s", amount: "1", reason: "r",'
+        ' idempotencyKey: "%(unique)s"}) { organization { id } } }',
+        allowed=ADMINS,
+    ),
+    "Mutation.blockCustomer": Case(
+        query='mutation { blockCustomer(input: {organizationId: "%(organization)s", reason: "r"}) { organization { id } } }',
+        allowed=ADMINS,
+    ),
+    "Mutation.unblockCustomer": Case(
+        query='mutation { unblockCustomer(input: {organizationId: "%(organization)s", reason: "r"})'
+        " { organization { id } userErrors { code } } }",
+        allowed=ADMINS,
+    ),
     "Provider.nodes": Case(
         query='{ provider(id: "%(provider)s") { nodes { nodes { name } } } }', allowed=SELLER_READERS | ADMINS
     ),
@@ -249,7 +294,54 @@ OWNED = {
     "node": ("seller.viewer", "node"),
     "pool": ("seller.viewer", "pool"),
     "ledger_account": ("platform.owner", "acct"),
+    "deposit": ("customer.viewer", "dep"),
+    "dispute": ("customer.viewer", "dsp"),
+    "credit_grant": ("customer.viewer", "grant"),
+    "alert": ("customer.viewer", "alert"),
 }
+
+
+async def money_of(world: World) -> dict[str, str]:
+    """A deposit, a dispute, a grant and an alert of the customer's, by their global ids."""
+    owner = world.customer.organization_id
+    deposit = Deposit(
+        id=new_id(),
+        organization_id=owner,
+        rail=DepositRail.CARD,
+        state=DepositState.CREATED,
+        amount_nano_usd=10**10,
+        idempotency_key=new_id().hex,
+        expires_at=datetime.now(UTC) + timedelta(hours=1),
+    )
+    dispute = Dispute(
+        id=new_id(),
+        provider_id=f"du_{new_id().hex}",
+        payment_id="pi_1",
+        charge_id="ch_1",
+        amount=100,
+        currency="usd",
+        status="needs_response",
+        stage=DisputeStage.OPEN,
+        reason="fraudulent",
+        organization_id=owner,
+    )
+    alert = Alert(
+        id=new_id(),
+        organization_id=owner,
+        kind=AlertKind.LOW_BALANCE,
+        subject=new_id().hex,
+        threshold_nano_usd=2,
+        value_nano_usd=1,
+    )
+    async with session_scope(world.api.services.sessions) as session:
+        session.add_all([deposit, dispute, alert])
+        given = await grant(session, organization_id=owner, amount=Money(1), key=new_id().hex, actor_id=None)
+    return {
+        "deposit": show(Prefix.DEPOSIT, deposit.id),
+        "dispute": show(Prefix.DISPUTE, dispute.id),
+        "credit_grant": show(Prefix.CREDIT_GRANT, given.id),
+        "alert": show(Prefix.ALERT, alert.id),
+    }
 
 
 class TestNodes:
@@ -272,6 +364,7 @@ class TestNodes:
             "node": show(Prefix.NODE, world.seller.node_id),
             "pool": show(Prefix.POOL, world.seller.pool_id),
             "ledger_account": accounts.data["ledgerAccounts"]["nodes"][0]["id"],
+            **await money_of(world),
         }
 
     @pytest.mark.parametrize("kind", sorted(OWNED))

@@ -144,7 +144,7 @@ class TestConventions:
         """A plain list of objects is short by nature; each is named here."""
         short = {
             "Hardware.gpus", "Request.attempts", "TokenLogprob.top", "ChatCompletion.logprobs",
-            "ChatCompletionChunk.logprobs", "TrialBalance.rows", "TrialBalance.drifts", "Query.nodes",
+            "ChatCompletionChunk.logprobs", "TrialBalance.rows", "Deposit.refunds", "Deposit.disputes", "TrialBalance.drifts", "Query.nodes",
         }  # fmt: skip
         found = set()
         for named in objects():

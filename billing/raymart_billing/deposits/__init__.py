@@ -20,7 +20,7 @@ from raymart_billing.deposits.models import (
 )
 from raymart_billing.deposits.rail import CardRail, open_rail, required
 from raymart_billing.deposits.reconcile import check_deposit, check_deposits, replay_events, settle_debts
-from raymart_billing.deposits.refunds import request_refund, send_refund
+from raymart_billing.deposits.refunds import request_refund, send_refund, try_refund
 from raymart_billing.deposits.review import credit_held
 from raymart_billing.deposits.settle import settle
 from raymart_billing.deposits.stripe_facts import Event
@@ -59,5 +59,6 @@ __all__ = [
     "settle_debts",
     "signed_event",
     "standing_block",
+    "try_refund",
     "unblock_customer",
 ]

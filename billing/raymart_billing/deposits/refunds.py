@@ -31,7 +31,7 @@ from raymart_billing.deposits.stripe_client import Refused, StripeProcessor
 from raymart_billing.deposits.stripe_facts import NANO_USD_PER_CENT, cents_of, nano_usd_of
 from raymart_billing.ledger import TransferCode
 from raymart_billing.work import outbox
-from raymart_core.errors import Conflict, InvalidRequest
+from raymart_core.errors import Conflict, InvalidRequest, Overloaded, Unavailable
 from raymart_core.ids import new_id
 from raymart_core.money import Asset, Money
 from raymart_marketplace.db.session import Sessions, session_scope
@@ -117,6 +117,14 @@ async def send_refund(sessions: Sessions, processor: StripeProcessor, refund_id:
         return
     async with session_scope(sessions) as session:
         await apply_fact(session, fact)
+
+
+async def try_refund(sessions: Sessions, processor: StripeProcessor, refund_id: UUID) -> None:
+    """Send a requested refund at once, as a courtesy: the outbox row of `request_refund` stands behind it."""
+    try:
+        await send_refund(sessions, processor, refund_id)
+    except (Unavailable, Overloaded) as error:
+        log.warning("deposit.refund_waits", refund_id=str(refund_id), reason=error.message)
 
 
 async def refundable(session: AsyncSession, deposit: Deposit, *, available: int) -> int:

@@ -69,6 +69,10 @@ NODE_RULES: Mapping[Prefix, Visible] = {
     Prefix.REFUND: may_see,
     Prefix.LEDGER_ACCOUNT: may_see,
     Prefix.TRANSFER: may_see,
+    Prefix.DEPOSIT: may_see,
+    Prefix.DISPUTE: may_see,
+    Prefix.CREDIT_GRANT: may_see,
+    Prefix.ALERT: may_see,
 }
 """Who sees a node, by what its id names. A test holds that every type with the interface Node has an entry."""
 

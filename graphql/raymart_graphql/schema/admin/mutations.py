@@ -5,6 +5,7 @@ from decimal import Decimal
 import strawberry
 
 from raymart_billing import ledger
+from raymart_billing.credits import grant
 from raymart_core.errors import InvalidRequest, NotFound
 from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
@@ -36,13 +37,17 @@ class AdminMutation:
         principal = await info.context.principal()
         assert principal.user_id is not None, "the rule lets only people in"
         async with info.context.writing() as session:
-            transfer = await ledger.grant_credit(
+            given = await grant(
                 session,
                 organization_id=organization_id,
                 amount=amount,
                 key=input_.idempotency_key,
                 actor_id=principal.user_id,
+                expires_at=input_.expires_at,
+                reason=input_.reason,
+                source=input_.source,
             )
+            transfer = await session.get_one(ledger.Transfer, given.transfer_id)
         organization = await info.context.loaders.organization.load(organization_id)
         return GrantCreditPayload(transfer=Transfer.of(transfer), organization=organization)
 

@@ -12,7 +12,7 @@ from raymart_billing.ledger.models import AccountKind, TransferCode, TransferSta
 from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info, Operation
-from raymart_graphql.enums import expose
+from raymart_graphql.enums import GrantSource, expose
 from raymart_graphql.fields import resolved
 from raymart_graphql.relay import Node, global_id
 from raymart_graphql.scalars import Money
@@ -254,6 +254,13 @@ class GrantCreditInput:
     idempotency_key: str = strawberry.field(
         description="1 to 128 characters of your choice; the same key grants once, however often it is sent."
     )
+    expires_at: datetime | None = strawberry.field(
+        default=None, description="When what is left is taken back; null for never."
+    )
+    reason: str = strawberry.field(
+        default="", description="Why, for the customer to read; at most 500 characters."
+    )
+    source: GrantSource = strawberry.field(default=GrantSource.ADMIN, description="Who gives it.")
 
 
 @strawberry.type(description="What grantCredit gives back.")

@@ -1,10 +1,15 @@
 """Balances and earnings."""
 
+from uuid import UUID
+
 import strawberry
 
+from raymart_billing.credits import EMPTY, Parts
 from raymart_billing.ledger import LedgerAccount, balance_of
 from raymart_core.money import ZERO
 from raymart_core.money import Money as Amount
+from raymart_graphql.context import Info
+from raymart_graphql.fields import resolved
 from raymart_graphql.scalars import Money
 
 
@@ -12,6 +17,7 @@ from raymart_graphql.scalars import Money
 class Balance:
     """`available` = `posted` - `pending`."""
 
+    owner_uuid: strawberry.Private[UUID | None]
     posted: Money = strawberry.field(description="Credit that came in less what was billed.")
     pending: Money = strawberry.field(description="Held for requests that are running.")
     available: Money = strawberry.field(description="What new requests may hold.")
@@ -21,7 +27,36 @@ class Balance:
         """The balance of a customer's account; zero without one."""
         posted = balance_of(account) if account else ZERO
         pending = Amount(account.debits_pending, account.asset) if account else ZERO
-        return cls(posted=Money.of(posted), pending=Money.of(pending), available=Money.of(posted - pending))
+        return cls(
+            owner_uuid=account.owner_id if account else None,
+            posted=Money.of(posted),
+            pending=Money.of(pending),
+            available=Money.of(posted - pending),
+        )
+
+    @resolved("The part of `posted` that was granted. It is used before what was paid.")
+    async def promotional(self, info: Info) -> Money:
+        """What is left of all grants."""
+        return Money.of_nano_usd((await self._parts(info)).promotional)
+
+    @resolved("The part of `posted` that was paid, and could be paid back.")
+    async def paid(self, info: Info) -> Money:
+        """What is no grant."""
+        return Money.of_nano_usd((await self._parts(info)).paid)
+
+    @resolved(
+        "What is owed after a dispute or refund that the balance did not cover; new money pays it first."
+    )
+    async def owed(self, info: Info) -> Money:
+        """The customer's debt, above zero."""
+        if self.owner_uuid is None:
+            return Money.of(ZERO)
+        return await info.context.loaders.owed_by_organization.load(self.owner_uuid)
+
+    async def _parts(self, info: Info) -> Parts:
+        if self.owner_uuid is None:
+            return EMPTY
+        return await info.context.loaders.parts_of_balance.load(self.owner_uuid)
 
 
 @strawberry.type(description="What a provider has earned.")

@@ -7,14 +7,17 @@ from uuid import UUID
 import strawberry
 
 from raymart_core.ids import Prefix
+from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import OrganizationKind, Role
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id
+from raymart_graphql.scalars import Money
 from raymart_graphql.schema.billing.types import Balance
 from raymart_marketplace.accounts import models
 
 if TYPE_CHECKING:
+    from raymart_graphql.schema.deposits.types import Alert, BillingBlock, CreditGrant, Deposit
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
     from raymart_graphql.schema.supply.types import Provider
     from raymart_graphql.schema.usage.types import UsageRecord
@@ -23,6 +26,10 @@ LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.sup
 LazyInvoice = Annotated["Invoice", strawberry.lazy("raymart_graphql.schema.invoices.types")]
 LazyRefund = Annotated["Refund", strawberry.lazy("raymart_graphql.schema.invoices.types")]
 LazyBillingProfile = Annotated["BillingProfile", strawberry.lazy("raymart_graphql.schema.invoices.types")]
+LazyDeposit = Annotated["Deposit", strawberry.lazy("raymart_graphql.schema.deposits.types")]
+LazyGrant = Annotated["CreditGrant", strawberry.lazy("raymart_graphql.schema.deposits.types")]
+LazyAlert = Annotated["Alert", strawberry.lazy("raymart_graphql.schema.deposits.types")]
+LazyBlock = Annotated["BillingBlock", strawberry.lazy("raymart_graphql.schema.deposits.types")]
 LazyUsageRecord = Annotated["UsageRecord", strawberry.lazy("raymart_graphql.schema.usage.types")]
 
 
@@ -113,6 +120,32 @@ class Organization(Node):
     async def billing_profile(self, info: Info) -> LazyBillingProfile | None:
         """The organization's billing profile."""
         return await info.context.loaders.billing_profile_of_organization.load(self.uuid)
+
+    @listed("Its top-ups, newest first.")
+    async def deposits(self, info: Info, page: Page) -> Connection[LazyDeposit]:
+        """Deposits by id."""
+        return await info.context.loaders.deposits_of_organization.load((self.uuid, page))
+
+    @listed("Credit it was granted, newest first.")
+    async def credit_grants(self, info: Info, page: Page) -> Connection[LazyGrant]:
+        """Grants by id."""
+        return await info.context.loaders.grants_of_organization.load((self.uuid, page))
+
+    @listed("Thresholds that it crossed, newest first.")
+    async def alerts(self, info: Info, page: Page) -> Connection[LazyAlert]:
+        """Alerts by id."""
+        return await info.context.loaders.alerts_of_organization.load((self.uuid, page))
+
+    @resolved("Why it may not spend; null while it may.")
+    async def billing_block(self, info: Info) -> LazyBlock | None:
+        """The lease gate's block."""
+        return await info.context.loaders.block_of_organization.load(self.uuid)
+
+    @resolved("Below which balance it is told; its own choice, else the marketplace's.")
+    async def low_balance_threshold(self, info: Info) -> Money:
+        """Threshold of its alerts."""
+        own = await info.context.loaders.threshold_of_organization.load(self.uuid)
+        return own or Money.of(Amount.parse(str(info.context.services.settings.low_balance_usd)))
 
     @resolved("What it sells as; null unless it is a provider.")
     async def provider(self, info: Info) -> LazyProvider | None:

@@ -1,0 +1,145 @@
+"""Telling people of an alert: by e-mail where a mail server is set, else only in the API. At least once."""
+
+import asyncio
+import smtplib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+from pydantic import SecretStr
+from sqlalchemy import func, select, update
+
+from raymart_billing.alerts.models import Alert, AlertKind
+from raymart_core.money import Money
+from raymart_marketplace.accounts.models import Membership, Organization, Role, User
+from raymart_marketplace.accounts.service import ADMIN_ROLES
+from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.settings import ControlSettings
+
+log = structlog.get_logger()
+
+RECIPIENTS_MAX = 20
+SMTP_TIMEOUT_S = 15.0
+"""Of each answer of the mail server."""
+SEND_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What is told, to whom."""
+
+    addresses: Sequence[str]
+    subject: str
+    text: str
+
+
+class Channel(Protocol):
+    """A way to reach people."""
+
+    async def send(self, notice: Notice) -> None:
+        """Hand `notice` on. Raises: OSError, smtplib.SMTPException, TimeoutError; it is then sent again later."""
+
+
+class NoChannel:
+    """Where none is configured: alerts are seen in the API only."""
+
+    async def send(self, notice: Notice) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpChannel:
+    """E-mail through one server; each address gets a message of its own and sees no other."""
+
+    host: str
+    port: int
+    user: str | None
+    password: SecretStr | None
+    starttls: bool
+    sender: str
+
+    async def send(self, notice: Notice) -> None:
+        """One connection for all addresses."""
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await asyncio.to_thread(self._send, notice)
+
+    def _send(self, notice: Notice) -> None:
+        with smtplib.SMTP(self.host, self.port, timeout=SMTP_TIMEOUT_S) as server:
+            if self.starttls:
+                server.starttls()
+            if self.user is not None and self.password is not None:
+                server.login(self.user, self.password.get_secret_value())
+            for address in notice.addresses:
+                message = EmailMessage()
+                message["From"], message["To"] = self.sender, address
+                message["Subject"] = notice.subject
+                message["Auto-Submitted"] = "auto-generated"
+                message.set_content(notice.text)
+                server.send_message(message)
+
+
+def open_channel(settings: ControlSettings) -> Channel:
+    """The channel of `settings`."""
+    if settings.smtp_host is None:
+        return NoChannel()
+    return SmtpChannel(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        user=settings.smtp_user,
+        password=settings.smtp_password,
+        starttls=settings.smtp_starttls,
+        sender=settings.mail_from,
+    )
+
+
+async def deliver(sessions: Sessions, channel: Channel, alert_id: UUID) -> bool:
+    """Tell the organization's owners and admins; returns whether there was something to tell. No transaction meanwhile.
+
+    One that was cleared before it was told is not told any more. Raises: what the channel raises.
+    """
+    async with session_scope(sessions) as session:
+        query = (
+            select(Alert, Organization.name)
+            .join(Organization, Organization.id == Alert.organization_id)
+            .where(Alert.id == alert_id)
+        )
+        alert, name = (await session.execute(query)).one()
+        people = (
+            select(User.email)
+            .join(Membership, Membership.user_id == User.id)
+            .where(
+                Membership.organization_id == alert.organization_id,
+                Membership.role.in_(ADMIN_ROLES),
+                User.disabled_at.is_(None),
+            )
+            .order_by(Membership.role == Role.ADMIN, Membership.id)
+            .limit(RECIPIENTS_MAX)
+        )
+        addresses = (await session.scalars(people)).all()
+    if alert.delivered_at is not None:
+        return False
+    tell = alert.cleared_at is None and bool(addresses)
+    if tell:
+        await channel.send(_notice(alert, name, addresses))
+    async with session_scope(sessions) as session:
+        told = update(Alert).where(Alert.id == alert_id).values(delivered_at=func.clock_timestamp())
+        await session.execute(told)
+    log.info("alert.delivered", alert_id=str(alert_id), recipients=len(addresses) if tell else 0)
+    return tell
+
+
+def _notice(alert: Alert, name: str, addresses: Sequence[str]) -> Notice:
+    value, threshold = Money(alert.value_nano_usd), Money(alert.threshold_nano_usd)
+    # A header must not end a line: a name with a line break would add headers of its owner's choice.
+    shown = " ".join(name.split())
+    if alert.kind is AlertKind.LOW_BALANCE:
+        subject = f"Raymart: the balance of {shown} is low"
+        text = f"The balance of {shown} is {value}, below your threshold of {threshold}.\nTop up to go on without a break."
+    else:
+        state = "used up" if alert.kind is AlertKind.BUDGET_EXHAUSTED else "nearly used up"
+        subject = f"Raymart: a budget of {shown} is {state}"
+        text = f"{value} of a budget of {threshold} of {shown} is spent."
+    return Notice(addresses=addresses, subject=subject, text=text)
