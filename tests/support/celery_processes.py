@@ -16,6 +16,12 @@ import psutil
 from support.background import SECRET
 
 TESTS = Path(__file__).parents[1]
+EFFECT_TABLE = """
+    create table if not exists test_effect (
+        task text, subject text, pid int, fence bigint, at timestamptz default clock_timestamp()
+    )
+"""
+"""What tasks of `support.work_app` did."""
 
 
 class CeleryProcess:

@@ -14,11 +14,6 @@ from raymart_billing.work import Context, Periodic, Task, TaskContext
 from raymart_billing.work.registry import by_name
 from raymart_marketplace.settings import ControlSettings
 
-TABLE = """
-    create table if not exists test_effect (
-        task text, subject text, pid int, fence bigint, at timestamptz default clock_timestamp()
-    )
-"""
 NOTE = text("insert into test_effect (task, subject, pid, fence) values (:task, :subject, :pid, :fence)")
 
 
