@@ -19,8 +19,8 @@ from celery.signals import (
 )
 from celery.worker.consumer import Consumer
 
-from raymart_billing.tasks import TICK, register_tasks
-from raymart_billing.work.broker import make_celery
+from raymart_billing.tasks import register_tasks
+from raymart_billing.work.broker import TICK, make_celery
 from raymart_billing.work.process import WorkProcess
 from raymart_billing.work.registry import Registry, by_name, collect
 from raymart_billing.work.sweep import sweep_of

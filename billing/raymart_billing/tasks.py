@@ -4,12 +4,8 @@ from uuid import UUID
 
 from celery import Celery
 
+from raymart_billing.work.broker import RUN, TICK
 from raymart_billing.work.process import WorkProcess
-
-TICK = "work.tick"
-"""The sweeper: run whatever is due. Beat asks for it every few seconds."""
-RUN = "work.run"
-"""A hint: the outbox row with this id was committed just now."""
 
 
 def register_tasks(app: Celery, process: WorkProcess) -> None:

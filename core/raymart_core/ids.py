@@ -33,6 +33,8 @@ class Prefix(StrEnum):
     LEDGER_ACCOUNT = "acct"
     TRANSFER = "tr"
     JOIN_TOKEN = "join"
+    WORK = "work"
+    TASK_RUN = "run"
     INVOICE = "inv"
     CREDIT_NOTE = "crn"
     REFUND = "rfd"

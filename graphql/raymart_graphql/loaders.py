@@ -22,6 +22,7 @@ from raymart_billing.ledger import balance_of
 from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger.models import AccountKind
 from raymart_billing.refunds import models as refunds
+from raymart_billing.work import models as work
 from raymart_core.ids import Prefix
 from raymart_core.money import ZERO, Asset
 from raymart_graphql.keyset import Listing, page_of, pages_by_parent
@@ -45,6 +46,7 @@ from raymart_graphql.schema.invoices.types import BillingProfile, CreditNote, In
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.supply.types import Offer, Placement, Pool, Provider, ProviderNode
 from raymart_graphql.schema.usage.types import Attempt, Request, UsageRecord
+from raymart_graphql.schema.work.types import OutboxItem, TaskRun
 from raymart_marketplace.accounts import models as accounts
 from raymart_marketplace.catalog import models as catalog
 from raymart_marketplace.catalog.models import RevisionState
@@ -100,6 +102,8 @@ class Loaders:
         self.offer = self._known(supply.Offer, Offer.of)
         self.request = self._known(metering.Request, Request.of)
         self.usage_record = self._known(metering.UsageRecord, UsageRecord.of)
+        self.work = self._known(work.OutboxItem, OutboxItem.of)
+        self.task_run = self._known(work.TaskRun, TaskRun.of)
         self.invoice = self._known(invoices.Invoice, Invoice.of)
         self.credit_note = self._known(invoices.CreditNote, CreditNote.of)
         self.refund = self._known(refunds.Refund, Refund.of)
@@ -129,6 +133,8 @@ class Loaders:
             Prefix.DISPUTE: self.dispute,
             Prefix.CREDIT_GRANT: self.credit_grant,
             Prefix.ALERT: self.alert,
+            Prefix.WORK: self.work,
+            Prefix.TASK_RUN: self.task_run,
         }
 
         self.provider_of_organization = self._by(

@@ -1,5 +1,6 @@
 """The control plane's services, built once per process and passed down."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from raymart_billing.holds import GatewayLeases, LeaseLimits
 from raymart_billing.posting import LedgerUsageSink
 from raymart_billing.rating import UnitRater
 from raymart_billing.spill import Spill, make_spill
+from raymart_billing.work.celery_hints import CeleryHints
+from raymart_billing.work.hints import give_hints
 from raymart_graphql.metrics import make_registry
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.tokens import AccessTokens
@@ -37,6 +40,7 @@ class Services:
     engine: AsyncEngine
     sessions: Sessions
     pool: Pool
+    hints: CeleryHints
     tokens: AccessTokens
     authenticator: Authenticator
     directory: Directory
@@ -56,6 +60,8 @@ def build_services(settings: ControlSettings) -> Services:
     engine = make_engine(settings.database_url)
     sessions = make_sessions(engine)
     pool = make_pool(settings.database_url, name="gateway")
+    hints = CeleryHints(settings.broker_url)
+    give_hints(sessions, hints.give)
     tokens = make_access_tokens(settings)
     directory = Directory(sessions, fee_basis_points=settings.fee_basis_points, direct=DirectUpstream)
     models = CatalogModels(sessions)
@@ -81,6 +87,7 @@ def build_services(settings: ControlSettings) -> Services:
         engine=engine,
         sessions=sessions,
         pool=pool,
+        hints=hints,
         tokens=tokens,
         authenticator=Authenticator(sessions, tokens),
         directory=directory,
@@ -136,6 +143,8 @@ async def running(services: Services) -> AsyncIterator[None]:
             stack.callback(services.card_rail.processor.close)
         await services.pool.open(wait=False)
         stack.push_async_callback(services.pool.close)
+        services.hints.start()
+        stack.push_async_callback(asyncio.to_thread, services.hints.close)
         stack.push_async_callback(services.spill.aclose)
         # Before the sink, and stopped after it: a lease goes back once all its usage is posted.
         await services.leases.start()

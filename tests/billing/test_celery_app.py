@@ -8,8 +8,7 @@ import pytest
 
 from raymart_billing import celery_app
 from raymart_billing.celery_app import TASK_TIME_LIMIT_S, create_celery, make_registry
-from raymart_billing.tasks import TICK
-from raymart_billing.work.broker import QUEUE, RECONNECT_S_MAX
+from raymart_billing.work.broker import QUEUE, RECONNECT_S_MAX, TICK
 from raymart_billing.work.process import WorkProcess
 from raymart_billing.work.task import TIMEOUT_S_MAX
 from raymart_billing.work.worker import DRAIN_S_MAX

@@ -6,7 +6,9 @@
 
 import asyncio
 import os
+import sys
 
+from celery.signals import task_prerun
 from sqlalchemy import text
 
 from raymart_billing.celery_app import make_registry, serve
@@ -51,3 +53,15 @@ PERIODICS = [Periodic(name="test.beat", handle=beat, every_s=1.0)]
 _settings = ControlSettings()
 _real = make_registry(_settings)
 app = serve(_settings, by_name([*_real.tasks.values(), *TASKS], [*_real.periodics.values(), *PERIODICS]))
+if "WORK_APP_VISIBILITY_S" in os.environ:
+    app.conf.broker_transport_options = {
+        "visibility_timeout": float(os.environ["WORK_APP_VISIBILITY_S"]),
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    }
+
+
+@task_prerun.connect
+def say_that_a_message_came(task, args, **_):
+    """For tests that count deliveries."""
+    sys.stderr.write(f"delivered {task.name} {args}\n")

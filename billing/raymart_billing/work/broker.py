@@ -14,6 +14,10 @@ from kombu.entity import Queue
 RECONNECT_S_MAX = 2.0
 """Longest pause between two tries to connect. kombu's own pauses grow to 30 s."""
 QUEUE = "raymart.work"
+TICK = "work.tick"
+"""The sweeper: run whatever is due. Beat asks for it every few seconds."""
+RUN = "work.run"
+"""A hint: the outbox row with this id was committed just now."""
 HINTS_MAX = 10_000
 """RabbitMQ keeps this many and drops the oldest: a hint is worth nothing once the sweeper has looked."""
 
@@ -43,7 +47,7 @@ class WorkConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
         ]
 
 
-def make_celery(broker_url: str, *, task_time_limit_s: int) -> Celery:
+def make_celery(broker_url: str, *, task_time_limit_s: int = 300) -> Celery:
     """An application without tasks on the broker of `broker_url`."""
     app = Celery("raymart", broker=broker_url, amqp=PatientAMQP)
     app.conf.update(

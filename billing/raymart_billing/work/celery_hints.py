@@ -5,8 +5,9 @@ import threading
 from uuid import UUID
 
 import structlog
-from celery import Celery
 from kombu.exceptions import KombuError
+
+from raymart_billing.work.broker import RUN, make_celery
 
 log = structlog.get_logger()
 
@@ -18,11 +19,10 @@ CLOSE_TIMEOUT_S = 2.0
 
 
 class CeleryHints:
-    """Publishes `task` with a row's id for each hint given. A hint that cannot be sent at once is dropped."""
+    """Publishes a row's id for each hint given. A hint that cannot be sent at once is dropped."""
 
-    def __init__(self, app: Celery, *, task: str) -> None:
-        self._app = app
-        self._task = task
+    def __init__(self, broker_url: str) -> None:
+        self._app = make_celery(broker_url)
         self._waiting: queue.Queue[UUID | None] = queue.Queue(WAITING_MAX)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._publish_all, name="raymart-hints", daemon=True)
@@ -44,11 +44,12 @@ class CeleryHints:
         self._drop()
         self._waiting.put(None)
         self._thread.join(CLOSE_TIMEOUT_S)
+        self._app.close()
 
     def _publish_all(self) -> None:
         while (outbox_id := self._waiting.get()) is not None:
             try:
-                self._app.send_task(self._task, args=[str(outbox_id)], retry=False)
+                self._app.send_task(RUN, args=[str(outbox_id)], retry=False)
             except (OSError, KombuError) as error:
                 log.warning("hint.dropped", error=type(error).__name__)
                 self._drop()

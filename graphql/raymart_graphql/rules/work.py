@@ -2,6 +2,12 @@
 
 from collections.abc import Mapping
 
-from raymart_graphql.permissions import Rule
+from raymart_graphql.permissions import Admin, Rule
 
-WORK_RULES: Mapping[str, Rule] = {}
+WORK_RULES: Mapping[str, Rule] = {
+    "Query.outboxItems": Admin(),
+    "Query.taskRuns": Admin(),
+    "Query.periodicJobs": Admin(),
+    "Mutation.retryWork": Admin(),
+    "Mutation.cancelWork": Admin(),
+}

@@ -68,6 +68,8 @@ NODE_RULES: Mapping[Prefix, Visible] = {
     Prefix.CREDIT_NOTE: may_see,
     Prefix.REFUND: may_see,
     Prefix.LEDGER_ACCOUNT: may_see,
+    Prefix.WORK: may_see,
+    Prefix.TASK_RUN: may_see,
     Prefix.TRANSFER: may_see,
     Prefix.DEPOSIT: may_see,
     Prefix.DISPUTE: may_see,
