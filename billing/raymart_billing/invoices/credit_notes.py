@@ -92,11 +92,11 @@ async def issue_credit_note(session: AsyncSession, note_id: UUID, *, actor_id: U
     if note.state is CreditNoteState.VOID:
         raise Conflict("the credit note is void; make another one")
     invoice = await lock_invoice(session, note.invoice_id)
+    lines = await credit_note_lines(session, note_id)
+    now = await database_now(session)
     async with in_words():
-        now = await database_now(session)
         note.number = await next_number(session, CREDIT_NOTE_SERIES, now)
         note.issued_at, note.issued_by = now, actor_id
-        lines = await credit_note_lines(session, note_id)
         note.content_sha256 = content_sha256(credit_note_content(note, lines, invoice=invoice))
         note.state = CreditNoteState.ISSUED
         await session.flush()

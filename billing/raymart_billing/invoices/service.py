@@ -109,13 +109,13 @@ async def finalize_invoice(
         return invoice
     if invoice.state is InvoiceState.VOID:
         raise Conflict(f"invoice {invoice.number} is void; draw its month up again")
+    lines = await invoice_lines(session, invoice_id)
+    buyer = await buyer_of(session, invoice.organization_id)
+    now = await database_now(session)
     async with in_words():
-        now = await database_now(session)
         invoice.number = await next_number(session, INVOICE_SERIES, now)
         invoice.issued_at, invoice.issued_by = now, actor_id
-        invoice.seller = seller.frozen()
-        invoice.buyer = (await buyer_of(session, invoice.organization_id)).frozen()
-        lines = await invoice_lines(session, invoice_id)
+        invoice.seller, invoice.buyer = seller.frozen(), buyer.frozen()
         invoice.content_sha256 = content_sha256(invoice_content(invoice, lines))
         invoice.state = InvoiceState.FINAL
         await session.flush()
@@ -143,8 +143,9 @@ async def void_invoice(
         return invoice
     if invoice.state is InvoiceState.DRAFT:
         raise Conflict("a draft has no number yet; discard it instead")
+    now = await database_now(session)
     async with in_words():
-        invoice.voided_at, invoice.voided_by = await database_now(session), actor_id
+        invoice.voided_at, invoice.voided_by = now, actor_id
         invoice.void_reason = reason
         invoice.state = InvoiceState.VOID
         await session.flush()
