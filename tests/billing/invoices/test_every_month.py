@@ -76,9 +76,13 @@ async def happen(books: OldBooks, left: list, event: str, count: int, *, at) -> 
         month_end = in_month((at.date().replace(day=1) + timedelta(days=32)).replace(day=1), days=0)
         [request] = await books.use(1, arrived=at, posted=month_end + timedelta(seconds=0.4))
         await books.fetch(
-            "update usage_record set posted_at = %s where id = %s", month_end - timedelta(seconds=0.4), request.id
+            "update usage_record set posted_at = %s where id = %s",
+            month_end - timedelta(seconds=0.4),
+            request.id,
         )
 
 
 def invoices_of(books: OldBooks):
-    return select(Invoice).where(Invoice.organization_id == books.organization_id).order_by(Invoice.period_start)
+    return (
+        select(Invoice).where(Invoice.organization_id == books.organization_id).order_by(Invoice.period_start)
+    )

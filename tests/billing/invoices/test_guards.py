@@ -26,14 +26,18 @@ class TestFinalInvoice:
         [
             "update invoice set closing_nano_usd = closing_nano_usd + 1 where id = %s",
             "update invoice set buyer = '{}' where id = %s",
-            "update invoice set state = 'draft', number = null, buyer = null, seller = null, issued_at = null,"
-            " content_sha256 = null where id = %s",
+            (
+                "update invoice set state = 'draft', number = null, buyer = null, seller = null, issued_at = null,"
+                " content_sha256 = null where id = %s"
+            ),
             "update invoice set state = 'void', void_reason = 'r', voided_at = now(), number = 'RM-1' where id = %s",
             "delete from invoice where id = %s",
             "update invoice_line set amount_nano_usd = 0 where invoice_id = %s",
             "delete from invoice_line where invoice_id = %s",
-            "insert into invoice_line (id, invoice_id, position, kind, code, description, transfers, amount_nano_usd)"
-            " select gen_random_uuid(), id, 99, 'grant', 'credit_grant', 'x', 1, 1 from invoice where id = %s",
+            (
+                "insert into invoice_line (id, invoice_id, position, kind, code, description, transfers, amount_nano_usd)"
+                " select gen_random_uuid(), id, 99, 'grant', 'credit_grant', 'x', 1, 1 from invoice where id = %s"
+            ),
         ],
     )
     async def test_does_not_change(self, books: OldBooks, final, change):
@@ -64,7 +68,8 @@ class TestFinalInvoice:
         )
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await books.fetch(
-                "update invoice set state = 'final', void_reason = null, voided_at = null where id = %s", final.id
+                "update invoice set state = 'final', void_reason = null, voided_at = null where id = %s",
+                final.id,
             )
 
 
@@ -76,10 +81,13 @@ class TestBecomingFinal:
         return await books.draft(LAST)
 
     async def refused(self, books: OldBooks, draft, change: str) -> str | None:
-        with pytest.raises(psycopg.errors.CheckViolation) as caught:
+        async def finalize() -> None:
             async with books.pool.connection() as connection, connection.transaction():
                 await connection.execute(change.encode(), [draft.id])
                 await connection.execute(FINALIZE.encode(), [draft.id])
+
+        with pytest.raises(psycopg.errors.CheckViolation) as caught:
+            await finalize()
         return caught.value.diag.constraint_name
 
     async def test_as_it_was_drawn_up_it_may(self, books: OldBooks, draft):
@@ -96,8 +104,8 @@ class TestBecomingFinal:
             ("update invoice set after_transfer_id = up_to_transfer_id where id = %s", "ck_invoice_joins_previous"),
             ("update invoice set opening_nano_usd = 1 where id = %s", "ck_invoice_joins_previous"),
             (
-                "update invoice set period_start = date_trunc('month', now()),"
-                " period_end = date_trunc('month', now()) + interval '1 month' where id = %s",
+                ("update invoice set period_start = date_trunc('month', now()),"
+                " period_end = date_trunc('month', now()) + interval '1 month' where id = %s"),
                 "ck_invoice_period_is_over",
             ),
         ],
@@ -108,15 +116,21 @@ class TestBecomingFinal:
     async def test_number_is_the_one_that_the_series_stands_at(self, books: OldBooks, draft):
         await books.value("select document_number_next('RM-2098')")
         with pytest.raises(psycopg.errors.CheckViolation, match="series stands at"):
-            await books.fetch(FINALIZE.replace("document_number_next('RM-2099')", "'RM-2098-000007'"), draft.id)
+            await books.fetch(
+                FINALIZE.replace("document_number_next('RM-2099')", "'RM-2098-000007'"), draft.id
+            )
 
     async def test_number_is_not_taken_twice(self, books: OldBooks, draft):
         await books.fetch(FINALIZE.replace("RM-2099", "RM-2097"), draft.id)
         await books.deposit(5, at=in_month(LAST, days=15))
-        await books.fetch("update invoice set state = 'void', void_reason = 'r', voided_at = now() where id = %s", draft.id)
+        await books.fetch(
+            "update invoice set state = 'void', void_reason = 'r', voided_at = now() where id = %s", draft.id
+        )
         again = await books.draft(LAST)
         with pytest.raises(psycopg.errors.UniqueViolation):
-            await books.fetch(FINALIZE.replace("document_number_next('RM-2099')", "'RM-2097-000001'"), again.id)
+            await books.fetch(
+                FINALIZE.replace("document_number_next('RM-2099')", "'RM-2097-000001'"), again.id
+            )
 
 
 class TestLine:
