@@ -179,5 +179,5 @@ def _checked_total(corrections: Sequence[Correction]) -> int:
             )
     total = sum(correction.amount.amount for correction in corrections)
     if total > AMOUNT_MAX:
-        raise InvalidRequest(f"the lines sum to {Money(total)}, more than a ledger can hold", param="lines")
+        raise InvalidRequest(f"the lines sum to {total} nano-USD, more than a ledger can hold", param="lines")
     return total

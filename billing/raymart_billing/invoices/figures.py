@@ -39,7 +39,7 @@ def quantity_text(quantity: int, scale: int) -> str:
 def price_text(nano_usd: int, unit: Unit) -> tuple[str, str]:
     """A unit price and what it is for, exact: tokens by the million, as they are advertised."""
     if unit in _TOKENS:
-        return _signed(Money(nano_usd * 1_000_000).decimal().normalize()), "per million"
+        return _signed((Money(nano_usd).decimal() * 1_000_000).normalize()), "per million"
     return _signed(Money(nano_usd).decimal().normalize()), _PER[unit]
 
 

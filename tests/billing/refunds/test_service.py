@@ -19,11 +19,13 @@ from raymart_billing.refunds import (
     refund_by_rule,
     refund_request,
 )
+from raymart_billing.refunds.tasks import PERIODICS, refund_broken
 from raymart_core.errors import Conflict, InvalidRequest, NotFound
 from raymart_core.ids import new_id
 from raymart_core.money import Asset, Money
 from raymart_core.units import Fault, FinishReason
 from raymart_marketplace.db.session import session_scope
+from support.background import running_worker
 from support.old_books import OldBooks
 
 PRICE, EARNED, FEE = 120, 108, 12
@@ -273,6 +275,27 @@ class TestBrokenRequests:
     async def test_completed_and_unruled_ones_are_not(self, books: OldBooks, request_id):
         left_by_customer = await billed(books, **broken_by(books, Fault.CUSTOMER))
         assert not {request_id, left_by_customer} & set(await self.found(books))
+
+
+class TestRefundBroken:
+    async def test_everything_that_a_rule_covers_is_refunded_once(self, books: OldBooks, sessions):
+        broken = [await billed(books, **broken_by(books, Fault.PROVIDER)) for _ in range(2)]
+        await billed(books, **broken_by(books, Fault.CUSTOMER))
+        await asyncio.gather(*(refund_broken(sessions, looked_back=timedelta(hours=1)) for _ in range(3)))
+        assert (await books.columns("customer_balance")).balance == len(broken) * PRICE
+        refunded = await books.fetch(
+            "select request_id from refund where organization_id = %s", books.organization_id
+        )
+        assert {request_id for (request_id,) in refunded} == set(broken)
+
+    async def test_a_broken_stream_is_refunded_while_the_worker_runs(self, books: OldBooks, database_url):
+        await billed(books, **broken_by(books, Fault.PLATFORM))
+        async with running_worker(database_url, periodics=PERIODICS) as worker:
+            await books.fetch(
+                "update periodic_job set next_due_at = clock_timestamp() where name = 'refunds.by_rule'"
+            )
+            await worker.drain()
+        assert (await books.columns("customer_balance")).balance == PRICE
 
 
 class TestGuards:
