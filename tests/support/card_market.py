@@ -5,6 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_billing.deposits import (
     CardRail,
@@ -70,6 +72,49 @@ class CardMarket:
             user = User(id=new_id(), email=f"{unique}@example.com", name="Owner", password_hash="x")
             session.add(user)
         return CardCustomer(organization_id=organization.id, user_id=user.id)
+
+    def use_key(self, api_key: str) -> None:
+        """Talk to Stripe with another key."""
+        self.rail = CardRail(processor=StripeProcessor(api_key, api_base=self.stripe.url), rules=RULES)
+
+    async def ask(self, customer: CardCustomer, amount: Money) -> Deposit:
+        """A deposit of any amount."""
+        return await create_deposit(
+            self.sessions,
+            self.rail.processor,
+            RULES,
+            organization_id=customer.organization_id,
+            amount=amount,
+            key=new_id().hex,
+            actor_id=customer.user_id,
+        )
+
+    async def forget_page(self, session: AsyncSession, deposit: Deposit) -> Deposit:
+        """The deposit as a crash before our second commit leaves it; returns it as it was."""
+        await session.execute(text("alter table deposit disable trigger refuse_rewrite"))
+        await session.execute(
+            text(
+                "update deposit set session_id = null, session_url = null, state = 'created' where id = :id"
+            ),
+            {"id": deposit.id},
+        )
+        await session.execute(text("alter table deposit enable trigger refuse_rewrite"))
+        return deposit
+
+    async def apply(self, event_id: str) -> None:
+        async with session_scope(self.sessions) as session:
+            await apply_event(session, event_id)
+
+    async def refusal(self, statement: str) -> bool:
+        """Whether the database refuses `statement`; it is undone in any case."""
+        async with self.sessions() as session:
+            try:
+                await session.execute(text(statement.replace(":", r"\:")))
+            except DBAPIError:
+                return True
+            finally:
+                await session.rollback()
+        return False
 
     async def deposit(self, customer: CardCustomer, cents: int = 2_000, key: str | None = None) -> Deposit:
         """A deposit with its page."""

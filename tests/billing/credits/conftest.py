@@ -1,0 +1,24 @@
+"""A customer with shorthand for its money; Stripe is not asked here."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from raymart_marketplace.db.session import Sessions
+from support.card_market import CardCustomer, CardMarket
+from support.fake_stripe import FakeStripe
+
+
+@pytest.fixture
+async def market(sessions: Sessions) -> AsyncIterator[CardMarket]:
+    """Our side of the card rail, on the session's database."""
+    with FakeStripe() as stripe:
+        market = CardMarket(sessions, stripe)
+        yield market
+        market.close()
+
+
+@pytest.fixture
+async def customer(market: CardMarket) -> CardCustomer:
+    """A customer nobody else uses."""
+    return await market.customer()
