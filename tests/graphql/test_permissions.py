@@ -201,6 +201,17 @@ CASES = {
         " { organization { id } userErrors { code } } }",
         allowed=ADMINS,
     ),
+    "Query.outboxItems": Case(query="{ outboxItems(first: 1) { nodes { id } } }", allowed=ADMINS),
+    "Query.taskRuns": Case(query="{ taskRuns(first: 1) { nodes { id } } }", allowed=ADMINS),
+    "Query.periodicJobs": Case(query="{ periodicJobs(first: 1) { nodes { name } } }", allowed=ADMINS),
+    "Mutation.retryWork": Case(
+        query='mutation { retryWork(input: {id: "work_%(unique)s", reason: "r"}) { userErrors { code } } }',
+        allowed=ADMINS,
+    ),
+    "Mutation.cancelWork": Case(
+        query='mutation { cancelWork(input: {id: "work_%(unique)s", reason: "r"}) { userErrors { code } } }',
+        allowed=ADMINS,
+    ),
     "Provider.nodes": Case(
         query='{ provider(id: "%(provider)s") { nodes { nodes { name } } } }', allowed=SELLER_READERS | ADMINS
     ),

@@ -93,6 +93,8 @@ class WorkProcess:
                 log.warning("worker.close_late")
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(CLOSE_TIMEOUT_S)
+            if not self._thread.is_alive():
+                self._loop.close()
             self._loop = None
 
     def _call(self, work: Coroutine[None, None, Result], *, timeout_s: float | None = None) -> Result:
