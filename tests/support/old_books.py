@@ -5,10 +5,14 @@ which only the superuser of a test's own server can do.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlsplit
 from uuid import UUID
+
+import psycopg
+import pytest
 
 from raymart_billing import invoices, ledger
 from raymart_billing.connections import Pool
@@ -19,8 +23,10 @@ from raymart_billing.records.copying import copy_requests
 from raymart_core.ids import new_id
 from raymart_core.money import Money
 from raymart_core.ports import FinishedRequest
+from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.accounts.models import OrganizationKind
 from raymart_marketplace.accounts.service import create_organization
+from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.db.session import Sessions, session_scope
 from support.books import Books, price
 
@@ -52,6 +58,18 @@ def id_at(moment: datetime) -> UUID:
     return UUID(
         int=milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
     )
+
+
+@pytest.fixture(scope="session")
+def old_books_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """URL of a migrated database in which the past may be written: other tests check the books of theirs."""
+    name = f"old_books_{new_id().hex}"
+    url = urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+        upgrade(url)
+        yield url
+        connection.execute(f"drop database {name} with (force)")
 
 
 class OldBooks(Books):
