@@ -35,6 +35,8 @@ class Entry:
     """Nano-USD, above zero for what came in."""
     expires_at: datetime | None = None
     """Of a grant; None for never and for all else."""
+    reverses_id: int | None = None
+    """Of a reversal: the transfer it undoes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,9 @@ def step(parts: Parts, entry: Entry) -> Parts:
         return replace(parts, paid=parts.paid + entry.change)
     amount = -entry.change
     assert amount <= parts.total, f"transfer {entry.transfer_id} takes {amount} of {parts.total}"
+    if entry.reverses_id is not None:
+        # A grant that is undone is taken from that grant, as far as it is left.
+        parts, amount = _undone(parts, entry.reverses_id, amount)
     if entry.code in PAID_FIRST:
         from_paid = min(amount, parts.paid)
         return _use_grants(replace(parts, paid=parts.paid - from_paid), amount - from_paid)
@@ -118,6 +123,16 @@ def _granted(parts: Parts, entry: Entry) -> Parts:
     made = GrantPart(transfer_id=entry.transfer_id, expires_at=entry.expires_at, left=entry.change)
     ordered = sorted((*parts.grants, made), key=lambda grant: (grant.expires_at or NEVER, grant.transfer_id))
     return replace(parts, grants=tuple(ordered))
+
+
+def _undone(parts: Parts, transfer_id: int, amount: int) -> tuple[Parts, int]:
+    """`parts` without what is left of one grant, and what remains to be taken elsewhere."""
+    used = min(amount, parts.left_of(transfer_id))
+    kept = (
+        replace(grant, left=grant.left - used) if grant.transfer_id == transfer_id else grant
+        for grant in parts.grants
+    )
+    return replace(parts, grants=tuple(grant for grant in kept if grant.left)), amount - used
 
 
 def _use_grants(parts: Parts, amount: int) -> Parts:

@@ -23,15 +23,15 @@ _ENTRIES = text(
     with account as (
         select id from ledger_account where kind = 'customer_balance' and owner_id = :owner and asset = 'usd'
     ), movement as (
-        (select t.id, t.code, t.amount as change from transfer t
+        (select t.id, t.code, t.amount as change, t.reverses_id from transfer t
           where t.credit_account_id = (select id from account) and t.state = 'posted' and t.id > :after
           order by t.id limit :entries_max)
         union all
-        (select t.id, t.code, -t.amount from transfer t
+        (select t.id, t.code, -t.amount, t.reverses_id from transfer t
           where t.debit_account_id = (select id from account) and t.state = 'posted' and t.id > :after
           order by t.id limit :entries_max)
     )
-    select m.id, m.code, m.change, g.expires_at
+    select m.id, m.code, m.change, m.reverses_id, g.expires_at
       from movement m
       left join credit_grant g on g.transfer_id = m.id and m.code = 'credit_grant'
      order by m.id
@@ -109,6 +109,12 @@ async def _entries(session: AsyncSession, organization_id: UUID, *, after: int) 
         _ENTRIES, {"owner": organization_id, "after": after, "entries_max": ENTRIES_PER_READ_MAX}
     )
     return [
-        Entry(transfer_id=row.id, code=TransferCode(row.code), change=row.change, expires_at=row.expires_at)
+        Entry(
+            transfer_id=row.id,
+            code=TransferCode(row.code),
+            change=row.change,
+            expires_at=row.expires_at,
+            reverses_id=row.reverses_id,
+        )
         for row in rows
     ]

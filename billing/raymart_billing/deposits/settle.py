@@ -27,7 +27,7 @@ from raymart_billing.deposits.models import (
     RefundState,
 )
 from raymart_billing.deposits.stripe_facts import CURRENCY, nano_usd_of
-from raymart_billing.ledger import AccountKind, TransferCode
+from raymart_billing.ledger import AccountKind, TransferCode, reverse, transfer_by_key
 from raymart_core.errors import NotFound
 from raymart_core.ids import new_id
 
@@ -175,7 +175,7 @@ async def _follow_refunds(
     refunds = (await session.scalars(query.execution_options(populate_existing=True))).all()
     for refund in refunds:
         if refund.failed_reason is not None and refund.state is not RefundState.FAILED:
-            _return_refund(deposit, refund, funds)
+            await _return_refund(session, refund, funds)
     standing = sum(each.amount_nano_usd for each in refunds if each.state is not RefundState.FAILED)
     # The processor counts a refund when it makes it, also one that fails later and whose money came back.
     seen = standing + sum(
@@ -188,12 +188,16 @@ async def _follow_refunds(
     deposit.refunded_nano_usd = standing + max(missing, 0)
 
 
-def _return_refund(deposit: Deposit, refund: DepositRefund, funds: Funds) -> None:
-    """The money did not leave the rail: it is in the balance again."""
+async def _return_refund(session: AsyncSession, refund: DepositRefund, funds: Funds) -> None:
+    """The money did not leave the rail: its transfer is undone. Its accounts are locked already."""
+    transfer = await transfer_by_key(session, f"deposit_refund:{refund.id}")
+    assert transfer is not None, f"refund {refund.id} took no money"
+    await reverse(
+        session, [transfer.id], reason=f"refund failed: {refund.failed_reason}"[:500], actor_id=None
+    )
+    funds.available += refund.amount_nano_usd
     refund.state = RefundState.FAILED
-    key = f"deposit_refund:{refund.id}:returned"
-    funds.move(key, DEPOSITED[deposit.rail], CASH[deposit.rail], BALANCE, refund.amount_nano_usd)
-    log.warning("deposit.refund_failed", deposit_id=str(deposit.id), refund_id=str(refund.id))
+    log.warning("deposit.refund_failed", deposit_id=str(refund.deposit_id), refund_id=str(refund.id))
 
 
 def _book_processors_refund(deposit: Deposit, amount: int, funds: Funds) -> DepositRefund:

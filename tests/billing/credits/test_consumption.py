@@ -121,6 +121,18 @@ class TestExamples:
         )
         assert (parts.paid, parts.promotional) == (0, 80)
 
+    def test_grant_that_is_undone_is_taken_from_that_grant(self):
+        parts = fold(
+            [
+                entry(1, TransferCode.CREDIT_GRANT, 100, BEGIN),
+                entry(2, TransferCode.CREDIT_GRANT, 100),
+                entry(3, TransferCode.DEPOSIT_CARD, 100),
+                entry(4, TransferCode.USAGE_CHARGE, -130),
+                Entry(transfer_id=5, code=TransferCode.REVERSAL, change=-100, reverses_id=2),
+            ]
+        )
+        assert (parts.paid, parts.promotional) == (70, 0)
+
     def test_more_than_there_is_is_a_bug(self):
         with pytest.raises(AssertionError, match="takes 2 of 1"):
             fold([entry(1, TransferCode.DEPOSIT_CARD, 1), entry(2, TransferCode.USAGE_CHARGE, -2)])

@@ -117,7 +117,7 @@ class TestRefund:
 
 class TestLimits:
     @pytest.mark.parametrize(
-        ("spent", "granted", "refunded", "limit"),
+        "case",
         [
             (0, 0, 0, 2_000),
             (500, 0, 0, 1_500),
