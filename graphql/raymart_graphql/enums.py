@@ -10,6 +10,7 @@ from strawberry.types.base import has_strawberry_definition
 from strawberry.types.enum import StrawberryEnumDefinition
 
 from raymart_billing.credits import GrantSource
+from raymart_billing.rollups import Dimension
 from raymart_core.money import Asset
 from raymart_core.units import Fault, FinishReason
 from raymart_marketplace.accounts.models import OrganizationKind, Role
@@ -199,9 +200,22 @@ expose(
     },
 )
 
+expose(
+    Dimension,
+    name="UsageDimension",
+    description="What sums of usage can be apart by.",
+    values={
+        "PROJECT": "The customer's project.",
+        "API_KEY": "The key that asked.",
+        "MODEL": "The model that served.",
+        "PROVIDER": "Who served.",
+    },
+)
+
 __all__ = [
     "Asset",
     "AttemptOutcome",
+    "Dimension",
     "Fault",
     "FinishReason",
     "GrantSource",

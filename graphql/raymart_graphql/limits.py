@@ -52,6 +52,12 @@ FIELD_COSTS = {
     "Mutation.login": 1_000,  # One argon2 verification; guessing is not made cheaper by batching.
     "Mutation.createChatCompletion": 500,
     "Subscription.chatCompletion": 500,
+    "Organization.usageByDay": 400,  # As many sums at most.
+    "Organization.usageByHour": 400,
+    "Organization.usageSummary": 400,
+    "Provider.earningsByDay": 400,
+    "Query.marketUsageByDay": 1_000,
+    "Query.marketUsageSummary": 1_000,
     "Query.trialBalance": 1_000,  # Reads the whole ledger.
 }
 """Fields that cost more than the objects they give."""

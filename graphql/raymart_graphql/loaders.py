@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
 
@@ -23,6 +24,7 @@ from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger.models import AccountKind
 from raymart_billing.refunds import models as refunds
 from raymart_billing.work import models as work
+from raymart_core.errors import DomainError
 from raymart_core.ids import Prefix
 from raymart_core.money import ZERO, Asset
 from raymart_graphql.keyset import Listing, page_of, pages_by_parent
@@ -45,6 +47,18 @@ from raymart_graphql.schema.invoices.listings import CREDIT_NOTES, INVOICE_LINES
 from raymart_graphql.schema.invoices.types import BillingProfile, CreditNote, Invoice, Refund
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.supply.types import Offer, Placement, Pool, Provider, ProviderNode
+from raymart_graphql.schema.usage.rollups import (
+    Days,
+    EarningsBucket,
+    Hours,
+    Months,
+    UsageBucket,
+    UsageSummary,
+    days_of,
+    earnings_of,
+    hours_of,
+    month_of,
+)
 from raymart_graphql.schema.usage.types import Attempt, Request, UsageRecord
 from raymart_graphql.schema.work.types import OutboxItem, TaskRun
 from raymart_marketplace.accounts import models as accounts
@@ -60,6 +74,8 @@ Table = TypeVar("Table", bound=Base)
 Shown = TypeVar("Shown")
 Numbered = TypeVar("Numbered", ledger.LedgerAccount, ledger.Transfer)
 Key = TypeVar("Key", bound=Hashable)
+Asked = TypeVar("Asked", bound=Hashable)
+Found = TypeVar("Found")
 
 SERVED = (RevisionState.PUBLISHED, RevisionState.DEPRECATED)
 SELLS = (
@@ -160,6 +176,10 @@ class Loaders:
         self.billing_profile_of_organization: DataLoader[UUID, BillingProfile | None] = DataLoader(
             load_fn=self._billing_profiles
         )
+        self.usage_by_day: DataLoader[Days, list[UsageBucket]] = self._each(days_of)
+        self.usage_by_hour: DataLoader[Hours, list[UsageBucket]] = self._each(hours_of)
+        self.usage_summary: DataLoader[Months, UsageSummary] = self._each(month_of)
+        self.earnings_by_day: DataLoader[Days, list[EarningsBucket]] = self._each(earnings_of)
         self.revisions_of_model = self._pages(REVISIONS, catalog.ModelRevision.model_id)
         self.open_offers_of_model = self._pages(
             OPEN_OFFERS, catalog.ModelRevision.model_id, joined=_join_revision
@@ -238,6 +258,21 @@ class Loaders:
             async with self._reading.session() as session:
                 by_owner = {row.owner_id: row for row in await session.scalars(statement)}
             return [show(by_owner.get(owner_id)) for owner_id in owner_ids]
+
+        return DataLoader(load_fn=fetch)
+
+    def _each(self, read: Callable[[AsyncSession, Asked], Awaitable[Found]]) -> DataLoader[Asked, Found]:
+        """One statement for each thing that is asked; the same thing is asked once."""
+
+        async def fetch(keys: list[Asked]) -> list[Found | Exception]:
+            found: list[Found | Exception] = []
+            for key in keys:
+                try:
+                    async with self._reading.session() as session:
+                        found.append(await read(session, key))
+                except DomainError as error:  # Of this key alone.
+                    found.append(error)
+            return found
 
         return DataLoader(load_fn=fetch)
 

@@ -218,6 +218,16 @@ CASES = {
     "Provider.pools": Case(
         query='{ provider(id: "%(provider)s") { pools { nodes { slug } } } }', allowed=SELLER_READERS | ADMINS
     ),
+    "Provider.earningsByDay": Case(
+        query='{ provider(id: "%(provider)s") { earningsByDay(since: "2026-01-01", until: "2026-01-02") { requests } } }',
+        allowed=SELLER_READERS | ADMINS,
+    ),
+    "Query.marketUsageByDay": Case(
+        query='{ marketUsageByDay(since: "2026-01-01", until: "2026-01-02") { startsAt } }', allowed=ADMINS
+    ),
+    "Query.marketUsageSummary": Case(
+        query='{ marketUsageSummary(month: "2026-01-01") { month } }', allowed=ADMINS
+    ),
     "Provider.earnings": Case(
         query='{ provider(id: "%(provider)s") { earnings { payable { amount } } } }',
         allowed=SELLER_READERS | ADMINS,

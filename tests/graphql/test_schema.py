@@ -146,6 +146,8 @@ class TestConventions:
         short = {
             "Hardware.gpus", "Request.attempts", "TokenLogprob.top", "ChatCompletion.logprobs",
             "ChatCompletionChunk.logprobs", "TrialBalance.rows", "Deposit.refunds", "Deposit.disputes", "TrialBalance.drifts", "Query.nodes",
+            "Organization.usageByDay", "Organization.usageByHour", "Provider.earningsByDay", "Query.marketUsageByDay",
+            "UsageSummary.byProject", "UsageSummary.byApiKey", "UsageSummary.byModel", "UsageSummary.byProvider",
         }  # fmt: skip
         found = set()
         for named in objects():

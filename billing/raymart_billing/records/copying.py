@@ -9,19 +9,19 @@ from raymart_billing.records.codec import storable
 from raymart_core.ports import FinishedRequest
 
 # Columns in the order of the row functions below; what is left out the database fills in.
-_REQUEST = b"""
+REQUEST = b"""
     copy request (
         id, created_at, organization_id, project_id, api_key_id, user_id, surface, model_asked, model_served, state,
         finish_reason, error_code, streamed, first_token_ms, duration_ms
     ) from stdin
 """
-_ATTEMPT = b"""
+ATTEMPT = b"""
     copy attempt (
         id, created_at, request_id, position, endpoint_id, provider_id, node_id, outcome, fault, reason,
         tokens_delivered, first_token_ms, duration_ms
     ) from stdin
 """
-_USAGE_RECORD = b"""
+USAGE_RECORD = b"""
     copy usage_record (
         id, organization_id, project_id, api_key_id, provider_id, endpoint_id, offer_id, revision_id, tokens_prompt,
         tokens_completion, tokens_cached, image_pixel_steps, gpu_ms, requests_priced, price_prompt_nano_usd,
@@ -50,10 +50,10 @@ async def copy_requests(
     async with connection.transaction():
         fresh = await _without_present(connection, requests) if may_exist else requests
         used = [request for request in fresh if request.usage is not None]
-        attempts = [row for request in fresh for row in _attempt_rows(request)]
-        await _copy(connection, _REQUEST, [_request_row(request) for request in fresh])
-        await _copy(connection, _ATTEMPT, attempts)
-        await _copy(connection, _USAGE_RECORD, [_usage_row(request) for request in used])
+        attempts = [row for request in fresh for row in attempt_rows(request)]
+        await _copy(connection, REQUEST, [request_row(request) for request in fresh])
+        await _copy(connection, ATTEMPT, attempts)
+        await _copy(connection, USAGE_RECORD, [usage_row(request) for request in used])
         if forget_checkpoints:
             await connection.execute(_FORGET, ([request.id for request in requests],))
 
@@ -75,7 +75,8 @@ async def _copy(connection: Connection, statement: bytes, rows: Sequence[tuple[A
             await copy.write_row(row)
 
 
-def _request_row(request: FinishedRequest) -> tuple[Any, ...]:
+def request_row(request: FinishedRequest) -> tuple[Any, ...]:
+    """Values of `REQUEST`'s columns."""
     return (
         request.id, request.created_at, request.organization_id, request.project_id, request.api_key_id,
         request.user_id, request.surface, storable(request.model_asked), request.model_served, request.state,
@@ -84,7 +85,8 @@ def _request_row(request: FinishedRequest) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _attempt_rows(request: FinishedRequest) -> Iterable[tuple[Any, ...]]:
+def attempt_rows(request: FinishedRequest) -> Iterable[tuple[Any, ...]]:
+    """Values of `ATTEMPT`'s columns, for each try."""
     for position, attempt in enumerate(request.attempts):
         yield (
             attempt.id, attempt.started_at, request.id, position, attempt.endpoint_id, attempt.provider_id,
@@ -93,7 +95,8 @@ def _attempt_rows(request: FinishedRequest) -> Iterable[tuple[Any, ...]]:
         )  # fmt: skip
 
 
-def _usage_row(request: FinishedRequest) -> tuple[Any, ...]:
+def usage_row(request: FinishedRequest) -> tuple[Any, ...]:
+    """Values of `USAGE_RECORD`'s columns."""
     usage = request.usage
     assert usage is not None
     used, prices = usage.quantities, usage.prices

@@ -108,7 +108,7 @@ async def _refusal(connection: Connection, requests: Sequence[FinishedRequest]) 
                 error
             )  # Mostly a race with somebody who restores the same: the next look finds it there.
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not hold up the others
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         else:
             return None
     return reason

@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 
-from raymart_graphql.permissions import Rule
+from raymart_graphql.permissions import READERS, Admin, MemberOfSource, Rule
 
-USAGE_RULES: Mapping[str, Rule] = {}
+USAGE_RULES: Mapping[str, Rule] = {
+    "Query.marketUsageByDay": Admin(),
+    "Query.marketUsageSummary": Admin(),
+    "Provider.earningsByDay": MemberOfSource(READERS),
+}

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import strawberry
 
+from raymart_billing.rollups import Scope
 from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info, Operation
@@ -14,12 +15,14 @@ from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.billing.types import Balance
+from raymart_graphql.schema.usage.arguments import By, Month, Since, SinceHour, Until, UntilHour
 from raymart_marketplace.accounts import models
 
 if TYPE_CHECKING:
     from raymart_graphql.schema.deposits.types import Alert, BillingBlock, CreditGrant, Deposit
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
     from raymart_graphql.schema.supply.types import Provider
+    from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
     from raymart_graphql.schema.usage.types import UsageRecord
 
 LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.supply.types")]
@@ -30,6 +33,8 @@ LazyDeposit = Annotated["Deposit", strawberry.lazy("raymart_graphql.schema.depos
 LazyGrant = Annotated["CreditGrant", strawberry.lazy("raymart_graphql.schema.deposits.types")]
 LazyAlert = Annotated["Alert", strawberry.lazy("raymart_graphql.schema.deposits.types")]
 LazyBlock = Annotated["BillingBlock", strawberry.lazy("raymart_graphql.schema.deposits.types")]
+LazyUsageBucket = Annotated["UsageBucket", strawberry.lazy("raymart_graphql.schema.usage.rollups")]
+LazyUsageSummary = Annotated["UsageSummary", strawberry.lazy("raymart_graphql.schema.usage.rollups")]
 LazyUsageRecord = Annotated["UsageRecord", strawberry.lazy("raymart_graphql.schema.usage.types")]
 
 
@@ -146,6 +151,27 @@ class Organization(Node):
         """Threshold of its alerts."""
         own = await info.context.loaders.threshold_of_organization.load(self.uuid)
         return own or Money.of(Amount.parse(str(info.context.services.settings.low_balance_usd)))
+
+    @resolved("Its usage by day, oldest first; days without any are left out. At most 400 sums.")
+    async def usage_by_day(
+        self, info: Info, since: Since, until: Until, by: By = None
+    ) -> list[LazyUsageBucket]:
+        """From the rollups."""
+        asked = (Scope(organization_id=self.uuid), since, until, by)
+        return await info.context.loaders.usage_by_day.load(asked)
+
+    @resolved("Its usage by hour, oldest first; hours without any are left out. At most 400 sums.")
+    async def usage_by_hour(
+        self, info: Info, since: SinceHour, until: UntilHour, by: By = None
+    ) -> list[LazyUsageBucket]:
+        """From the rollups."""
+        asked = (Scope(organization_id=self.uuid), since, until, by)
+        return await info.context.loaders.usage_by_hour.load(asked)
+
+    @resolved("A month of its usage at a glance.")
+    async def usage_summary(self, info: Info, month: Month) -> LazyUsageSummary:
+        """From the rollups."""
+        return await info.context.loaders.usage_summary.load((Scope(organization_id=self.uuid), month))
 
     @resolved("What it sells as; null unless it is a provider.")
     async def provider(self, info: Info) -> LazyProvider | None:

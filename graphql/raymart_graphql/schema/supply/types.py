@@ -1,11 +1,12 @@
 """Providers, their machines, and what they ask."""
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import strawberry
 
+from raymart_billing.rollups import Dimension, Scope
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import NodeRole, NodeState, OfferState, PlacementState, PoolKind, ProviderState
@@ -15,7 +16,13 @@ from raymart_graphql.scalars import BigInt
 from raymart_graphql.schema.billing.types import Earnings
 from raymart_graphql.schema.catalog.types import LiveEndpoint, ModelRevision, live_endpoint_page
 from raymart_graphql.schema.prices import TokenPrices
+from raymart_graphql.schema.usage.arguments import Since, Until
 from raymart_marketplace.supply import models
+
+if TYPE_CHECKING:
+    from raymart_graphql.schema.usage.rollups import EarningsBucket
+
+LazyEarningsBucket = Annotated["EarningsBucket", strawberry.lazy("raymart_graphql.schema.usage.rollups")]
 
 
 @strawberry.type(description="An organization that sells inference.")
@@ -63,6 +70,12 @@ class Provider(Node):
     async def earnings(self, info: Info) -> Earnings | None:
         """Balance of the provider's payable account."""
         return await info.context.loaders.earnings_of_provider.load(self.uuid)
+
+    @resolved("What it earned by day and model, oldest first; at most 400 sums. For its members.")
+    async def earnings_by_day(self, info: Info, since: Since, until: Until) -> list[LazyEarningsBucket]:
+        """From the rollups."""
+        asked = (Scope(provider_id=self.uuid), since, until, Dimension.MODEL)
+        return await info.context.loaders.earnings_by_day.load(asked)
 
 
 @strawberry.type(description="One Ray cluster and one trust domain.")

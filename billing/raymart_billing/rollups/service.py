@@ -1,0 +1,225 @@
+"""Reading the rollups: sums per bucket of time, apart by project, key, model or provider. Raw usage is never read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ColumnElement, Select, Uuid, cast, func, literal, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from raymart_billing.rollups.models import UsageDay, UsageHour
+from raymart_core.errors import InvalidRequest
+from raymart_marketplace.catalog.models import ModelRevision
+
+DAYS_MAX = 400
+"""Longest range that is read by the day."""
+HOURS_MAX = 31 * 24
+"""Longest range that is read by the hour."""
+SUMS_MAX = 100_000
+"""Sums of one answer; a finer grouping needs a shorter range."""
+
+
+class Dimension(StrEnum):
+    """What sums can be apart by."""
+
+    PROJECT = "project"
+    API_KEY = "api_key"
+    MODEL = "model"
+    PROVIDER = "provider"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over requests."""
+
+    requests: int = 0
+    tokens_prompt: int = 0
+    """Cached ones included."""
+    tokens_completion: int = 0
+    tokens_cached: int = 0
+    image_pixel_steps: int = 0
+    gpu_ms: int = 0
+    requests_priced: int = 0
+    customer_nano_usd: int = 0
+    provider_nano_usd: int = 0
+    fee_nano_usd: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSum:
+    """Totals of one bucket and one member of the dimension."""
+
+    starts_at: datetime
+    """The bucket's first moment; of a whole range, the range's."""
+    member_id: UUID | None
+    """The project, key, model or provider; None without a dimension, for usage without a key, or a lost revision."""
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Whose usage: of one customer or one provider; with neither, of everybody. A project narrows a customer."""
+
+    organization_id: UUID | None = None
+    project_id: UUID | None = None
+    provider_id: UUID | None = None
+
+
+_MEASURES = tuple(Totals.__dataclass_fields__)
+_DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
+Table = type[UsageDay] | type[UsageHour]
+AnySelect = Select[*tuple[Any, ...]]
+
+
+async def usage_by_day(
+    session: AsyncSession,
+    scope: Scope,
+    *,
+    since: date,
+    until: date,
+    by: Dimension | None = None,
+    sums_max: int = SUMS_MAX,
+) -> Sequence[UsageSum]:
+    """Sums of each day from `since` up to and without `until`, oldest first; days without usage are left out.
+
+    Raises: InvalidRequest for an empty or too long range, or more than `sums_max` sums.
+    """
+    _require_range(until - since, limit=DAYS_MAX * _DAY)
+    statement = (
+        _buckets(UsageDay, UsageDay.day, scope, by=by)
+        .limit(sums_max + 1)
+        .where(UsageDay.day >= since, UsageDay.day < until)
+    )
+    rows = _few((await session.execute(statement)).all(), sums_max)
+    return [UsageSum(starts_at=start_of(row[0]), member_id=row[1], totals=_totals(row[2:])) for row in rows]
+
+
+async def usage_by_hour(
+    session: AsyncSession,
+    scope: Scope,
+    *,
+    since: datetime,
+    until: datetime,
+    by: Dimension | None = None,
+    sums_max: int = SUMS_MAX,
+) -> Sequence[UsageSum]:
+    """Sums of each hour that begins from `since` up to and without `until`, like `usage_by_day`."""
+    _require_range(until - since, limit=HOURS_MAX * _HOUR)
+    statement = (
+        _buckets(UsageHour, UsageHour.hour, scope, by=by)
+        .limit(sums_max + 1)
+        .where(UsageHour.hour >= since, UsageHour.hour < until)
+    )
+    rows = _few((await session.execute(statement)).all(), sums_max)
+    return [UsageSum(starts_at=row[0], member_id=row[1], totals=_totals(row[2:])) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A month at a glance; the members of each dimension by what they cost, dearest first."""
+
+    month: date
+    totals: Totals
+    by: Mapping[Dimension, Sequence[UsageSum]]
+
+
+async def usage_summary(
+    session: AsyncSession, scope: Scope, *, month: date, members_max: int = 100
+) -> Summary:
+    """The month that `month` lies in, in one statement; of each dimension at most `members_max` members."""
+    first = month.replace(day=1)
+    after = (first + 32 * _DAY).replace(day=1)
+    columns = [_member(UsageDay, by) for by in Dimension]
+    statement = (
+        _joined(UsageDay, select(func.grouping(*columns), func.coalesce(*columns), *_measures(UsageDay)))
+        .where(UsageDay.day >= first, UsageDay.day < after, *_scoped(UsageDay, scope))
+        .group_by(func.grouping_sets(tuple_(), *map(tuple_, columns)))
+    )
+    # GROUPING has a bit for each column, the first one's highest: 0 where rows were grouped by it.
+    nothing = (1 << len(columns)) - 1
+    dimensions = {nothing & ~(1 << (len(columns) - 1 - place)): by for place, by in enumerate(Dimension)}
+    totals = Totals()
+    found: dict[Dimension, list[UsageSum]] = {by: [] for by in Dimension}
+    for row in await session.execute(statement):
+        if row[0] == nothing:
+            totals = _totals(row[2:])
+        else:
+            sums = UsageSum(starts_at=start_of(first), member_id=row[1], totals=_totals(row[2:]))
+            found[dimensions[row[0]]].append(sums)
+    for members in found.values():
+        members.sort(key=lambda member: (-member.totals.customer_nano_usd, str(member.member_id)))
+        del members[members_max:]
+    return Summary(month=first, totals=totals, by=found)
+
+
+def start_of(day: date) -> datetime:
+    """The first moment of `day` in UTC."""
+    return datetime.combine(day, time(), UTC)
+
+
+def _buckets(
+    table: Table,
+    bucket: InstrumentedAttribute[date] | InstrumentedAttribute[datetime],
+    scope: Scope,
+    *,
+    by: Dimension | None,
+) -> AnySelect:
+    """Sums by bucket, and by the members of `by`."""
+    member: ColumnElement[UUID | None] = literal(None, Uuid()) if by is None else _member(table, by)
+    statement: AnySelect = select(bucket, member, *_measures(table)).where(*_scoped(table, scope))
+    if by is None:
+        return statement.group_by(bucket).order_by(bucket)
+    if by is Dimension.MODEL:
+        statement = _joined(table, statement)
+    return statement.group_by(bucket, member).order_by(bucket, member)
+
+
+def _member(table: Table, by: Dimension) -> ColumnElement[UUID | None]:
+    members: Mapping[Dimension, Any] = {
+        Dimension.PROJECT: table.project_id,
+        Dimension.API_KEY: table.api_key_id,
+        Dimension.MODEL: ModelRevision.model_id,
+        Dimension.PROVIDER: table.provider_id,
+    }
+    member: ColumnElement[UUID | None] = members[by]
+    return member
+
+
+def _joined(table: Table, statement: AnySelect) -> AnySelect:
+    """With the revision, which says the model; usage keeps its row when there is none."""
+    return statement.outerjoin(ModelRevision, ModelRevision.id == table.revision_id)
+
+
+def _measures(table: Table) -> Sequence[ColumnElement[int]]:
+    # A sum of bigints is numeric in PostgreSQL; ours stay whole numbers.
+    return [cast(func.coalesce(func.sum(getattr(table, name)), 0), BigInteger) for name in _MEASURES]
+
+
+def _scoped(table: Table, scope: Scope) -> Sequence[ColumnElement[bool]]:
+    columns = (
+        (table.organization_id, scope.organization_id),
+        (table.project_id, scope.project_id),
+        (table.provider_id, scope.provider_id),
+    )
+    return [column == value for column, value in columns if value is not None]
+
+
+def _totals(measures: Sequence[int]) -> Totals:
+    return Totals(**dict(zip(_MEASURES, measures, strict=True)))
+
+
+def _few(rows: Sequence[Any], sums_max: int) -> Sequence[Any]:
+    if len(rows) > sums_max:
+        raise InvalidRequest(
+            f"this range has more than {sums_max} sums; ask for a shorter one, or group by less"
+        )
+    return rows
+
+
+def _require_range(length: timedelta, *, limit: timedelta) -> None:
+    if not timedelta(0) < length <= limit:
+        raise InvalidRequest(f"a range is more than nothing and at most {limit.days} days, not {length}")
