@@ -27,6 +27,7 @@ from raymart_billing.work import models as work
 from raymart_core.errors import DomainError
 from raymart_core.ids import Prefix
 from raymart_core.money import ZERO, Asset
+from raymart_core.units import Unit
 from raymart_graphql.keyset import Listing, page_of, pages_by_parent
 from raymart_graphql.reading import Reading
 from raymart_graphql.relay import Connection, Page
@@ -46,6 +47,8 @@ from raymart_graphql.schema.identity.types import ApiKey, Organization, Project,
 from raymart_graphql.schema.invoices.listings import CREDIT_NOTES, INVOICE_LINES, INVOICES, REFUNDS
 from raymart_graphql.schema.invoices.types import BillingProfile, CreditNote, Invoice, Refund
 from raymart_graphql.schema.prices import TokenPrices
+from raymart_graphql.schema.pricing.loaders import PricingLoaders
+from raymart_graphql.schema.pricing.types import RateCard
 from raymart_graphql.schema.supply.types import Offer, Placement, Pool, Provider, ProviderNode
 from raymart_graphql.schema.usage.rollups import (
     Days,
@@ -66,6 +69,9 @@ from raymart_marketplace.catalog import models as catalog
 from raymart_marketplace.catalog.models import RevisionState
 from raymart_marketplace.db.base import Base, Row
 from raymart_marketplace.metering import models as metering
+from raymart_marketplace.pricing import models as pricing
+from raymart_marketplace.pricing.effective import card_prices
+from raymart_marketplace.pricing.models import RateCardState
 from raymart_marketplace.supply import models as supply
 from raymart_marketplace.supply.models import OfferState, PoolKind, ProviderState
 
@@ -184,6 +190,8 @@ class Loaders:
         self.open_offers_of_model = self._pages(
             OPEN_OFFERS, catalog.ModelRevision.model_id, joined=_join_revision
         )
+        self.rate_cards_of_model = self._pages(RATE_CARDS, pricing.RateCard.model_id)
+        self.pricing = PricingLoaders(reading)
         self.offers_of_provider = self._pages(OFFERS, supply.Offer.provider_id)
         self.nodes_of_provider = self._pages(NODES, supply.Node.provider_id)
         self.placements_of_node = self._pages(PLACEMENTS, supply.Placement.node_id)
@@ -355,6 +363,8 @@ class Loaders:
                 catalog.ModelRevision.model_id,
                 func.min(supply.Offer.ask_prompt_nano_usd).label("prompt"),
                 func.min(supply.Offer.ask_completion_nano_usd).label("completion"),
+                func.bool_or(supply.Offer.ask_prompt_nano_usd.is_(None)).label("prompt_by_card"),
+                func.bool_or(supply.Offer.ask_completion_nano_usd.is_(None)).label("completion_by_card"),
             )
             .join(supply.Offer, supply.Offer.revision_id == catalog.ModelRevision.id)
             .join(supply.Provider, supply.Provider.id == supply.Offer.provider_id)
@@ -363,10 +373,23 @@ class Loaders:
         )
         async with self._reading.session() as session:
             rows = (await session.execute(statement)).all()
-        found = {
-            row.model_id: TokenPrices.of_nano_usd(prompt=row.prompt, completion=row.completion)
-            for row in rows
-        }
+        found = {}
+        for row in rows:
+            lowest = {Unit.TOKEN_PROMPT: row.prompt, Unit.TOKEN_COMPLETION: row.completion}
+            if row.prompt_by_card or row.completion_by_card:
+                book, now = await self.pricing.book()
+                cards = card_prices(book, model_id=row.model_id, revision_id=None, at=now)
+                by_card = {
+                    Unit.TOKEN_PROMPT: row.prompt_by_card,
+                    Unit.TOKEN_COMPLETION: row.completion_by_card,
+                }
+                lowest = {
+                    unit: _lower(ask, cards.get(unit) if by_card[unit] else None)
+                    for unit, ask in lowest.items()
+                }
+            prompt, completion = lowest.values()
+            if prompt is not None and completion is not None:
+                found[row.model_id] = TokenPrices.of_nano_usd(prompt=prompt, completion=completion)
         return [found.get(model_id) for model_id in model_ids]
 
     async def _pools(self, keys: list[tuple[UUID, Page]]) -> list[Connection[Pool]]:
@@ -375,6 +398,19 @@ class Loaders:
             return [await page_of(session, _pools_for(provider_id), page) for provider_id, page in keys]
 
 
+def _lower(ask: int | None, card: int | None) -> int | None:
+    """The lower price, of those there are."""
+    return min((price for price in (ask, card) if price is not None), default=None)
+
+
+RATE_CARDS = Listing(
+    name="rate_cards",
+    entity=pricing.RateCard,
+    key=pricing.RateCard.id,
+    show=RateCard.of,
+    newest_first=True,
+    where=(pricing.RateCard.state != RateCardState.DRAFT,),
+)
 PROJECTS = Listing(name="projects", entity=accounts.Project, key=accounts.Project.id, show=Project.of)
 API_KEYS = Listing(
     name="api_keys", entity=accounts.ApiKey, key=accounts.ApiKey.id, show=ApiKey.of, newest_first=True

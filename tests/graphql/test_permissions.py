@@ -212,6 +212,47 @@ CASES = {
         query='mutation { cancelWork(input: {id: "work_%(unique)s", reason: "r"}) { userErrors { code } } }',
         allowed=ADMINS,
     ),
+    "Query.priceCaps": Case(query="{ priceCaps(first: 1) { nodes { reason } } }", allowed=ADMINS),
+    "Query.feeSchedules": Case(query="{ feeSchedules(first: 1) { nodes { version } } }", allowed=ADMINS),
+    "Query.quoteRequest": Case(
+        query='{ quoteRequest(model: "%(model)s", tokensPromptMax: 1, tokensCompletionMax: 1) { modelSlug } }',
+        allowed=EVERYBODY,
+    ),
+    "Mutation.publishRateCard": Case(
+        query='mutation { publishRateCard(input: {modelId: "%(model_id)s", prices: [{unit: REQUEST, price: "0"}]})'
+        " { rateCard { version } } }",
+        allowed=ADMINS,
+    ),
+    "Mutation.retireRateCard": Case(
+        query='mutation { retireRateCard(input: {modelId: "%(model_id)s", version: 9}) { userErrors { code } } }',
+        allowed=ADMINS,
+    ),
+    "Mutation.setPriceCap": Case(
+        query='mutation { setPriceCap(input: {modelId: "%(model_id)s", unit: REQUEST, max: "1", reason: "t"})'
+        " { priceCap { reason } } }",
+        allowed=ADMINS,
+    ),
+    "Mutation.setFeeSchedule": Case(
+        query='mutation { setFeeSchedule(input: {modelId: "%(model_id)s", basisPoints: 1, reason: "t"})'
+        " { feeSchedule { version } } }",
+        allowed=ADMINS,
+    ),
+    "Mutation.setOfferWindows": Case(
+        query='mutation { setOfferWindows(input: {offerId: "%(offer)s", windows: []}) { offer { id } } }',
+        allowed=SELLER_MANAGERS,
+    ),
+    "Mutation.setOfferFloor": Case(
+        query='mutation { setOfferFloor(input: {offerId: "%(offer)s", floors: []}) { offer { id } } }',
+        allowed=SELLER_MANAGERS,
+    ),
+    "Offer.floors": Case(
+        query='{ node(id: "%(offer)s") { ... on Offer { floors { unit } } } }',
+        allowed=SELLER_READERS | ADMINS,
+    ),
+    "Offer.unsellableReason": Case(
+        query='{ node(id: "%(offer)s") { ... on Offer { unsellableReason } } }',
+        allowed=SELLER_READERS | ADMINS,
+    ),
     "Provider.nodes": Case(
         query='{ provider(id: "%(provider)s") { nodes { nodes { name } } } }', allowed=SELLER_READERS | ADMINS
     ),

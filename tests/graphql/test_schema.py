@@ -28,11 +28,12 @@ SCHEMA = build_schema()._schema
 ROOTS = ("Query", "Mutation", "Subscription")
 
 MEANT_FOR_ALL = {
-    "Model": {"id", "slug", "name", "description", "modality", "licence", "revisions", "offers", "lowestPrices", "liveEndpoints"},
+    "Model": {"id", "slug", "name", "description", "modality", "licence", "revisions", "offers", "lowestPrices", "liveEndpoints",
+              "rateCards", "currentPrices"},
     "ModelRevision": {"id", "digest", "engine", "quantization", "contextLength", "capabilities", "state", "createdAt", "model"},
     "Provider": {"id", "slug", "name", "state", "offers"},
-    "Offer": {"id", "asks", "state", "createdAt", "provider", "revision"},
-    "LiveEndpoint": {"id", "modelSlug", "region", "prices", "capacity", "running", "quarantined", "provider", "revision"},
+    "Offer": {"id", "asks", "unitAsks", "windows", "currentPrice", "state", "createdAt", "provider", "revision"},
+    "LiveEndpoint": {"id", "modelSlug", "region", "prices", "unitPrices", "capacity", "running", "quarantined", "provider", "revision"},
 }  # fmt: skip
 """Fields that anybody may read. Adding one here is a decision; the other way is a rule."""
 
@@ -148,6 +149,8 @@ class TestConventions:
             "ChatCompletionChunk.logprobs", "TrialBalance.rows", "Deposit.refunds", "Deposit.disputes", "TrialBalance.drifts", "Query.nodes",
             "Organization.usageByDay", "Organization.usageByHour", "Provider.earningsByDay", "Query.marketUsageByDay",
             "UsageSummary.byProject", "UsageSummary.byApiKey", "UsageSummary.byModel", "UsageSummary.byProvider",
+            "Model.currentPrices", "Offer.unitAsks", "Offer.floors", "Offer.windows", "OfferPrice.prices", "OfferWindow.asks",
+            "RateCard.prices", "LiveEndpoint.unitPrices", "EndpointQuote.lines", "UsageRecord.lines",
         }  # fmt: skip
         found = set()
         for named in objects():

@@ -1,5 +1,6 @@
 """A schema that does not build while an operation has no permission rule."""
 
+from enum import Enum
 from typing import Any
 
 import strawberry
@@ -117,6 +118,6 @@ def _holds_nul(value: object) -> bool:
         return "\0" in value
     if isinstance(value, list):
         return any(_holds_nul(item) for item in value)
-    if hasattr(value, "__strawberry_definition__"):
+    if hasattr(value, "__strawberry_definition__") and not isinstance(value, Enum):
         return any(_holds_nul(item) for item in vars(value).values())
     return False

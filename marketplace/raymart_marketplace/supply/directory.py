@@ -255,7 +255,7 @@ class Directory:
         async with node.loading:
             digests = {entry.replica.revision for entry in node.replicas.values()}
             async with session_scope(self._sessions) as session:
-                if self._prices.age_s >= self._refresh_s:
+                if self._prices.age_s >= self._refresh_s / 2:
                     await self._prices.load(session)
                 facts = await endpoint_facts(session, node_id, digests)
             if self._nodes.get(node_id) is node:

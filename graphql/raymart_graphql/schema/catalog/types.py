@@ -13,7 +13,10 @@ from raymart_graphql.enums import Modality, RevisionState
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id, page_of_sequence
 from raymart_graphql.schema.prices import TokenPrices
+from raymart_graphql.schema.pricing.types import RateCard
+from raymart_graphql.schema.pricing.units import UnitPrice, priced_units, unit_prices
 from raymart_marketplace.catalog import models
+from raymart_marketplace.pricing.effective import card_prices
 from raymart_marketplace.supply import live
 
 if TYPE_CHECKING:
@@ -57,10 +60,23 @@ class Model(Node):
         """Open offers by id."""
         return await info.context.loaders.open_offers_of_model.load((self.uuid, page))
 
-    @resolved("The lowest ask for each kind of token over its open offers; null without an open offer.")
+    @resolved(
+        "The lowest base price of each kind of token over its open offers; null without an offer that has one."
+    )
     async def lowest_prices(self, info: Info) -> TokenPrices | None:
         """Least asks, each kind by itself."""
         return await info.context.loaders.lowest_prices_of_model.load(self.uuid)
+
+    @listed("Every rate card of it or of one of its revisions, newest first.")
+    async def rate_cards(self, info: Info, page: Page) -> Connection[RateCard]:
+        """By id."""
+        return await info.context.loaders.rate_cards_of_model.load((self.uuid, page))
+
+    @resolved("What its rate card says at this moment; empty without one. Providers may ask other prices.")
+    async def current_prices(self, info: Info) -> list[UnitPrice]:
+        """By unit."""
+        book, now = await info.context.loaders.pricing.book()
+        return unit_prices(card_prices(book, model_id=self.uuid, revision_id=None, at=now))
 
     @listed("Endpoints that serve it at this moment.")
     async def live_endpoints(self, info: Info, page: Page) -> "Connection[LiveEndpoint]":
@@ -113,7 +129,10 @@ class LiveEndpoint:
     revision_uuid: strawberry.Private[UUID]
     model_slug: str = strawberry.field(description="The model it serves.")
     region: str = strawberry.field(description="Where it runs.")
-    prices: TokenPrices = strawberry.field(description="What it asks.")
+    prices: TokenPrices = strawberry.field(description="What tokens cost there at this moment.")
+    unit_prices: list[UnitPrice] = strawberry.field(
+        description="What it costs at this moment, by unit, without what is free."
+    )
     capacity: int = strawberry.field(description="Generations at once, over all its replicas.")
     running: int = strawberry.field(description="Generations that run now, as far as this process knows.")
     quarantined: bool = strawberry.field(
@@ -130,6 +149,7 @@ class LiveEndpoint:
             model_slug=endpoint.model_slug,
             region=endpoint.region,
             prices=TokenPrices.of(endpoint.prices),
+            unit_prices=priced_units(endpoint.prices),
             capacity=endpoint.capacity,
             running=endpoint.running,
             quarantined=endpoint.quarantined,

@@ -1,32 +1,29 @@
 """What providers change: who joins, and what they ask."""
 
-import asyncio
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 import strawberry
-import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import InvalidRequest, NotFound
 from raymart_core.ids import Prefix
-from raymart_core.money import Money as Amount
+from raymart_core.units import Unit
 from raymart_graphql.context import Info
 from raymart_graphql.enums import NodeRole, PoolKind
 from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
+from raymart_graphql.schema.pricing.reprice import reprice
+from raymart_graphql.schema.pricing.units import UnitAskInput, nano_usd, parse_asks
 from raymart_graphql.schema.supply.types import Offer, Pool
 from raymart_graphql.schema.user_error import Payload
+from raymart_marketplace.pricing.service import check_price
 from raymart_marketplace.supply import models, service
-from raymart_marketplace.supply.directory import Directory
-
-log = structlog.get_logger()
 
 JOIN_TOKEN_TTL_S_MAX = 3_600
-REPRICE_TIMEOUT_S = 5.0
 
 
 @strawberry.input(description="A one-time token that turns a machine into a node.")
@@ -62,11 +59,18 @@ class CreateJoinTokenPayload(Payload):
 
 @strawberry.input(description="New prices of an offer, in US dollars per token, at most 9 decimal places.")
 class SetOfferAsksInput:
-    """Requests that are running keep the price they began with."""
+    """Requests that are running keep the price they began with. What is not named keeps its ask."""
 
     offer_id: strawberry.ID = strawberry.field(description="Which offer.")
-    prompt: Decimal = strawberry.field(description="Of one prompt token, such as '0.000000150'.")
-    completion: Decimal = strawberry.field(description="Of one generated token.")
+    prompt: Decimal | None = strawberry.field(
+        default=None, description="Of one prompt token, such as '0.000000150'; the same as in `asks`."
+    )
+    completion: Decimal | None = strawberry.field(
+        default=None, description="Of one generated token; the same as in `asks`."
+    )
+    asks: list[UnitAskInput] = strawberry.field(
+        default_factory=list, description="Of any unit; without a price it sells at the rate card's."
+    )
 
 
 @strawberry.type(description="What setOfferAsks gives back.")
@@ -105,15 +109,15 @@ class SupplyMutation:
 
     @mutation("Change what an offer asks, from the next request on.")
     async def set_offer_asks(self, info: Info, input_: SetOfferAsksInput) -> SetOfferAsksPayload:
-        """Both asks at once."""
+        """All asks at once."""
+        asks = _asks(input_)
         async with info.context.writing() as session:
-            row = await service.set_asks(
+            row = await service.set_unit_asks(
                 session,
                 offer_id=parse_global_id(Prefix.OFFER, input_.offer_id, field="offer_id"),
-                ask_prompt_nano_usd=_nano_usd(input_.prompt, "prompt"),
-                ask_completion_nano_usd=_nano_usd(input_.completion, "completion"),
+                asks=asks,
             )
-        await _reprice(info.context.services.directory)
+        await reprice(info.context.services.directory)
         return SetOfferAsksPayload(offer=Offer.of(row))
 
 
@@ -131,21 +135,20 @@ async def _joinable_pool(
     return pool
 
 
-async def _reprice(directory: Directory) -> None:
-    """Let the next request see the change, which is committed: it stands even when this cannot be done."""
-    try:
-        async with asyncio.timeout(REPRICE_TIMEOUT_S):
-            await directory.refresh()
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
-        # The directory reads prices again by itself every few seconds.
-        log.warning("offer.reprice_delayed", error=type(error).__name__)
-
-
-def _nano_usd(value: Decimal, field: str) -> int:
-    try:
-        amount = Amount.parse(str(value)).amount
-    except ValueError as error:
-        raise InvalidRequest(str(error), param=field) from None
-    if amount < 0:
-        raise InvalidRequest(f"{value:f} is below 0", param=field)
-    return amount
+def _asks(input_: SetOfferAsksInput) -> Mapping[Unit, int | None]:
+    """Nano-USD by unit. Raises: InvalidRequest for what is no price, a unit named twice, or none at all."""
+    asks = parse_asks(input_.asks, field="asks")
+    short = {
+        "prompt": (Unit.TOKEN_PROMPT, input_.prompt),
+        "completion": (Unit.TOKEN_COMPLETION, input_.completion),
+    }
+    for field, (unit, price) in short.items():
+        if price is None:
+            continue
+        if unit in asks:
+            raise InvalidRequest(f"{unit.value} is named in `asks` too; give it one price", param=field)
+        asks[unit] = nano_usd(price, field)
+        check_price(unit, asks[unit], param=field)
+    if not asks:
+        raise InvalidRequest("name the price of one unit at least", param="asks")
+    return asks

@@ -1,5 +1,6 @@
 """Providers, their machines, and what they ask."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -8,6 +9,7 @@ import strawberry
 
 from raymart_billing.rollups import Dimension, Scope
 from raymart_core.ids import Prefix
+from raymart_core.units import Unit
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import NodeRole, NodeState, OfferState, PlacementState, PoolKind, ProviderState
 from raymart_graphql.fields import listed, resolved
@@ -16,7 +18,10 @@ from raymart_graphql.scalars import BigInt
 from raymart_graphql.schema.billing.types import Earnings
 from raymart_graphql.schema.catalog.types import LiveEndpoint, ModelRevision, live_endpoint_page
 from raymart_graphql.schema.prices import TokenPrices
+from raymart_graphql.schema.pricing.types import OfferPrice, OfferWindow
+from raymart_graphql.schema.pricing.units import UnitPrice, priced_units, unit_prices
 from raymart_graphql.schema.usage.arguments import Since, Until
+from raymart_marketplace.pricing import effective
 from raymart_marketplace.supply import models
 
 if TYPE_CHECKING:
@@ -232,7 +237,6 @@ class Offer(Node):
     uuid: strawberry.Private[UUID]
     provider_uuid: strawberry.Private[UUID]
     revision_uuid: strawberry.Private[UUID]
-    asks: TokenPrices = strawberry.field(description="What the provider asks.")
     state: OfferState = strawberry.field(description="Whether it sells.")
     created_at: datetime = strawberry.field(description="When it was made.")
 
@@ -244,9 +248,6 @@ class Offer(Node):
             uuid=row.id,
             provider_uuid=row.provider_id,
             revision_uuid=row.revision_id,
-            asks=TokenPrices.of_nano_usd(
-                prompt=row.ask_prompt_nano_usd or 0, completion=row.ask_completion_nano_usd or 0
-            ),
             state=row.state,
             created_at=row.created_at,
         )
@@ -255,6 +256,68 @@ class Offer(Node):
         """The provider's organization."""
         provider = await operation.loaders.provider.load_known(self.provider_uuid)
         return provider.organization_uuid
+
+    @resolved(
+        "Of tokens outside of windows: what the provider asks, or the rate card's price where it asks nothing; "
+        "zero where there is neither, and then it cannot be sold."
+    )
+    async def asks(self, info: Info) -> TokenPrices:
+        """Base prices of tokens."""
+        terms, _, cards = await self._pricing(info)
+        base = {**cards, **terms.asks}
+        return TokenPrices.of_nano_usd(
+            prompt=base.get(Unit.TOKEN_PROMPT, 0), completion=base.get(Unit.TOKEN_COMPLETION, 0)
+        )
+
+    @resolved("What the provider asks, by unit, outside of windows; the rate card prices the others.")
+    async def unit_asks(self, info: Info) -> list[UnitPrice]:
+        """Its own asks."""
+        return unit_prices((await info.context.loaders.pricing.terms_of_offer.load(self.uuid)).asks)
+
+    @resolved("The least it sells at, by unit. For the provider's members.")
+    async def floors(self, info: Info) -> list[UnitPrice]:
+        """Its floors."""
+        return unit_prices((await info.context.loaders.pricing.terms_of_offer.load(self.uuid)).floors)
+
+    @resolved("The hours in which it asks other prices.")
+    async def windows(self, info: Info) -> list[OfferWindow]:
+        """Its windows, in the order in which they were set."""
+        terms = await info.context.loaders.pricing.terms_of_offer.load(self.uuid)
+        return [OfferWindow.of(window) for window in terms.windows]
+
+    @resolved("What it costs at this moment, by windows, rate cards, floors and caps together.")
+    async def current_price(self, info: Info) -> OfferPrice:
+        """What the next request would pay."""
+        price = await self._price(info)
+        return OfferPrice(
+            prices=priced_units(price.prices) if price.prices is not None else [],
+            sellable=price.prices is not None,
+            until=price.until,
+        )
+
+    @resolved("Why it cannot be sold at this moment; null when it can. For the provider's members.")
+    async def unsellable_reason(self, info: Info) -> str | None:
+        """Such as a floor above the cap."""
+        return (await self._price(info)).reason or None
+
+    async def _price(self, info: Info) -> effective.OfferPrice:
+        terms, sold, _ = await self._pricing(info)
+        book, now = await info.context.loaders.pricing.book()
+        return effective.price_offer(terms, sold, book, now)
+
+    async def _pricing(self, info: Info) -> tuple[effective.OfferTerms, effective.Sold, Mapping[Unit, int]]:
+        """What it asks, what it sells, and the rate cards' prices of that."""
+        loaders = info.context.loaders
+        terms = await loaders.pricing.terms_of_offer.load(self.uuid)
+        revision = await loaders.revision.load_known(self.revision_uuid)
+        book, now = await loaders.pricing.book()
+        sold = effective.Sold(
+            model_id=revision.model_uuid, revision_id=self.revision_uuid, provider_id=self.provider_uuid
+        )
+        cards = effective.card_prices(
+            book, model_id=revision.model_uuid, revision_id=self.revision_uuid, at=now
+        )
+        return terms, sold, cards
 
     @resolved("Who asks.")
     async def provider(self, info: Info) -> Provider:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import strawberry
 
+from raymart_billing.rating import lines_of
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import AttemptOutcome, Fault, FinishReason, RequestState, Surface
@@ -14,8 +15,10 @@ from raymart_graphql.scalars import Money
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
 from raymart_graphql.schema.identity.types import ApiKey, Project
 from raymart_graphql.schema.prices import TokenPrices
+from raymart_graphql.schema.pricing.units import PriceLine
 from raymart_graphql.schema.supply.types import Provider
 from raymart_marketplace.metering import models
+from raymart_marketplace.metering.priced import prices_of, quantities_of
 
 
 @strawberry.type(description="Tokens of a request.")
@@ -48,6 +51,7 @@ class UsageRecord(Node):
     revision_uuid: strawberry.Private[UUID]
     usage: TokenUsage = strawberry.field(description="What was used.")
     prices: TokenPrices = strawberry.field(description="What it was billed at.")
+    lines: list[PriceLine] = strawberry.field(description="The amount by unit, without what was free.")
     amount: Money = strawberry.field(description="What the customer pays: usage times prices.")
     provider_amount: Money = strawberry.field(description="The provider's part of it.")
     fee_amount: Money = strawberry.field(description="The marketplace's part of it.")
@@ -72,6 +76,7 @@ class UsageRecord(Node):
             prices=TokenPrices.of_nano_usd(
                 prompt=row.price_prompt_nano_usd, completion=row.price_completion_nano_usd
             ),
+            lines=[PriceLine.of(line) for line in lines_of(quantities_of(row), prices_of(row))],
             amount=Money.of_nano_usd(row.customer_nano_usd),
             provider_amount=Money.of_nano_usd(row.provider_nano_usd),
             fee_amount=Money.of_nano_usd(row.fee_nano_usd),

@@ -1,0 +1,47 @@
+"""Loaders of pricing: what prices follow from, once per operation."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from strawberry.dataloader import DataLoader
+
+from raymart_core.units import Unit
+from raymart_graphql.reading import Reading
+from raymart_marketplace.pricing.book import database_now, load_book, load_terms
+from raymart_marketplace.pricing.effective import OfferTerms, PriceBook
+from raymart_marketplace.pricing.models import Price
+
+
+class PricingLoaders:
+    """Part of one operation's loaders."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self.terms_of_offer: DataLoader[UUID, OfferTerms] = DataLoader(load_fn=self._terms)
+        self.prices_of_card: DataLoader[UUID, Mapping[Unit, int]] = DataLoader(load_fn=self._card_prices)
+        self._books: DataLoader[None, tuple[PriceBook, datetime]] = DataLoader(load_fn=self._load_books)
+
+    async def book(self) -> tuple[PriceBook, datetime]:
+        """The price book, and the moment at which it was read. Its fees are not for showing."""
+        return await self._books.load(None)
+
+    async def _terms(self, offer_ids: list[UUID]) -> list[OfferTerms]:
+        async with self._reading.session() as session:
+            found = await load_terms(session, offer_ids)
+        return [found[offer_id] for offer_id in offer_ids]
+
+    async def _card_prices(self, card_ids: list[UUID]) -> list[Mapping[Unit, int]]:
+        found: dict[UUID, dict[Unit, int]] = defaultdict(dict)
+        async with self._reading.session() as session:
+            for price in await session.scalars(select(Price).where(Price.rate_card_id.in_(card_ids))):
+                found[price.rate_card_id][price.unit] = price.nano_usd
+        return [found[card_id] for card_id in card_ids]
+
+    async def _load_books(self, keys: list[None]) -> list[tuple[PriceBook, datetime]]:
+        async with self._reading.session() as session:
+            book = await load_book(session, fee_basis_points=0)
+            now = await database_now(session)
+        return [(book, now) for _ in keys]
