@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from raymart_billing.ledger import grant_credit
 from raymart_core.ids import Prefix, show
 from raymart_core.money import Money
+from raymart_core.units import Unit
 from raymart_graphql.operator.secret_file import write_secret
 from raymart_marketplace.accounts.api_keys import hash_key
 from raymart_marketplace.accounts.models import Organization, OrganizationKind, Project, Role, User
@@ -38,6 +39,8 @@ from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.catalog.models import Modality, ModelRevision
 from raymart_marketplace.catalog.service import ensure_model, publish_revision
 from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.pricing.models import RateCard
+from raymart_marketplace.pricing.service import publish_rate_card
 from raymart_marketplace.supply.models import Node, NodeRole, Pool, PoolKind, Provider, ProviderState
 from raymart_marketplace.supply.service import (
     create_join_token,
@@ -64,6 +67,8 @@ MODEL_SOURCE = "bundled:demo-llm.gguf"
 MODEL_SHA256 = "6a468f3a94710bd2f7e0c79f63955d70656949835144336d1277bea303bd43a3"
 """Of the file in `raymart_serve/models/bundled`, which a test compares."""
 MODEL_CONTEXT_LENGTH = 1_024
+
+RATE_CARD_NANO_USD = {Unit.TOKEN_PROMPT: 50, Unit.TOKEN_COMPLETION: 150}
 
 _ADVISORY_LOCK = 7_240_002
 """Key of the lock that keeps two seeds apart."""
@@ -134,6 +139,7 @@ async def _rows(
     admin, admin_login = await _admin(session, people)
     customer_login = await _customer(session, people, kept, admin)
     revision = await _revision(session)
+    await _rate_card(session, revision, admin)
     pool = await pool_by_slug(session, POOL_SLUG) or await create_pool(
         session, slug=POOL_SLUG, kind=PoolKind.HOUSE, region=POOL_REGION
     )
@@ -267,6 +273,17 @@ async def _provider(
         state=ProviderState.ACTIVE,
     )
     return provider, login | {"provider_id": show(Prefix.PROVIDER, provider.id)}
+
+
+async def _rate_card(session: AsyncSession, revision: ModelRevision, admin: User) -> None:
+    """The model's prices, unless it has a card of its own already: what people published since stays."""
+    if (
+        await session.scalar(select(RateCard.id).where(RateCard.model_id == revision.model_id).limit(1))
+        is None
+    ):
+        await publish_rate_card(
+            session, model_id=revision.model_id, prices=RATE_CARD_NANO_USD, actor_id=admin.id
+        )
 
 
 async def _offer(

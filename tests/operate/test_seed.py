@@ -16,6 +16,7 @@ import raymart_serve
 from raymart_billing.ledger import balance, trial_balance
 from raymart_core.ids import Prefix, parse
 from raymart_core.money import Money
+from raymart_core.units import Unit
 from raymart_graphql import seed as seeding
 from raymart_graphql.seed import PROVIDERS, seed
 from raymart_marketplace.accounts.authenticator import Authenticator
@@ -25,6 +26,8 @@ from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.catalog.service import model_by_slug, revisions
 from raymart_marketplace.db import migrate
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions, session_scope
+from raymart_marketplace.pricing.models import RateCard
+from raymart_marketplace.pricing.service import publish_rate_card
 from raymart_marketplace.supply.enrolment import enrol
 from raymart_marketplace.supply.models import JoinToken, NodeRole, Offer
 from raymart_marketplace.supply.service import (
@@ -203,6 +206,18 @@ class TestMarket:
             slug: (each.ask_prompt_nano_usd, each.ask_completion_nano_usd) for slug, each in offers.items()
         }
         assert asks == {"alpha": (40, 120), "beta": (50, 150)}
+
+    async def test_the_model_has_one_published_rate_card_and_what_people_publish_stays(self, demo: Demo):
+        await demo.seed()
+        async with session_scope(demo.sessions) as session:
+            model = await model_by_slug(session, "raymart/demo-chat")
+            await publish_rate_card(session, model_id=model.id, prices={Unit.REQUEST: 1}, actor_id=None)
+        await demo.seed()
+        async with session_scope(demo.sessions) as session:
+            cards = await session.scalars(
+                select(RateCard).where(RateCard.model_id == model.id).order_by(RateCard.version)
+            )
+            assert [(card.version, card.state.value) for card in cards] == [(1, "retired"), (2, "published")]
 
     def test_digest_is_of_the_file_that_is_shipped(self):
         shipped = (
