@@ -17,11 +17,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Pricing(msgspec.Struct):
-    """US dollars per token, as decimal strings: the lowest of the live endpoints."""
+    """US dollars per token and per request, as decimal strings: the cheapest of the live endpoints."""
 
     prompt: str
     completion: str
-    request: str = "0"
+    request: str
+    input_cache_read: str
 
 
 class ModelObject(msgspec.Struct):
@@ -96,4 +97,6 @@ def _pricing(live: Iterable[LiveEndpoint]) -> Pricing | None:
     return Pricing(
         prompt=decimal_text(Money(cheapest.token_prompt)),
         completion=decimal_text(Money(cheapest.token_completion)),
+        request=decimal_text(Money(cheapest.request)),
+        input_cache_read=decimal_text(Money(cheapest.token_cached)),
     )

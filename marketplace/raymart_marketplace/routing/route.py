@@ -151,7 +151,8 @@ def price_at_bounds(endpoint: LiveEndpoint, needs: Needs) -> int:
     if needs.tokens_completion_max is not None:
         completion = min(completion, needs.tokens_completion_max)
     prompt = min(needs.tokens_prompt_max, endpoint.context_length)
-    return prompt * endpoint.prices.token_prompt + completion * endpoint.prices.token_completion
+    prices = endpoint.prices
+    return prompt * prices.token_prompt + completion * prices.token_completion + prices.request
 
 
 def _of_first_provider(ranked: list[LiveEndpoint]) -> tuple[list[LiveEndpoint], list[Rejection]]:

@@ -220,7 +220,12 @@ class TestModels:
         assert model["object"] == "model"
         assert model["owned_by"] == "test"
         assert model["context_length"] == 1024
-        assert model["pricing"] == {"prompt": "0.000000002", "completion": "0.000000005", "request": "0"}
+        assert model["pricing"] == {
+            "prompt": "0.000000002",
+            "completion": "0.000000005",
+            "request": "0.000000000",
+            "input_cache_read": "0.000000000",
+        }
         assert model["endpoints"] == 2
 
     async def test_one_model_by_its_slug(self, market):
