@@ -16,13 +16,7 @@ PRICES = Prices(
 )  # fmt: skip
 CHARGE = RATER.rate(QUANTITIES, PRICES, fee_basis_points=1_000)
 
-FREE: dict[str, object] = {
-    name: 0
-    for name in (
-        "price_prompt_nano_usd", "price_completion_nano_usd", "price_cached_nano_usd", "price_megapixel_step_nano_usd",
-        "price_gpu_second_nano_usd", "price_request_nano_usd", "customer_nano_usd", "provider_nano_usd", "fee_nano_usd",
-    )
-}  # fmt: skip
+FREE: dict[str, object] = dict.fromkeys(("price_prompt_nano_usd", "price_completion_nano_usd", "price_cached_nano_usd", "price_megapixel_step_nano_usd", "price_gpu_second_nano_usd", "price_request_nano_usd", "customer_nano_usd", "provider_nano_usd", "fee_nano_usd"), 0)  # fmt: skip
 """A record of no cost, in which one thing can be wrong by itself."""
 
 
