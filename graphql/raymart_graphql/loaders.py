@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
 
 from raymart_billing.alerts import models as alerts
+from raymart_billing.budgets import BudgetScope, budgets_of_scopes
 from raymart_billing.credits import Parts, promotional_parts
 from raymart_billing.credits import models as credits_
 from raymart_billing.deposits import models as deposits
@@ -34,6 +35,7 @@ from raymart_graphql.relay import Connection, Page
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
 from raymart_graphql.schema.billing.types import Balance, Earnings
+from raymart_graphql.schema.budgets.types import Budget
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
 from raymart_graphql.schema.deposits.types import (
     Alert,
@@ -165,6 +167,9 @@ class Loaders:
         self.provider_by_slug = self._by(supply.Provider, supply.Provider.slug, Provider.of)
         self.balance_of_organization = self._accounts(AccountKind.CUSTOMER_BALANCE, Balance.of)
         self.earnings_of_provider = self._accounts(AccountKind.PROVIDER_PAYABLE, Earnings.of)
+        self.budgets_of_scope: DataLoader[tuple[BudgetScope, UUID], list[Budget]] = DataLoader(
+            load_fn=self._budgets
+        )
         self.attempts_of_request: DataLoader[UUID, list[Attempt]] = DataLoader(load_fn=self._attempts)
         self.lowest_prices_of_model: DataLoader[UUID, TokenPrices | None] = DataLoader(
             load_fn=self._lowest_prices
@@ -344,6 +349,16 @@ class Loaders:
         async with self._reading.session() as session:
             found = await promotional_parts(session, organization_ids)
         return [found[organization_id] for organization_id in organization_ids]
+
+    async def _budgets(self, keys: list[tuple[BudgetScope, UUID]]) -> list[list[Budget]]:
+        """One statement per kind of scope."""
+        found: dict[tuple[BudgetScope, UUID], list[Budget]] = {key: [] for key in keys}
+        async with self._reading.session() as session:
+            for scope in {scope for scope, _ in keys}:
+                scope_ids = [scope_id for each, scope_id in keys if each is scope]
+                for standing in await budgets_of_scopes(session, scope, scope_ids):
+                    found[scope, standing.scope_id].append(Budget.of(standing))
+        return [found[key] for key in keys]
 
     async def _attempts(self, request_ids: list[UUID]) -> list[list[Attempt]]:
         statement = (

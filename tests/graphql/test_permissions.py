@@ -124,6 +124,15 @@ CASES = {
         " { transfer { id } } }",
         allowed=ADMINS,
     ),
+    "Mutation.setBudget": Case(
+        query='mutation { setBudget(input: {scopeId: "%(organization)s", period: MONTHLY, limit: "1000"})'
+        " { budget { period } userErrors { code } } }",
+        allowed=CUSTOMER_MANAGERS,
+    ),
+    "Mutation.removeBudget": Case(
+        query='mutation { removeBudget(input: {scopeId: "%(key)s", period: LIFETIME}) { removed } }',
+        allowed=CUSTOMER_MANAGERS,
+    ),
     "Query.invoices": Case(query="{ invoices(first: 1) { nodes { id } } }", allowed=ADMINS),
     "Query.refunds": Case(query="{ refunds(first: 1) { nodes { id } } }", allowed=ADMINS),
     "Mutation.setBillingProfile": Case(

@@ -14,6 +14,7 @@ class UserErrorCode(Enum):
     INVALID = "invalid_request"
     INVALID_CREDENTIALS = "invalid_api_key"
     INSUFFICIENT_FUNDS = "insufficient_funds"
+    BUDGET_EXCEEDED = "budget_exceeded"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     MODEL_NOT_FOUND = "model_not_found"
@@ -35,6 +36,7 @@ expose(
         "INVALID": "A field's value cannot be served; `field` names it.",
         "INVALID_CREDENTIALS": "The e-mail address or the password is wrong.",
         "INSUFFICIENT_FUNDS": "The balance does not cover the upper bound of the request.",
+        "BUDGET_EXCEEDED": "A budget does not cover the upper bound of the request; the message names it.",
         "FORBIDDEN": "Known, but not allowed.",
         "NOT_FOUND": "There is no such thing, or not for you.",
         "MODEL_NOT_FOUND": "No model has this slug; the message names the nearest.",

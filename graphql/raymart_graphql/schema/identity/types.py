@@ -6,6 +6,7 @@ from uuid import UUID
 
 import strawberry
 
+from raymart_billing.budgets import BudgetScope
 from raymart_billing.rollups import Scope
 from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
@@ -19,12 +20,14 @@ from raymart_graphql.schema.usage.arguments import By, Month, Since, SinceHour, 
 from raymart_marketplace.accounts import models
 
 if TYPE_CHECKING:
+    from raymart_graphql.schema.budgets.types import Budget
     from raymart_graphql.schema.deposits.types import Alert, BillingBlock, CreditGrant, Deposit
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
     from raymart_graphql.schema.supply.types import Provider
     from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
     from raymart_graphql.schema.usage.types import UsageRecord
 
+LazyBudget = Annotated["Budget", strawberry.lazy("raymart_graphql.schema.budgets.types")]
 LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.supply.types")]
 LazyInvoice = Annotated["Invoice", strawberry.lazy("raymart_graphql.schema.invoices.types")]
 LazyRefund = Annotated["Refund", strawberry.lazy("raymart_graphql.schema.invoices.types")]
@@ -95,6 +98,11 @@ class Organization(Node):
     async def balance(self, info: Info) -> Balance | None:
         """Balance of the organization's account in the ledger."""
         return await info.context.loaders.balance_of_organization.load(self.uuid)
+
+    @resolved("What all of it may spend, at most one limit per period.")
+    async def budgets(self, info: Info) -> list[LazyBudget]:
+        """Budgets of the organization as a whole."""
+        return await info.context.loaders.budgets_of_scope.load((BudgetScope.ORGANIZATION, self.uuid))
 
     @listed("Its projects, oldest first.")
     async def projects(self, info: Info, page: Page) -> "Connection[Project]":
@@ -205,6 +213,11 @@ class Project(Node):
         """Its organization."""
         return self.organization_uuid
 
+    @resolved("What it may spend, at most one limit per period.")
+    async def budgets(self, info: Info) -> list[LazyBudget]:
+        """Budgets of the project."""
+        return await info.context.loaders.budgets_of_scope.load((BudgetScope.PROJECT, self.uuid))
+
     @resolved("Whose project it is.")
     async def organization(self, info: Info) -> Organization:
         """The owning organization."""
@@ -243,6 +256,11 @@ class ApiKey(Node):
         """The organization of its project."""
         project = await operation.loaders.project.load_known(self.project_uuid)
         return project.organization_uuid
+
+    @resolved("What it may spend, at most one limit per period.")
+    async def budgets(self, info: Info) -> list[LazyBudget]:
+        """Budgets of the key."""
+        return await info.context.loaders.budgets_of_scope.load((BudgetScope.API_KEY, self.uuid))
 
     @resolved("The project that its usage belongs to.")
     async def project(self, info: Info) -> Project:
