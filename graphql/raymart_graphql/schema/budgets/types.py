@@ -105,4 +105,6 @@ class RemoveBudgetInput:
 class RemoveBudgetPayload(Payload):
     """Whether it is gone."""
 
-    removed: bool = strawberry.field(default=False, description="False when there are user errors.")
+    removed: bool | None = strawberry.field(
+        default=None, description="True once it is gone; null when there are user errors."
+    )
