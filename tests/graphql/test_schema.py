@@ -145,7 +145,7 @@ class TestConventions:
     def test_lists_that_can_grow_are_connections(self) -> None:
         """A plain list of objects is short by nature; each is named here."""
         short = {
-            "Hardware.gpus", "Request.attempts", "TokenLogprob.top", "ChatCompletion.logprobs",
+            "Organization.budgets", "Project.budgets", "ApiKey.budgets", "Hardware.gpus", "Request.attempts", "TokenLogprob.top", "ChatCompletion.logprobs",
             "ChatCompletionChunk.logprobs", "TrialBalance.rows", "Deposit.refunds", "Deposit.disputes", "TrialBalance.drifts", "Query.nodes",
             "Organization.usageByDay", "Organization.usageByHour", "Provider.earningsByDay", "Query.marketUsageByDay",
             "UsageSummary.byProject", "UsageSummary.byApiKey", "UsageSummary.byModel", "UsageSummary.byProvider",
