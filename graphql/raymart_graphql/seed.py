@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from raymart_billing.ledger import grant_credit
+from raymart_billing.credits import grant
 from raymart_core.ids import Prefix, show
 from raymart_core.money import Money
 from raymart_core.units import Unit
@@ -201,7 +201,7 @@ async def _customer(session: AsyncSession, people: _People, kept: Kept, admin: U
         session, user, slug=CUSTOMER_SLUG, name="Demo customer", kind=OrganizationKind.CUSTOMER
     )
     project = (await projects(session, organization.id))[0]
-    await grant_credit(
+    await grant(
         session,
         organization_id=organization.id,
         amount=CREDIT,

@@ -14,7 +14,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from support.figures import print_figures  # noqa: E402 - the path comes first
 
-MEASURES = ("ledger", "holds", "ingestion", "rollups")
+MEASURES = ("ledger", "holds", "ingestion", "rollups", "low_balance")
 
 
 def main() -> None:

@@ -26,7 +26,9 @@ log = structlog.get_logger()
 DELIVER_TASK = "alerts.deliver"
 CLEAR_ABOVE_PERCENT = 120
 """Of the threshold: a balance that swings around it raises one alert, not one each time."""
-RAISED_PER_RUN_MAX = 1_000
+RAISED_AT_ONCE_MAX = 200
+"""By one transaction."""
+RAISED_PER_RUN_MAX = 2_000
 THRESHOLD_MAX = Money(10**15)
 """A million dollars."""
 
@@ -67,19 +69,12 @@ async def check_low_balances(sessions: Sessions, *, threshold: Money) -> int:
     """
     async with session_scope(sessions) as session:
         await session.execute(_CLEAR, {"threshold": threshold.amount, "percent": CLEAR_ABOVE_PERCENT})
-    async with session_scope(sessions) as session:
-        low = (
-            await session.execute(_LOW, {"threshold": threshold.amount, "raised_max": RAISED_PER_RUN_MAX})
-        ).all()
-        raised = 0
-        for row in low:
-            raised += await raise_alert(
-                session,
-                organization_id=row.owner_id,
-                kind=AlertKind.LOW_BALANCE,
-                threshold=Money(row.threshold),
-                value=Money(row.posted),
-            )
+    raised = 0
+    while raised < RAISED_PER_RUN_MAX:
+        new = await _raise_some(sessions, threshold)
+        raised += new
+        if new < RAISED_AT_ONCE_MAX:
+            break
     return raised
 
 
@@ -112,6 +107,23 @@ async def raise_alert(
     await outbox.enqueue(session, task=DELIVER_TASK, subject=str(alert_id), key=str(alert_id))
     log.info("alert.raised", alert_id=str(alert_id), organization_id=str(organization_id), kind=kind.value)
     return True
+
+
+async def _raise_some(sessions: Sessions, threshold: Money) -> int:
+    async with session_scope(sessions) as session:
+        low = await session.execute(_LOW, {"threshold": threshold.amount, "raised_max": RAISED_AT_ONCE_MAX})
+        return sum(
+            [
+                await raise_alert(
+                    session,
+                    organization_id=row.owner_id,
+                    kind=AlertKind.LOW_BALANCE,
+                    threshold=Money(row.threshold),
+                    value=Money(row.posted),
+                )
+                for row in low.all()
+            ]
+        )
 
 
 async def set_threshold(session: AsyncSession, *, organization_id: UUID, threshold: Money | None) -> None:
