@@ -6,18 +6,22 @@ server's process and of ours, which survives a busy machine.
 """
 
 import asyncio
+import contextlib
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 from usage_history import ROWS, bench_server, fill
 
 from raymart_billing.connections import Connection, make_pool
 from raymart_billing.records import copy_requests, copying
+from raymart_billing.records.copy_format import CopiedTable
 from raymart_core.ids import new_id
 from raymart_core.ports import FinishedRequest
+from raymart_marketplace.db.migrate import upgrade
 from support.books import finished
 from support.figures import Figure
 
@@ -28,14 +32,13 @@ BATCHES = 4
 SINGLES = 150
 """Events one by one, of one round."""
 COST_BATCHES = 40
+WARM_BATCHES = 5
 
 
-def _insert(copy: bytes) -> str:
+def _insert(table: CopiedTable) -> str:
     """The INSERT of one row in place of a COPY, with the same columns."""
-    head, columns = copy.decode().split("(", 1)
-    columns = columns.split(")")[0]
-    holes = ", ".join(["%s"] * len(columns.split(",")))
-    return f"{head.replace('copy', 'insert into')} ({columns}) values ({holes}) on conflict do nothing"
+    holes = ", ".join(["%s"] * len(table.columns))
+    return f"insert into {table.name} ({', '.join(table.columns)}) values ({holes}) on conflict do nothing"
 
 
 INSERT_REQUEST, INSERT_ATTEMPT, INSERT_USAGE = map(
@@ -90,29 +93,36 @@ def cpu_s(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-async def cost_of_a_row(url: str) -> float:
-    """CPU of the server's process and ours for one event of a batch, microseconds."""
-    async with make_pool(url, size_max=1) as pool, pool.connection() as connection:
-        server = connection.info.backend_pid
-        await in_batches(connection, events(5 * BATCH))
-        costs = []
-        for _ in range(COST_BATCHES):
-            batch = events(BATCH)
-            begun_server, begun_own = cpu_s(server), time.process_time()
-            await copy_requests(connection, batch, may_exist=True)
-            costs.append((cpu_s(server) - begun_server + time.process_time() - begun_own) / BATCH * 1e6)
-    return statistics.median(costs)
+async def costs_of_a_row(urls: Sequence[str]) -> list[float]:
+    """CPU of the server's process and ours for one event of a batch, microseconds, in each of the databases in turn."""
+    async with contextlib.AsyncExitStack() as stack:
+        connections = []
+        for url in urls:
+            pool = await stack.enter_async_context(make_pool(url, size_max=1))
+            connections.append(await stack.enter_async_context(pool.connection()))
+        costs: list[list[float]] = [[] for _ in urls]
+        for turn in range(WARM_BATCHES + COST_BATCHES):
+            for connection, found in zip(connections, costs, strict=True):
+                batch = events(BATCH)
+                server = connection.info.backend_pid
+                begun = cpu_s(server) + time.process_time()
+                await copy_requests(connection, batch, may_exist=True)
+                if turn >= WARM_BATCHES:
+                    found.append((cpu_s(server) + time.process_time() - begun) / BATCH * 1e6)
+    return [statistics.median(found) for found in costs]
 
 
 def measure() -> Sequence[Figure]:
-    """Measure on a server of its own: first empty, then with 10 million requests in this month's partitions."""
+    """Measure on a server of its own: two databases in turn, one empty, one with 10 million requests in this month."""
     with bench_server() as server:
         batched, single, ratio = asyncio.run(ratios(server.url))
-        empty = asyncio.run(cost_of_a_row(server.url))
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("truncate request, attempt, usage_record")
+            connection.execute("create database nothing")
+        empty_url = urlsplit(server.url)._replace(path="/nothing").geturl()
+        upgrade(empty_url)
         fill(server.url, "request", "attempt", "usage_record")
-        full = asyncio.run(cost_of_a_row(server.url))
+        empty, full = asyncio.run(costs_of_a_row([empty_url, server.url]))
     middle = statistics.median(ratio)
     return [
         Figure(

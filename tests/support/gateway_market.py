@@ -17,6 +17,7 @@ from raymart_billing.connections import Pool
 from raymart_billing.holds import GatewayLeases
 from raymart_billing.posting import LedgerUsageSink
 from raymart_billing.rating import UnitRater
+from raymart_billing.spill import Spill
 from raymart_core.ids import new_id
 from raymart_core.ports import Prices
 from raymart_marketplace.accounts.api_keys import make_key
@@ -98,7 +99,9 @@ class SmallDirectory:
 class GatewayMarket:
     """One customer with a key, a model of its own, and the gateway's HTTP surface."""
 
-    def __init__(self, sessions: Sessions, pool: Pool, *, limits: InferenceLimits = LIMITS) -> None:
+    def __init__(
+        self, sessions: Sessions, pool: Pool, *, limits: InferenceLimits = LIMITS, spill: Spill | None = None
+    ) -> None:
         self.sessions = sessions
         self.pool = pool
         self.limits = limits
@@ -108,7 +111,13 @@ class GatewayMarket:
         self.replicas: list[ScriptedReplica] = []
         self.leases = GatewayLeases(pool, pool.conninfo)
         self.hold_gate = self.leases.gate
-        self.usage_sink = LedgerUsageSink(pool, record_timeout_s=10.0, settlements=self.leases.settlements)
+        self.usage_sink = LedgerUsageSink(
+            pool,
+            record_timeout_s=10.0,
+            gateway_id=self.leases.gateway_id,
+            spill=spill,
+            settlements=self.leases.settlements,
+        )
         self.rater = UnitRater()
         tokens = AccessTokens(b"s" * 32, issuer="test", audience="test", ttl_s=900)
         self.authenticator = Authenticator(sessions, tokens)

@@ -8,7 +8,7 @@ from raymart_billing.records import RecordOrigin, restore
 log = structlog.get_logger()
 
 BATCH_MAX = 500
-GRACE_S = 15.0
+GRACE_S = 10.0
 """A checkpoint younger than this is of a gateway that ran a moment ago, whatever its lock says; and after a restart of
 the server every gateway has lost its lock, and gets this long to take it again."""
 

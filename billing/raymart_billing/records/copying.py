@@ -1,34 +1,84 @@
 """Finished requests into their three tables, by COPY in one transaction."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 from uuid import UUID
 
 from raymart_billing.connections import Connection
 from raymart_billing.records.codec import storable
+from raymart_billing.records.copy_format import (
+    CopiedTable,
+    Row,
+    bigint_field,
+    boolean_field,
+    integer_field,
+    text_field,
+    time_field,
+    uuid_field,
+)
 from raymart_core.ports import FinishedRequest
 
-# Columns in the order of the row functions below; what is left out the database fills in.
-REQUEST = b"""
-    copy request (
-        id, created_at, organization_id, project_id, api_key_id, user_id, surface, model_asked, model_served, state,
-        finish_reason, error_code, streamed, first_token_ms, duration_ms
-    ) from stdin
-"""
-ATTEMPT = b"""
-    copy attempt (
-        id, created_at, request_id, position, endpoint_id, provider_id, node_id, outcome, fault, reason,
-        tokens_delivered, first_token_ms, duration_ms
-    ) from stdin
-"""
-USAGE_RECORD = b"""
-    copy usage_record (
-        id, organization_id, project_id, api_key_id, provider_id, endpoint_id, offer_id, revision_id, tokens_prompt,
-        tokens_completion, tokens_cached, image_pixel_steps, gpu_ms, requests_priced, price_prompt_nano_usd,
-        price_completion_nano_usd, price_cached_nano_usd, price_megapixel_step_nano_usd, price_gpu_second_nano_usd,
-        price_request_nano_usd, customer_nano_usd, provider_nano_usd, fee_nano_usd, exact, lease_id
-    ) from stdin
-"""
+REQUEST = CopiedTable(
+    "request",
+    id=uuid_field,
+    created_at=time_field,
+    organization_id=uuid_field,
+    project_id=uuid_field,
+    api_key_id=uuid_field,
+    user_id=uuid_field,
+    surface=text_field,
+    model_asked=text_field,
+    model_served=text_field,
+    state=text_field,
+    finish_reason=text_field,
+    error_code=text_field,
+    streamed=boolean_field,
+    first_token_ms=integer_field,
+    duration_ms=integer_field,
+)
+ATTEMPT = CopiedTable(
+    "attempt",
+    id=uuid_field,
+    created_at=time_field,
+    request_id=uuid_field,
+    position=integer_field,
+    endpoint_id=uuid_field,
+    provider_id=uuid_field,
+    node_id=uuid_field,
+    outcome=text_field,
+    fault=text_field,
+    reason=text_field,
+    tokens_delivered=integer_field,
+    first_token_ms=integer_field,
+    duration_ms=integer_field,
+)
+USAGE_RECORD = CopiedTable(
+    "usage_record",
+    id=uuid_field,
+    organization_id=uuid_field,
+    project_id=uuid_field,
+    api_key_id=uuid_field,
+    provider_id=uuid_field,
+    endpoint_id=uuid_field,
+    offer_id=uuid_field,
+    revision_id=uuid_field,
+    tokens_prompt=bigint_field,
+    tokens_completion=bigint_field,
+    tokens_cached=bigint_field,
+    image_pixel_steps=bigint_field,
+    gpu_ms=bigint_field,
+    requests_priced=bigint_field,
+    price_prompt_nano_usd=bigint_field,
+    price_completion_nano_usd=bigint_field,
+    price_cached_nano_usd=bigint_field,
+    price_megapixel_step_nano_usd=bigint_field,
+    price_gpu_second_nano_usd=bigint_field,
+    price_request_nano_usd=bigint_field,
+    customer_nano_usd=bigint_field,
+    provider_nano_usd=bigint_field,
+    fee_nano_usd=bigint_field,
+    exact=boolean_field,
+    lease_id=uuid_field,
+)
 _FORGET = b"delete from usage_checkpoint where request_id = any(%s)"
 
 
@@ -67,16 +117,18 @@ async def _without_present(
     return [request for request in requests if request.id not in present]
 
 
-async def _copy(connection: Connection, statement: bytes, rows: Sequence[tuple[Any, ...]]) -> None:
+async def _copy(connection: Connection, table: CopiedTable, rows: Sequence[Row]) -> None:
     if not rows:
         return
-    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            await copy.write_row(row)
+    content = table.encoded(
+        rows
+    )  # Before the COPY begins: a row that cannot be encoded leaves the connection be.
+    async with connection.cursor() as cursor, cursor.copy(table.statement) as copy:
+        await copy.write(content)
 
 
-def request_row(request: FinishedRequest) -> tuple[Any, ...]:
-    """Values of `REQUEST`'s columns."""
+def request_row(request: FinishedRequest) -> Row:
+    """Values of `REQUEST`, in the order of its columns."""
     return (
         request.id, request.created_at, request.organization_id, request.project_id, request.api_key_id,
         request.user_id, request.surface, storable(request.model_asked), request.model_served, request.state,
@@ -85,8 +137,8 @@ def request_row(request: FinishedRequest) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def attempt_rows(request: FinishedRequest) -> Iterable[tuple[Any, ...]]:
-    """Values of `ATTEMPT`'s columns, for each try."""
+def attempt_rows(request: FinishedRequest) -> Iterable[Row]:
+    """Values of `ATTEMPT`, for each try."""
     for position, attempt in enumerate(request.attempts):
         yield (
             attempt.id, attempt.started_at, request.id, position, attempt.endpoint_id, attempt.provider_id,
@@ -95,8 +147,8 @@ def attempt_rows(request: FinishedRequest) -> Iterable[tuple[Any, ...]]:
         )  # fmt: skip
 
 
-def usage_row(request: FinishedRequest) -> tuple[Any, ...]:
-    """Values of `USAGE_RECORD`'s columns."""
+def usage_row(request: FinishedRequest) -> Row:
+    """Values of `USAGE_RECORD`."""
     usage = request.usage
     assert usage is not None
     used, prices = usage.quantities, usage.prices

@@ -1,0 +1,57 @@
+"""A gateway process to be killed: everything real but the provider. Prints its port, key, model and customer as one line.
+
+Usage: chaos_gateway.py DATABASE_URL REPLICA_ADDRESS SPILL_DIRECTORY
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from pathlib import Path
+
+from raymart_billing.connections import make_pool
+from raymart_billing.spill import Journal, Spill
+from raymart_marketplace.db.session import make_engine, make_sessions
+from raymart_marketplace.gateway.limits import InferenceLimits
+from support.gateway_market import GatewayMarket
+
+LIMITS = InferenceLimits(
+    request_deadline_s=60.0, first_token_timeout_s=10.0, stall_timeout_s=10.0, attempts_max=3, hold_ttl_s=90.0
+)
+
+
+class Address:
+    """What `GatewayMarket.add_endpoint` needs of a replica."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+
+async def main(url: str, replica: str, directory: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        engine = make_engine(url)
+        stack.push_async_callback(engine.dispose)
+        pool = await stack.enter_async_context(make_pool(url, name="gateway"))
+        spill = Spill(journal=Journal(Path(directory), bytes_max=10**9), stream=None)
+        stack.push_async_callback(spill.aclose)
+        market = GatewayMarket(make_sessions(engine), pool, limits=LIMITS, spill=spill)
+        await stack.enter_async_context(market.stack)
+        await market.open()
+        await market.books.fund(10**12)
+        await market.add_endpoint(Address(replica))
+        about = {
+            "url": str(market.client.base_url),
+            "key": market.key,
+            "model": market.slug,
+            "organization": str(market.books.organization_id),
+        }
+        sys.stdout.write(json.dumps(about) + "\n")
+        sys.stdout.flush()
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+        await stopped.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
