@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,9 +34,11 @@ class CeleryProcess:
         redis_url: str | None = None,
         app: str = "support.work_app",
         env: dict[str, str] | None = None,
-        prefix: Sequence[str] = (),
+        clock_file: Path | None = None,
     ) -> None:
-        self._argv = [*prefix, sys.executable, "-m", "celery", "-A", app, *arguments]
+        """With a `clock_file` its wall clock is moved by as many seconds as that file says."""
+        moved = [] if clock_file is None else ["support.moved_clock"]
+        self._argv = [sys.executable, "-m", *moved, "celery", "-A", app, *arguments]
         self._environment = {
             **os.environ,
             "PYTHONPATH": str(TESTS),
@@ -46,6 +47,7 @@ class CeleryProcess:
             "BROKER_URL": broker_url,
             "REDIS_URL": redis_url or "redis://127.0.0.1:1/0",
             "RAYMART_TOKEN_SECRET": SECRET,
+            **({"MOVED_CLOCK_FILE": str(clock_file)} if clock_file else {}),
             **(env or {}),
         }
         self._lines: list[str] = []
