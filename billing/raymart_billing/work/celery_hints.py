@@ -15,7 +15,8 @@ WAITING_MAX = 1_000
 """Hints over this are dropped: the sweeper finds the rows."""
 PAUSE_S = 1.0
 """After a failure; what waits meanwhile is dropped too."""
-CLOSE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 5.0
+"""A try to connect that is under way takes 2 s."""
 
 
 class CeleryHints:
@@ -23,6 +24,8 @@ class CeleryHints:
 
     def __init__(self, broker_url: str) -> None:
         self._app = make_celery(broker_url)
+        # Unlike a worker's, these connections are not patient: what cannot be sent now is dropped.
+        self._app.conf.broker_transport_options |= {"max_retries": 1}
         self._waiting: queue.Queue[UUID | None] = queue.Queue(WAITING_MAX)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._publish_all, name="raymart-hints", daemon=True)

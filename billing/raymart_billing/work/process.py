@@ -28,6 +28,8 @@ POOL_SIZE_MAX = 8
 """Connections of each kind: each run needs up to one of both, and one to renew its lease."""
 ALONE_AFTER_S = 6.0
 """Without a call for this long the process looks for work by itself."""
+LANES_MAX = 4
+"""Drains at once, from looking by itself while calls are stuck behind long handlers; each runs one row at a time."""
 TICKS_APART_S = 0.4
 CLOSE_TIMEOUT_S = 10.0
 REDIS_TIMEOUT_S = 5.0
@@ -107,11 +109,12 @@ class WorkProcess:
         self._worker = Worker(resources, self._registry)
         self._stack.push_async_callback(self._worker.close)
         self._drains: set[asyncio.Task[int]] = set()
+        self._looks: set[asyncio.Task[int]] = set()
         self._called = asyncio.Event()
         self._watch = asyncio.create_task(self._look_when_alone())
 
     async def _shut(self) -> None:
-        running = [self._watch, *self._drains]
+        running = [self._watch, *self._looks, *self._drains]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -136,4 +139,8 @@ class WorkProcess:
                 async with asyncio.timeout(ALONE_AFTER_S):
                     await self._called.wait()
             except TimeoutError:
-                await self._drain(None)
+                # Not awaited: a handler that takes minutes must not keep this process from what else is due.
+                if len(self._drains) < LANES_MAX:
+                    look = asyncio.create_task(self._drain(None))
+                    self._looks.add(look)
+                    look.add_done_callback(self._looks.discard)
