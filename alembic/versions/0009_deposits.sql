@@ -123,8 +123,11 @@ create table stripe_event (
     fact jsonb,
     state varchar(32) not null,
     detail varchar,
+    resolved_by uuid,
+    resolution varchar,
     constraint pk_stripe_event primary key (id),
-    constraint ck_stripe_event_eventstate check (state in ('received', 'applied', 'ignored', 'review'))
+    constraint ck_stripe_event_eventstate check (state in ('received', 'applied', 'ignored', 'review', 'resolved')),
+    constraint fk_stripe_event_resolved_by_user foreign key (resolved_by) references "user" (id) on delete restrict
 );
 create index ix_stripe_event_occurred_at on stripe_event (occurred_at);
 create index ix_stripe_event_received on stripe_event (received_at) where state = 'received';

@@ -204,6 +204,20 @@ class TestReview:
         again = (await card_api(mutation, admin, id=data["deposit"]["id"], reason="twice")).data
         assert again["creditHeldDeposit"]["userErrors"] == [{"code": "CONFLICT"}]
 
+    async def test_event_in_review_is_seen_to_once(
+        self, card_api: Api, stripe_server: FakeStripe, tenant: Tenant, admin: Person
+    ) -> None:
+        data = (await card_api(CREATE, tenant.owner, input=wanted(tenant))).data["createDeposit"]
+        event = stripe_server.pay(data["deposit"]["checkoutUrl"].rsplit("/", 1)[1], amount=1)
+        await deliver(card_api, stripe_server, event)
+        mutation = """mutation ($id: String!) { resolveStripeEvent(input: {eventId: $id, reason: "paid back by hand"}) {
+          event { state resolution } userErrors { code } } }"""
+        done = (await card_api(mutation, admin, id=event["id"])).data["resolveStripeEvent"]
+        assert done["event"] == {"state": "RESOLVED", "resolution": "paid back by hand"}
+        again = (await card_api(mutation, admin, id=event["id"])).data["resolveStripeEvent"]
+        assert again["userErrors"] == [{"code": "CONFLICT"}]
+        assert (await seen(card_api, tenant))["deposits"]["nodes"][0]["state"] == "SUCCEEDED"
+
 
 class TestGrantsAndAdjustments:
     GRANT = """mutation ($input: GrantCreditInput!) { grantCredit(input: $input) {

@@ -196,6 +196,10 @@ CASES = {
         " { deposit { id } userErrors { code } } }",
         allowed=ADMINS,
     ),
+    "Mutation.resolveStripeEvent": Case(
+        query='mutation { resolveStripeEvent(input: {eventId: "evt_%(unique)s", reason: "r"}) { userErrors { code } } }',
+        allowed=ADMINS,
+    ),
     "Mutation.adjustBalance": Case(
         query='mutation { adjustBalance(input: {organizationId: "%(organization)s", amount: "1", reason: "r",'
         ' idempotencyKey: "%(unique)s"}) { organization { id } } }',

@@ -21,7 +21,7 @@ from raymart_billing.deposits.models import (
 from raymart_billing.deposits.rail import CardRail, open_rail, required
 from raymart_billing.deposits.reconcile import check_deposit, check_deposits, replay_events, settle_debts
 from raymart_billing.deposits.refunds import request_refund, send_refund, try_refund
-from raymart_billing.deposits.review import credit_held
+from raymart_billing.deposits.review import credit_held, resolve_event
 from raymart_billing.deposits.settle import settle
 from raymart_billing.deposits.stripe_facts import Event
 from raymart_billing.deposits.stripe_signature import signed_event
@@ -54,6 +54,7 @@ __all__ = [
     "replay_events",
     "request_refund",
     "required",
+    "resolve_event",
     "send_refund",
     "settle",
     "settle_debts",

@@ -97,6 +97,8 @@ class EventState(StrEnum):
     """Of no concern to us: another kind of event, or an object that is not ours."""
     REVIEW = "review"
     """Signed, but not what it should be: for an administrator."""
+    RESOLVED = "resolved"
+    """An administrator has looked at it and done what was to do."""
 
 
 class Deposit(Row):
@@ -261,6 +263,9 @@ class StripeEvent(Base):
     state: Mapped[EventState] = mapped_column(text_enum(EventState))
     detail: Mapped[str | None]
     """Why it was ignored or needs a review."""
+    resolved_by: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="RESTRICT"))
+    resolution: Mapped[str | None]
+    """What the administrator has done."""
 
 
 class StripeReplay(Base):

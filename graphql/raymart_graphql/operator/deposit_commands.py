@@ -22,10 +22,10 @@ from raymart_billing.deposits import (
 from raymart_core.errors import InvalidRequest, NotFound
 from raymart_core.ids import Prefix, parse, show
 from raymart_core.money import Money
+from raymart_graphql.operator.arguments import actor_id, dollars, organization_id
 from raymart_graphql.operator.listing import Output, print_rows
 from raymart_graphql.operator.running import control_settings, database_settings, with_database
 from raymart_marketplace.accounts.models import Organization
-from raymart_marketplace.accounts.service import organization_by_slug, user_by_email
 from raymart_marketplace.db.session import Sessions, session_scope
 
 Result = TypeVar("Result")
@@ -55,7 +55,7 @@ def deposit_list(
             Organization, Organization.id == Deposit.organization_id
         )
         if customer is not None:
-            query = query.where(Deposit.organization_id == await _organization_id(session, customer))
+            query = query.where(Deposit.organization_id == await organization_id(session, customer))
         if state is not None:
             query = query.where(Deposit.state == state)
         if held:
@@ -141,7 +141,7 @@ def deposit_refund(
     key: KeyOption,
 ) -> None:
     """Pay a deposit, or a part of it, back to its card."""
-    wanted, money = _id(Prefix.DEPOSIT, deposit_id), _dollars(amount)
+    wanted, money = _id(Prefix.DEPOSIT, deposit_id), dollars(amount)
 
     async def run(sessions: Sessions, rail: CardRail) -> None:
         async with session_scope(sessions) as session:
@@ -151,7 +151,7 @@ def deposit_refund(
                 amount=money,
                 key=key,
                 reason=reason,
-                actor_id=await _actor_id(session, actor),
+                actor_id=await actor_id(session, actor),
             )
         await deposits.try_refund(sessions, rail.processor, refund.id)
         async with session_scope(sessions) as session:
@@ -174,7 +174,7 @@ def deposit_credit_held(
 
     async def run(session: AsyncSession) -> Money:
         found = await deposits.credit_held(
-            session, deposit_id=wanted, reason=reason, actor_id=await _actor_id(session, actor)
+            session, deposit_id=wanted, reason=reason, actor_id=await actor_id(session, actor)
         )
         return Money(found.credited_nano_usd)
 
@@ -240,6 +240,21 @@ def deposit_events(
     print_rows(_in_session(read), columns=columns, output=output)
 
 
+@deposit.command("resolve")
+def deposit_resolve(
+    event_id: Annotated[str, typer.Argument(help="Such as evt_...")], reason: ReasonOption, actor: ActorOption
+) -> None:
+    """Take an event out of review once it has been seen to; it moves nothing."""
+
+    async def run(session: AsyncSession) -> None:
+        await deposits.resolve_event(
+            session, event_id=event_id, reason=reason, actor_id=await actor_id(session, actor)
+        )
+
+    _in_session(run)
+    typer.echo(f"{event_id} resolved")
+
+
 @deposit.command("block")
 def deposit_block(customer: CustomerOption, reason: ReasonOption, actor: ActorOption) -> None:
     """Keep a customer from spending."""
@@ -247,9 +262,9 @@ def deposit_block(customer: CustomerOption, reason: ReasonOption, actor: ActorOp
     async def run(session: AsyncSession) -> None:
         await deposits.block_customer(
             session,
-            await _organization_id(session, customer),
+            await organization_id(session, customer),
             reason=reason,
-            actor_id=await _actor_id(session, actor),
+            actor_id=await actor_id(session, actor),
         )
 
     _in_session(run)
@@ -263,9 +278,9 @@ def deposit_unblock(customer: CustomerOption, reason: ReasonOption, actor: Actor
     async def run(session: AsyncSession) -> None:
         await deposits.unblock_customer(
             session,
-            await _organization_id(session, customer),
+            await organization_id(session, customer),
             reason=reason,
-            actor_id=await _actor_id(session, actor),
+            actor_id=await actor_id(session, actor),
         )
 
     _in_session(run)
@@ -281,16 +296,16 @@ def deposit_adjust(
     key: KeyOption,
 ) -> None:
     """Correct a customer's balance, up or down, never below what is there."""
-    change = _dollars(amount)
+    change = dollars(amount)
 
     async def run(session: AsyncSession) -> None:
         await adjust_balance(
             session,
-            organization_id=await _organization_id(session, customer),
+            organization_id=await organization_id(session, customer),
             change=change,
             key=key,
             reason=reason,
-            actor_id=await _actor_id(session, actor),
+            actor_id=await actor_id(session, actor),
         )
 
     _in_session(run)
@@ -302,7 +317,7 @@ def deposit_grants(customer: CustomerOption, output: OutputOption = Output.TABLE
     """List the credit that a customer was granted, newest first, with what is left of it."""
 
     async def read(session: AsyncSession) -> Sequence[dict[str, object]]:
-        owner = await _organization_id(session, customer)
+        owner = await organization_id(session, customer)
         parts = (await read_parts(session, owner)).parts
         query = (
             select(CreditGrant)
@@ -365,33 +380,8 @@ def _deposit_row(found: Deposit, slug: str) -> dict[str, object]:
     }
 
 
-async def _organization_id(session: AsyncSession, text: str) -> UUID:
-    """By slug, or by id when it looks like one. Raises: NotFound."""
-    try:
-        found = await session.get(Organization, parse(Prefix.ORGANIZATION, text))
-    except ValueError:
-        found = await organization_by_slug(session, text)
-    if found is None:
-        raise NotFound(f"there is no organization {text!r}")
-    return found.id
-
-
-async def _actor_id(session: AsyncSession, email: str) -> UUID:
-    user = await user_by_email(session, email)
-    if user is None:
-        raise NotFound(f"no user has the address {email!r}")
-    return user.id
-
-
 def _id(prefix: Prefix, text: str) -> UUID:
     try:
         return parse(prefix, text)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
-
-
-def _dollars(text: str) -> Money:
-    try:
-        return Money.parse(text)
-    except ValueError as error:
-        raise InvalidRequest(str(error), param="amount") from None

@@ -13,6 +13,7 @@ DEPOSITS_RULES: Mapping[str, Rule] = {
     "Mutation.setLowBalanceThreshold": MemberOf("organization_id", Prefix.ORGANIZATION, MANAGERS),
     "Mutation.refundDeposit": Admin(),
     "Mutation.creditHeldDeposit": Admin(),
+    "Mutation.resolveStripeEvent": Admin(),
     "Mutation.adjustBalance": Admin(),
     "Mutation.blockCustomer": Admin(),
     "Mutation.unblockCustomer": Admin(),

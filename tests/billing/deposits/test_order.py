@@ -131,6 +131,21 @@ async def _check(market: CardMarket, customer: CardCustomer, told: list[Story]) 
     assert (block is not None) == (net < 0 or any(story.in_dispute for story in told)), told
 
 
+class TestLate:
+    @pytest.mark.parametrize("decided", ["won", "lost"])
+    async def test_news_from_before_does_not_open_a_closed_dispute(
+        self, market: CardMarket, customer: CardCustomer, decided: str
+    ):
+        deposit = await market.paid(customer, 2_000)
+        dispute_id, opened = market.stripe.dispute(deposit.session_id)
+        reviewed = market.stripe.dispute_moves(dispute_id, status="under_review", kind="updated")
+        closed = market.stripe.dispute_moves(dispute_id, status=decided, kind="closed")
+        for event in (closed, reviewed, opened):
+            await market.hear(event)
+        assert (await market.dispute(dispute_id)).status == decided
+        assert await market.balances(customer) == ({"customer_balance": 2_000} if decided == "won" else {})
+
+
 class TestEarly:
     async def test_dispute_that_is_heard_of_before_the_payment_waits_for_it(
         self, market: CardMarket, customer: CardCustomer

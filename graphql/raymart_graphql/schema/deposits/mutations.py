@@ -13,16 +13,17 @@ from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info
 from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
-from raymart_graphql.schema.deposits.types import (
+from raymart_graphql.schema.deposits.inputs import (
     AdjustBalanceInput,
     BlockCustomerInput,
     CreateDepositInput,
     CreditHeldDepositInput,
-    Deposit,
     RefundDepositInput,
+    ResolveStripeEventInput,
     SetLowBalanceThresholdInput,
     UnblockCustomerInput,
 )
+from raymart_graphql.schema.deposits.types import Deposit, ProcessorEvent
 from raymart_graphql.schema.identity.types import Organization
 from raymart_graphql.schema.user_error import Payload
 
@@ -46,6 +47,15 @@ class CreditHeldDepositPayload(Payload):
     """The credited deposit, or why it is not."""
 
     deposit: Deposit | None = strawberry.field(default=None, description="Null when there are user errors.")
+
+
+@strawberry.type(description="What resolveStripeEvent gives back.")
+class ResolveStripeEventPayload(Payload):
+    """The event, or why it is still in review."""
+
+    event: ProcessorEvent | None = strawberry.field(
+        default=None, description="Null when there are user errors."
+    )
 
 
 @strawberry.type(description="What adjustBalance gives back.")
@@ -135,6 +145,17 @@ class DepositMutation:
                 session, deposit_id=deposit_id, reason=input_.reason, actor_id=await _person(info)
             )
         return CreditHeldDepositPayload(deposit=Deposit.of(row))
+
+    @mutation("Take an event out of review; it moves nothing. For administrators.")
+    async def resolve_stripe_event(
+        self, info: Info, input_: ResolveStripeEventInput
+    ) -> ResolveStripeEventPayload:
+        """An administrator's note."""
+        async with info.context.writing() as session:
+            row = await deposits.resolve_event(
+                session, event_id=input_.event_id, reason=input_.reason, actor_id=await _person(info)
+            )
+        return ResolveStripeEventPayload(event=ProcessorEvent.of(row))
 
     @mutation("Correct a customer's balance, up or down. For administrators.")
     async def adjust_balance(self, info: Info, input_: AdjustBalanceInput) -> AdjustBalancePayload:

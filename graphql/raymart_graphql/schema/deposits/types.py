@@ -1,7 +1,6 @@
 """Deposits, disputes, grants and alerts."""
 
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -100,6 +99,7 @@ expose(
         "APPLIED": "The books know it.",
         "IGNORED": "Of no concern here.",
         "REVIEW": "Not what it should be; for an administrator.",
+        "RESOLVED": "An administrator has seen to it.",
     },
 )
 expose(
@@ -346,6 +346,7 @@ class ProcessorEvent:
     object_id: str = strawberry.field(description="To which of its objects.")
     state: EventState = strawberry.field(description="What became of it.")
     detail: str | None = strawberry.field(description="Why it was ignored or needs a review.")
+    resolution: str | None = strawberry.field(description="What an administrator did about it.")
     occurred_at: datetime = strawberry.field(description="By the card processor's clock.")
     received_at: datetime = strawberry.field(description="When it reached us.")
 
@@ -358,78 +359,7 @@ class ProcessorEvent:
             object_id=row.object_id,
             state=row.state,
             detail=row.detail,
+            resolution=row.resolution,
             occurred_at=row.occurred_at,
             received_at=row.received_at,
         )
-
-
-AMOUNT = "US dollars, above 0, at most 9 decimal places."
-
-
-@strawberry.input(description="A top-up by card.")
-class CreateDepositInput:
-    """Asked by a customer."""
-
-    organization_id: strawberry.ID = strawberry.field(description="Whose balance.")
-    amount: Decimal = strawberry.field(description="US dollars in whole cents.")
-    idempotency_key: str = strawberry.field(
-        description="1 to 128 characters of your choice; the same key makes one deposit and gives its page again."
-    )
-
-
-@strawberry.input(description="A deposit to pay back.")
-class RefundDepositInput:
-    """By an administrator."""
-
-    deposit_id: strawberry.ID = strawberry.field(description="Which deposit.")
-    amount: Decimal = strawberry.field(description="US dollars in whole cents, at most what is left of it.")
-    reason: str = strawberry.field(description="1 to 500 characters; kept for good.")
-    idempotency_key: str = strawberry.field(description="1 to 128 characters; the same key refunds once.")
-
-
-@strawberry.input(description="A payment that was held back.")
-class CreditHeldDepositInput:
-    """By an administrator."""
-
-    deposit_id: strawberry.ID = strawberry.field(description="Which deposit.")
-    reason: str = strawberry.field(description="1 to 500 characters; kept for good.")
-
-
-@strawberry.input(description="A correction of a balance.")
-class AdjustBalanceInput:
-    """By an administrator."""
-
-    organization_id: strawberry.ID = strawberry.field(description="Whose balance.")
-    amount: Decimal = strawberry.field(
-        description="US dollars; below 0 takes away, never below what is there."
-    )
-    reason: str = strawberry.field(description="1 to 500 characters; kept for good.")
-    idempotency_key: str = strawberry.field(description="1 to 128 characters; the same key adjusts once.")
-
-
-@strawberry.input(description="A customer to block.")
-class BlockCustomerInput:
-    """By an administrator."""
-
-    organization_id: strawberry.ID = strawberry.field(description="Which customer.")
-    reason: str = strawberry.field(
-        description="1 to 500 characters; kept for good, and shown to the customer."
-    )
-
-
-@strawberry.input(description="A customer to unblock.")
-class UnblockCustomerInput:
-    """By an administrator."""
-
-    organization_id: strawberry.ID = strawberry.field(description="Which customer.")
-    reason: str = strawberry.field(description="1 to 500 characters; kept for good.")
-
-
-@strawberry.input(description="When to be told that the balance is low.")
-class SetLowBalanceThresholdInput:
-    """Asked by a customer."""
-
-    organization_id: strawberry.ID = strawberry.field(description="Whose balance.")
-    threshold: Decimal | None = strawberry.field(
-        default=None, description="US dollars, 0 for never; null goes back to the marketplace's own."
-    )
