@@ -482,11 +482,12 @@ begin
     ));
     perform 1 from credit_lease where id = any(p_leases) order by id for no key update;
     for v_given in
-        select l.id, l.held, g.step, g.amount, g.closes
+        -- One step of a lease, should a call name it twice: the second would work on what the first has changed.
+        select distinct on (l.id) l.id, l.held, g.step, g.amount, g.closes
           from unnest(p_leases, p_steps, p_amounts, p_closes) g (id, step, amount, closes)
           join credit_lease l on l.id = g.id
          where l.gateway_id = p_gateway and l.closed_at is null and g.step > l.step and g.amount >= 0
-         order by l.id
+         order by l.id, g.step
     loop
         perform lease_resize(
             v_given.id, case when v_given.closes then 0 else greatest(v_given.held - v_given.amount, 0) end,

@@ -130,6 +130,17 @@ class TestReturn:
         assert await desk.lease(lease_id) == Lease(300, 0, 2, 2, True)
         assert (await books.columns("customer_balance")).debits_pending == 300
 
+    async def test_a_lease_named_twice_in_one_call_takes_one_step(self, desk, books):
+        await books.fund(1_000)
+        lease_id = new_id()
+        await desk.take(lease_id, 500)
+        changed = await books.value(
+            "select lease_return(%s, %s, array[2, 3], array[100, 100]::bigint[], array[true, false])",
+            desk.gateway_id,
+            [lease_id, lease_id],
+        )
+        assert (changed, await desk.lease(lease_id)) == (1, Lease(0, 0, 1, 2, False))
+
     async def test_closing_gives_everything_back(self, desk, books):
         await books.fund(1_000)
         lease_id = new_id()
