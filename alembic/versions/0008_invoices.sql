@@ -230,7 +230,7 @@ create index ix_request_failed on request (id) where state = 'failed';
 
 -- The next number of a series such as "RM-2026". Locks the series until the transaction ends.
 create function document_number_next(p_series text) returns text
-language plpgsql set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     v_number bigint;
 begin
@@ -385,6 +385,11 @@ language sql stable set search_path = public, pg_temp as $$
               join transfer t on t.key = 'refund:' || r.id
               join usage_record u on u.id = r.request_id
              where r.organization_id = i.organization_id and t.id > i.up_to_transfer_id and u.posted_at < i.booked_until
+               and u.posted_at >= coalesce((
+                    select max(before.booked_until) from invoice before
+                     where before.organization_id = i.organization_id and before.state = 'final'
+                       and before.up_to_transfer_id <= i.after_transfer_id and before.id <> i.id
+                   ), '-infinity')
         ), 0)
     )::bigint
       from invoice i where i.id = p_invoice_id and i.state = 'final'
@@ -625,5 +630,6 @@ begin
 end $$;
 
 revoke execute on function
+    document_number_next(text),
     refund_post(uuid, text, text, uuid, uuid, uuid, bigint, text, text, integer, text, text, uuid)
 from public;

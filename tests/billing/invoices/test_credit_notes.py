@@ -15,7 +15,7 @@ from raymart_core.money import Asset, Money
 from raymart_marketplace.db.session import session_scope
 from support.old_books import OldBooks, in_month, month_start
 
-LAST = month_start(1)
+LAST, BEFORE = month_start(1), month_start(2)
 
 
 @pytest.fixture
@@ -105,6 +105,24 @@ class TestIssue:
         assert await left(books, final) == 220
         await refund(used[1], 120)
         assert await left(books, final) == 100
+
+    async def test_refund_of_an_older_month_takes_nothing_from_this_one(self, books: OldBooks):
+        await books.deposit(1_000, at=in_month(BEFORE, days=1))
+        [older] = await books.use(1, arrived=in_month(BEFORE), posted=in_month(BEFORE))
+        first = await books.invoice(BEFORE)
+        await books.use(1, arrived=in_month(LAST), posted=in_month(LAST))
+        second = await books.invoice(LAST)
+        async with session_scope(books.sessions) as session:
+            await refund_request(
+                session,
+                request_id=older.id,
+                amount=Money(70),
+                bearer=Bearer.PLATFORM,
+                reason="r",
+                key=new_id().hex,
+                actor_id=None,
+            )
+        assert (await left(books, first), await left(books, second)) == (50, 120)
 
     async def test_invoice_with_a_note_cannot_be_voided(self, books: OldBooks, final):
         await issue(books, await create(books, final, 5))
