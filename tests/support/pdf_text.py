@@ -17,11 +17,18 @@ RANGE = re.compile(rb"<([0-9A-Fa-f]+)> <([0-9A-Fa-f]+)> <([0-9A-Fa-f]+)>")
 def text_of(pdf: bytes) -> str:
     """All of it, without its blanks: lines are broken where the page is."""
     objects = {int(found[1]): found[2] for found in OBJECT.finditer(pdf)}
-    resources = b"".join(body for body in objects.values() if b"/Font<<" in body)
-    maps = {name: _glyphs(objects, int(number)) for name, number in FONT.findall(resources)}
-    pages = [body for body in objects.values() if b"/Contents" in body]
-    streams = [_stream(objects[int(re.search(rb"/Contents (\d+)", page)[1])]) for page in pages]
-    return "".join(_shown(stream, maps) for stream in streams)
+    said = []
+    for page in (body for body in objects.values() if b"/Type/Page/" in body or b"/Contents" in body):
+        resources = objects[_number(rb"/Resources (\d+)", page)]
+        maps = {name: _glyphs(objects, int(number)) for name, number in FONT.findall(resources)}
+        said.append(_shown(_stream(objects[_number(rb"/Contents (\d+)", page)]), maps))
+    return "".join(said)
+
+
+def _number(pattern: bytes, body: bytes) -> int:
+    found = re.search(pattern, body)
+    assert found is not None, f"no {pattern!r} in {body[:100]!r}"
+    return int(found[1])
 
 
 def _shown(stream: bytes, maps: dict[bytes, dict[int, str]]) -> str:
@@ -53,7 +60,7 @@ def _literal(stream: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _glyphs(objects: dict[int, bytes], font: int) -> dict[int, str]:
-    cmap = _stream(objects[int(re.search(rb"/ToUnicode (\d+)", objects[font])[1])])
+    cmap = _stream(objects[_number(rb"/ToUnicode (\d+)", objects[font])])
     glyphs = {}
     for section in re.findall(rb"beginbfchar\n(.*?)endbfchar", cmap, re.DOTALL):
         for code, text in PAIR.findall(section):

@@ -137,10 +137,10 @@ class TestIssue:
 
 
 class TestCreate:
-    @pytest.mark.parametrize("amount", [0, -1, -AMOUNT_MAX])
-    async def test_amount_out_of_range_is_refused(self, books: OldBooks, final, amount):
-        with pytest.raises(InvalidRequest, match="cannot be credited"):
-            await create(books, final, amount)
+    async def test_amount_out_of_range_is_refused(self, books: OldBooks, final):
+        for amount in (0, -1, -AMOUNT_MAX):
+            with pytest.raises(InvalidRequest, match="cannot be credited"):
+                await create(books, final, amount)
 
     async def test_lines_beyond_a_bigint_together_are_refused(self, books: OldBooks, final):
         with pytest.raises(InvalidRequest, match="more than a ledger can hold"):
@@ -158,7 +158,7 @@ class TestCreate:
                 )
 
     @pytest.mark.parametrize("amount", [1.5, float("nan"), "5", AMOUNT_MAX + 1, 10**30])
-    async def test_float_or_more_than_a_bigint_is_no_money(self, amount):
+    def test_float_or_more_than_a_bigint_is_no_money(self, amount):
         with pytest.raises((AssertionError, TypeError, ValueError)):
             Money(amount)
 
@@ -193,9 +193,9 @@ class TestVoid:
 
 
 class TestGuards:
-    @pytest.mark.parametrize(
-        "change",
-        [
+    async def test_issued_note_does_not_change(self, books: OldBooks, final):
+        note = await issue(books, await create(books, final, 5))
+        for change in (
             "update credit_note set amount_nano_usd = 6 where id = %s",
             "update credit_note set state = 'void', number = null, content_sha256 = null, issued_at = null where id = %s",
             "delete from credit_note where id = %s",
@@ -205,12 +205,9 @@ class TestGuards:
                 "insert into credit_note_line (id, credit_note_id, position, description, amount_nano_usd)"
                 " select gen_random_uuid(), id, 9, 'x', 1 from credit_note where id = %s"
             ),
-        ],
-    )
-    async def test_issued_note_does_not_change(self, books: OldBooks, final, change):
-        note = await issue(books, await create(books, final, 5))
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await books.fetch(change, note.id)
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await books.fetch(change, note.id)
 
     async def test_lines_must_add_up(self, books: OldBooks, final):
         note = await create(books, final, 5)

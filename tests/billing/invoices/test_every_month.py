@@ -24,7 +24,7 @@ EVENTS = st.lists(
 class TestEveryMonth:
     @given(months=st.lists(EVENTS, min_size=len(MONTHS), max_size=len(MONTHS)))
     @settings(
-        max_examples=8,
+        max_examples=5,
         deadline=None,
         derandomize=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

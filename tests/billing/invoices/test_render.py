@@ -58,9 +58,14 @@ class TestPdf:
         assert b"20261202000500" in pdf
 
     def test_200_lines_fill_several_pages_with_a_head_on_each(self):
-        pages = len(PDF_PAGE.findall(render_pdf(sheet_of(usage_lines=200))))
+        pdf = render_pdf(sheet_of(usage_lines=200))
+        pages = len(PDF_PAGE.findall(pdf))
         assert 7 <= pages <= 12
-        assert len(picture(sheet_of(usage_lines=200))) == pages
+        said = text_of(pdf)
+        assert said.count("MODELANDUNIT") >= pages - 1
+        assert said.count("InvoiceRM-2026-000042·NorthwindRobotics") == pages - 1
+        for page in range(1, pages + 1):
+            assert f"Page{page}of{pages}" in said
 
     def test_lines_beyond_what_is_printed_are_summed(self):
         invoice, lines = sample_invoice(ROWS_MAX + 5)
@@ -68,12 +73,11 @@ class TestPdf:
         assert sheet.more is not None
         assert sheet.more.startswith("8 more lines, together ")
 
-    @pytest.mark.parametrize("state", [InvoiceState.FINAL, InvoiceState.VOID])
-    def test_long_words_stay_within_the_margins(self, state):
-        """80 characters without a blank, wherever somebody may write them. Behind a void one there is its mark."""
+    def test_long_words_stay_within_the_margins(self):
+        """80 characters without a blank, wherever somebody may write them."""
         word = "W" * 80
-        sheet = sheet_of(named(word, address=word), model=word, state=state)
-        pages = _compiler(None, replace(sheet, badge=None)).compile(format="png", ppi=24.0)
+        sheet = sheet_of(named(word, address=word), model=word, state=InvoiceState.VOID)
+        pages = _compiler(None, replace(sheet, badge=None)).compile(format="png", ppi=16.0)
         for page in [pages] if isinstance(pages, bytes) else pages:
             first, last = ink_columns(page)
             assert first > 0.085
@@ -89,9 +93,6 @@ class TestPdf:
             "2December2026",
         ):
             assert said in text
-        assert text.count("MODELANDUNIT") == 1
-        long = text_of(render_pdf(sheet_of(usage_lines=200)))
-        assert long.count("MODELANDUNIT") >= 6
 
     @pytest.mark.parametrize("state", [InvoiceState.DRAFT, InvoiceState.VOID])
     def test_draft_and_void_are_marked(self, state):

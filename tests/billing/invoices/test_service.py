@@ -318,13 +318,13 @@ class TestVoid:
             with pytest.raises(Conflict, match="credit note"):
                 await invoices.void_invoice(session, first.id, reason="why not", actor_id=None)
 
-    @pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
-    async def test_reason_is_needed(self, books: OldBooks, reason):
+    async def test_reason_is_needed(self, books: OldBooks):
         await books.deposit(5, at=in_month(LAST))
         invoice = await books.invoice(LAST)
-        async with session_scope(books.sessions) as session:
-            with pytest.raises(InvalidRequest, match="reason"):
-                await invoices.void_invoice(session, invoice.id, reason=reason, actor_id=None)
+        for reason in ("", "  ", "x" * 501):
+            async with session_scope(books.sessions) as session:
+                with pytest.raises(InvalidRequest, match="reason"):
+                    await invoices.void_invoice(session, invoice.id, reason=reason, actor_id=None)
 
     async def test_draft_has_nothing_to_void(self, books: OldBooks):
         await books.deposit(5, at=in_month(LAST))

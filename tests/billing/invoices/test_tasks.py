@@ -9,9 +9,18 @@ from raymart_billing.invoices.tasks import PERIODICS, TASKS
 from raymart_billing.work.registry import collect
 from raymart_marketplace.db.session import session_scope
 from support.background import running_worker
-from support.old_books import OldBooks, in_month, month_start
+from support.old_books import OldBooks, in_month, month_start, old_books_url
 
 LAST, BEFORE, EARLIER = month_start(1), month_start(2), month_start(3)
+
+
+__all__ = ["old_books_url"]
+
+
+@pytest.fixture(scope="session")
+def database_url(old_books_url: str) -> str:
+    """A database of this file's own: a worker would draw up the months of all other tests' customers too."""
+    return old_books_url
 
 
 async def due_of(books: OldBooks) -> list[DueDraft]:
