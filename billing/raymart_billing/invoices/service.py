@@ -31,8 +31,8 @@ USAGE_MONTHS_BACK = 2
 """How many months before its own an invoice looks for usage that was posted late; further back only when it must."""
 _FIRST_MONTH = date(2020, 1, 1)
 """Before the first request there ever was."""
-_QUIET_SEARCH_S = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-"""Moments after the month's end at which its books may be cut."""
+_QUIET_SEARCH_S = (0, *(2**power for power in range(17)))
+"""Moments after the month's end at which its books may be cut: up to 18 h, for clocks that were set."""
 
 
 async def draft_invoice(
