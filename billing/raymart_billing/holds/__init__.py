@@ -6,7 +6,6 @@ from raymart_billing.holds.gateway_leases import GatewayLeases
 from raymart_billing.holds.limits import LeaseLimits
 from raymart_billing.holds.refusal import BudgetExceeded
 from raymart_billing.holds.release import hold_key, release_holds
-from raymart_billing.holds.request_gate import LedgerHoldGate
 from raymart_billing.holds.settlements import NoSettlements, Settlements
 from raymart_billing.holds.sweep import sweep_holds, sweep_leases
 
@@ -15,7 +14,6 @@ __all__ = [
     "GatewayLeases",
     "LeaseHoldGate",
     "LeaseLimits",
-    "LedgerHoldGate",
     "NoSettlements",
     "Settlements",
     "block_of",

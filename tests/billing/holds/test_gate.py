@@ -403,6 +403,7 @@ class TestOutage:
                 return True
             return False
 
-        await until(is_over)
-        assert 1.0 < asyncio.get_running_loop().time() - taken_at < 5
+        await until(is_over, timeout_s=20)
+        # By its clock after 1.7 s; the upper bound is for a busy machine.
+        assert 1.0 < asyncio.get_running_loop().time() - taken_at < 20
         await leases.stop()

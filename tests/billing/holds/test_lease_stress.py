@@ -194,6 +194,7 @@ class TestInterleavings:
         assert await stress(database_url, pool, for_s=2, seed="fast") > 50
 
     @pytest.mark.slow
+    @pytest.mark.timeout(1_500)
     async def test_for_a_thousand_seconds(self, database_url, pool):
         for round_number in range(50):
             assert await stress(database_url, pool, for_s=20, seed=f"slow-{round_number}") > 100

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from raymart_billing.connections import make_pool
-from raymart_billing.holds import LedgerHoldGate
+from raymart_billing.holds import GatewayLeases, LeaseLimits
 from raymart_billing.ledger import trial_balance
 from raymart_billing.posting import LedgerUsageSink, sweep_usage
 from raymart_core.errors import Unavailable
@@ -52,20 +53,24 @@ class TestPostgresRestart:
         async with make_pool(server.url, size_max=8) as pool:
             books = Books(pool)
             await books.fund(10**12)
-            gate, sink = LedgerHoldGate(pool, timeout_s=20), LedgerUsageSink(pool, record_timeout_s=20)
+            leases = GatewayLeases(pool, server.url, limits=LeaseLimits(statement_timeout_s=20))
+            sink = LedgerUsageSink(pool, record_timeout_s=20, settlements=leases.settlements)
+            await leases.start()
             await sink.start()
 
             async def customer() -> None:
                 while not stop.is_set():
                     request = books.finished()
                     with contextlib.suppress(Unavailable):
-                        await gate.hold(
+                        lease_id = await leases.gate.hold(
                             request_id=request.id,
                             organization_id=books.organization_id,
+                            project_id=request.project_id,
+                            api_key_id=None,
                             amount=Money(500),
                             ttl_s=300,
                         )
-                        await sink.record(request)
+                        await sink.record(replace(request, lease_id=lease_id))
                         acknowledged[request.id] = price(request)
 
             recoveries = []
@@ -85,6 +90,8 @@ class TestPostgresRestart:
             async with pool.connection() as connection:
                 await sweep_usage(connection)
                 recorded = dict(await fetch(connection, "select id, customer_nano_usd from usage_record"))
+            await leases.give_back()
+            await leases.stop()
             balance = await books.columns("customer_balance")
 
         assert acknowledged.items() <= recorded.items()
@@ -122,7 +129,7 @@ class TestGatewayKilled:
     async def test_what_a_killed_process_acknowledged_is_recorded_and_the_sweep_settles_the_rest(
         self, server
     ):
-        """SIGKILL in mid-load: acknowledged requests are paid for, holds of the others end by their TTL."""
+        """SIGKILL in mid-load: acknowledged requests are paid for, leases end by their TTL."""
         async with make_pool(server.url, size_max=2) as pool:
             books = Books(pool)
             await books.fund(10**12)
@@ -130,8 +137,8 @@ class TestGatewayKilled:
             for _ in range(3):
                 acknowledged |= await asyncio.to_thread(run_and_kill, server.url, books, 150)
 
-            # The killed processes held for 1 s.
-            deadline = time.monotonic() + 10
+            # The killed processes leased for 1 s; right after a restart of the server nothing expires for 10 s.
+            deadline = time.monotonic() + 40
             while (await books.columns("customer_balance")).debits_pending and time.monotonic() < deadline:
                 await sweep_once(server.url)
                 await asyncio.sleep(0.1)
