@@ -162,6 +162,17 @@ class TestEarly:
             "deposit_card", "deposit_refund", "dispute_opened", "dispute_shortfall",
         ]  # fmt: skip
 
+    async def test_refunds_that_are_heard_of_before_the_payment_count_by_the_largest(
+        self, market: CardMarket, customer: CardCustomer
+    ):
+        """Each tells what was paid back in all until then; a smaller one that comes later is old news."""
+        deposit = await market.deposit(customer, 2_000)
+        paid = market.stripe.pay(deposit.session_id)
+        events = [market.stripe.refund_in_dashboard(deposit.session_id, 300) for _ in range(3)]
+        for event in [*reversed(events), paid]:
+            await market.hear(event)
+        assert await market.balances(customer) == {"customer_balance": 1_100}
+
     async def test_payment_and_dispute_at_the_same_moment_find_each_other(self, market: CardMarket):
         """Neither sees what the other has not committed: the payment's lock makes one wait for the other."""
         for _ in range(5):
