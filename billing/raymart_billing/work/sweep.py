@@ -10,7 +10,7 @@ SWEEP_TIMEOUT_S = 60.0
 
 
 def sweep_of(steps: Iterable[SweepStep], *, every_s: float) -> Periodic:
-    """The periodic that runs all `steps` in order of their stages: recover, drain, post, and only then expire."""
+    """The periodic that runs all `steps` in order of their stages: drain, recover, post, and only then expire."""
     ordered = sorted(steps, key=lambda step: step.stage)
 
     async def sweep(context: Context) -> None:

@@ -26,8 +26,8 @@ class TestSweepOf:
         shuffled = sorted(SweepStage, key=lambda stage: stage % 7)
         await sweep_of([step(stage, done) for stage in shuffled], every_s=5).handle(None)
         assert done == [
-            SweepStage.RECOVER_CHECKPOINTS,
             SweepStage.DRAIN_SPILL,
+            SweepStage.RECOVER_CHECKPOINTS,
             SweepStage.POST_USAGE,
             SweepStage.EXPIRE_LEASES,
             SweepStage.EXPIRE_HOLDS,
