@@ -78,6 +78,19 @@ class TestRefund:
         assert market.stripe.charge_of(deposit.session_id)["amount_refunded"] == 600
         assert await state(market, refund_id) is RefundState.SUCCEEDED
 
+    async def test_lost_answers_are_asked_for_again_and_pay_once(
+        self, market: CardMarket, customer: CardCustomer
+    ):
+        """Without our own key a second call would be another refund: the library's key is another each time."""
+        deposit = await market.paid(customer, 2_000)
+        refund_id = await ask(market, deposit, 600)
+        market.stripe.faults.extend(["drop_after"] * 3)
+        with pytest.raises(Unavailable):
+            await send(market, refund_id)
+        await send(market, refund_id)
+        assert market.stripe.charge_of(deposit.session_id)["amount_refunded"] == 600
+        assert await state(market, refund_id) is RefundState.SUCCEEDED
+
     async def test_same_key_is_one_refund(self, market: CardMarket, customer: CardCustomer):
         deposit = await market.paid(customer, 2_000)
         answers = await asyncio.gather(*(ask(market, deposit, 500, key="k") for _ in range(8)))
