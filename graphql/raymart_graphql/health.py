@@ -17,6 +17,10 @@ from raymart_graphql.services import Services
 from raymart_marketplace.db.migrate import heads
 
 DATABASE_TIMEOUT_S = 2.0
+_MAY_REWRITE = text(
+    "select r.rolsuper or pg_has_role(r.oid, c.relowner, 'member') from pg_roles r, pg_class c"
+    " where r.rolname = current_user and c.oid = to_regclass('public.transfer')"
+)
 
 
 def health_routes(services: Services) -> list[Route]:
@@ -28,7 +32,11 @@ def health_routes(services: Services) -> list[Route]:
 
     async def ready(_request: Request) -> Response:
         missing = await readiness.missing()
-        return _json({"ready": not missing, "missing": missing}, 503 if missing else 200)
+        body: dict[str, Any] = {"ready": not missing, "missing": missing}
+        # Nothing to wait for, so no reason to be unready: but an operator must see it.
+        if not missing and (warnings := await readiness.warnings()):
+            body["warnings"] = warnings
+        return _json(body, 503 if missing else 200)
 
     async def metrics(_request: Request) -> Response:
         return Response(_exposition(services.metrics), media_type=CONTENT_TYPE_LATEST)
@@ -54,6 +62,28 @@ class Readiness:
         if live < wanted:
             missing.append(f"endpoints: {live} live, {wanted} wanted")
         return missing
+
+    async def warnings(self) -> list[str]:
+        """What is unsafe and does not keep the process from serving."""
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT_S), self._services.sessions() as session:
+                may_rewrite = await session.scalar(_MAY_REWRITE)
+        except (
+            OSError,
+            TimeoutError,
+            sqlalchemy.exc.SQLAlchemyError,
+            psycopg.Error,
+            psycopg_pool.PoolTimeout,
+        ):
+            return []  # `missing` says what is away.
+        if may_rewrite:
+            return [
+                (
+                    "database: this process logs in as a superuser or as the owner of the ledger, who could rewrite it;"
+                    " use a member of raymart_runtime (alembic/README.md)"
+                )
+            ]
+        return []
 
     async def _database_missing(self) -> list[str]:
         try:

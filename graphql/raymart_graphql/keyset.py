@@ -6,10 +6,11 @@ alone, however long the list is. An offset would read and throw away everything 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, Select, Uuid, column, func, select, true
+from sqlalchemy import ColumnElement, Date, Integer, Select, Uuid, column, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
@@ -30,7 +31,7 @@ class Listing(Generic[RowType, Shown]):
     """Goes into cursors, so that one of another list is refused."""
     entity: type[RowType]
     key: InstrumentedAttribute[Any]
-    """Unique, not null; a UUID, integer or text column."""
+    """Unique, not null; a UUID, integer, date or text column."""
     show: Callable[[RowType], Shown]
     newest_first: bool = False
     where: tuple[ColumnElement[bool], ...] = ()
@@ -60,11 +61,13 @@ class Listing(Generic[RowType, Shown]):
             conditions.append(self.key > edge if self.newest_first else self.key < edge)
         return conditions
 
-    def _key_of(self, cursor: str, argument: str) -> UUID | int | str:
+    def _key_of(self, cursor: str, argument: str) -> UUID | int | date | str:
         text = read_cursor(self.name, cursor, field=argument)
         try:
             if isinstance(self.key.type, Uuid):
                 return UUID(text)
+            if isinstance(self.key.type, Date):
+                return date.fromisoformat(text)
             return int(text[:DIGITS_MAX]) if isinstance(self.key.type, Integer) else text
         except ValueError:
             raise InvalidRequest(f"{cursor[:40]!r} is no cursor of this list", param=argument) from None

@@ -33,6 +33,16 @@ class TestReady:
             assert "raymart db upgrade" in missing
 
 
+class TestWarnings:
+    async def test_a_runtime_that_could_rewrite_the_ledger_is_told_of(self, api: Api, owner_url: str) -> None:
+        assert "warnings" not in (await api.client.get("/ready")).json()
+        async with api_server(control_settings(owner_url)) as careless:
+            response = await careless.client.get("/ready")
+            assert response.status_code == 200
+            [warning] = response.json()["warnings"]
+            assert "member of raymart_runtime" in warning
+
+
 class TestMetrics:
     async def test_live_endpoints_are_counted(
         self, api: Api, seller: Seller, replica: ScriptedReplica

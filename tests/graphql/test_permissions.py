@@ -133,6 +133,13 @@ CASES = {
         query='mutation { removeBudget(input: {scopeId: "%(key)s", period: LIFETIME}) { removed } }',
         allowed=CUSTOMER_MANAGERS,
     ),
+    "Query.ledgerSnapshots": Case(query="{ ledgerSnapshots(first: 1) { nodes { day } } }", allowed=ADMINS),
+    "Query.ledgerHealth": Case(query="{ ledgerHealth { sound } }", allowed=ADMINS),
+    "Mutation.reverseTransfers": Case(
+        query='mutation { reverseTransfers(input: {transferIds: ["tr_0000000000000000000000000000ffff"], reason: "x"})'
+        " { userErrors { code } } }",
+        allowed=ADMINS,
+    ),
     "Query.invoices": Case(query="{ invoices(first: 1) { nodes { id } } }", allowed=ADMINS),
     "Query.refunds": Case(query="{ refunds(first: 1) { nodes { id } } }", allowed=ADMINS),
     "Mutation.setBillingProfile": Case(

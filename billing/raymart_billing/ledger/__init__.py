@@ -21,6 +21,7 @@ from raymart_billing.ledger.refusals import LedgerBroken
 from raymart_billing.ledger.reversal import reverse
 from raymart_billing.ledger.service import (
     Balance,
+    account_number,
     accounts_page,
     balance,
     balance_of,
@@ -31,6 +32,7 @@ from raymart_billing.ledger.snapshots import (
     Reconciliation,
     check_drift,
     latest_checks,
+    latest_seal,
     reconcile,
     record_check,
     take_snapshot,
@@ -59,6 +61,7 @@ __all__ = [
     "TransferState",
     "TrialBalance",
     "TrialBalanceRow",
+    "account_number",
     "accounts_page",
     "balance",
     "balance_of",
@@ -66,6 +69,7 @@ __all__ = [
     "earnings",
     "grant_credit",
     "latest_checks",
+    "latest_seal",
     "open_account",
     "post",
     "reconcile",

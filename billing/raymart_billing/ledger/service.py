@@ -89,6 +89,12 @@ async def balance(session: AsyncSession, organization_id: UUID) -> Balance:
     return Balance(posted=posted, pending=pending, available=posted - pending)
 
 
+async def account_number(session: AsyncSession, kind: AccountKind, owner_id: UUID) -> int | None:
+    """The number of an owner's account; None before it is opened."""
+    account = await _account(session, kind, owner_id)
+    return None if account is None else account.id
+
+
 async def earnings(session: AsyncSession, provider_id: UUID) -> Money:
     """What `provider_id` has earned and was not paid; zero before its first usage."""
     account = await _account(session, AccountKind.PROVIDER_PAYABLE, provider_id)

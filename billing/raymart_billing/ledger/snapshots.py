@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_billing.ledger.effects import Mismatch, effects
-from raymart_billing.ledger.proof_models import LedgerCheck, LedgerCheckKind, LedgerSnapshot
+from raymart_billing.ledger.proof_models import LedgerCheck, LedgerCheckKind, LedgerSnapshot, TransferSeal
 
 log = structlog.get_logger()
 
@@ -114,3 +114,9 @@ async def latest_checks(session: AsyncSession) -> Sequence[LedgerCheck]:
     """The newest check of each kind; one with findings is an alarm that stands."""
     newest = select(LedgerCheck).distinct(LedgerCheck.kind).order_by(LedgerCheck.kind, LedgerCheck.id.desc())
     return (await session.scalars(newest)).all()
+
+
+async def latest_seal(session: AsyncSession) -> TransferSeal | None:
+    """The newest link of the chain of seals; None before the first."""
+    newest = select(TransferSeal).order_by(TransferSeal.position.desc()).limit(1)
+    return (await session.scalars(newest)).one_or_none()

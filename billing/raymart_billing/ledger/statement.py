@@ -31,14 +31,22 @@ class StatementLine:
 
 
 async def statement(
-    session: AsyncSession, account_id: int, *, before: int | None = None, limit: int = 50
+    session: AsyncSession,
+    account_id: int,
+    *,
+    before: int | None = None,
+    after: int | None = None,
+    limit: int = 50,
+    from_the_oldest: bool = False,
 ) -> Sequence[StatementLine]:
-    """Up to `limit` (at most 100) lines of `account_id` with transfer ids under `before`, newest first.
+    """Up to `limit` lines of `account_id` with transfer ids under `before` and over `after`, newest first.
+
+    `limit` is at most 101: a page, and the line that tells of the next. `from_the_oldest` begins at the other end.
 
     Counts back from the account's balance in one statement, so that lines and balance are of the same moment. The cost
     of a page grows with the number of newer lines. Holds are not lines: they move nothing until they are posted.
     """
-    assert 0 < limit <= STATEMENT_LINES_MAX, f"statement of {limit} lines"
+    assert 0 < limit <= STATEMENT_LINES_MAX + 1, f"statement of {limit} lines"
     # Two branches, each in the order of an index: PostgreSQL merges them and stops at the page's last line.
     movements = union_all(
         _side(account_id, of=Transfer.credit_account_id, counter=Transfer.debit_account_id, sign=1),
@@ -55,11 +63,13 @@ async def statement(
             (now.scalar_subquery() - lines.c.newer).label("balance"),
             account.with_only_columns(LedgerAccount.asset).scalar_subquery().label("asset"),
         )
-        .order_by(lines.c.id.desc())
+        .order_by(lines.c.id.asc() if from_the_oldest else lines.c.id.desc())
         .limit(limit)
     )
     if before is not None:
         page = page.where(lines.c.id < before)
+    if after is not None:
+        page = page.where(lines.c.id > after)
     return [
         StatementLine(
             transfer_id=row.id,

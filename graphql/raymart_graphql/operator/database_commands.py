@@ -15,8 +15,8 @@ database = typer.Typer(help="The database's schema.", no_args_is_help=True)
 def db_upgrade(revision: Annotated[str, typer.Option(help="Where to stop.")] = "head") -> None:
     """Apply the migrations that are missing."""
     settings = database_settings()
-    migrate.upgrade(settings.database_url, revision, scripts=settings.migrations_dir)
-    typer.echo(f"the database is at {migrate.current(settings.database_url)}")
+    migrate.upgrade(settings.owner_url, revision, scripts=settings.migrations_dir)
+    typer.echo(f"the database is at {migrate.current(settings.owner_url)}")
 
 
 @database.command("downgrade")
@@ -31,8 +31,8 @@ def db_downgrade(
             f"going back to {revision!r} drops tables with their data; add --yes if you mean it"
         )
     settings = database_settings()
-    migrate.downgrade(settings.database_url, revision, scripts=settings.migrations_dir)
-    typer.echo(f"the database is at {migrate.current(settings.database_url) or 'base'}")
+    migrate.downgrade(settings.owner_url, revision, scripts=settings.migrations_dir)
+    typer.echo(f"the database is at {migrate.current(settings.owner_url) or 'base'}")
 
 
 @database.command("current")

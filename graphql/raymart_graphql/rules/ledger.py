@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 
-from raymart_graphql.permissions import Rule
+from raymart_graphql.permissions import Admin, Rule
 
-LEDGER_RULES: Mapping[str, Rule] = {}
+LEDGER_RULES: Mapping[str, Rule] = {
+    "Query.ledgerSnapshots": Admin(),
+    "Query.ledgerHealth": Admin(),
+    "Mutation.reverseTransfers": Admin(),
+}

@@ -13,10 +13,11 @@ from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import GrantSource, expose
-from raymart_graphql.fields import resolved
-from raymart_graphql.relay import Node, global_id
+from raymart_graphql.fields import listed, resolved
+from raymart_graphql.relay import Connection, Node, Page, global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.identity.types import Organization
+from raymart_graphql.schema.ledger.types import AccountSnapshot, StatementLine, snapshots_of, statement_of
 from raymart_graphql.schema.supply.types import Provider
 from raymart_graphql.schema.user_error import Payload
 
@@ -43,43 +44,6 @@ expose(
     },
 )
 expose(
-    TransferCode,
-    name="TransferCode",
-    description="Why money moved.",
-    values={
-        "CREDIT_GRANT": "An administrator or a rule gave credit. promotional_credit -> customer_balance.",
-        "CREDIT_EXPIRED": "What was left of a grant at its end. customer_balance -> promotional_credit.",
-        "USAGE_HOLD": "A request's upper bound, or a gateway's lease, reserved before dispatch. Pending, customer_balance -> usage_clearing.",
-        "USAGE_CHARGE": "What requests used, from their hold or lease or else from the balance. customer_balance -> usage_clearing.",
-        "USAGE_SHORTFALL": "The same where neither hold nor balance covered it. platform_loss -> usage_clearing.",
-        "USAGE_EARNING": "The provider's part of a usage. usage_clearing -> provider_payable.",
-        "USAGE_FEE": "The platform's part of a usage. usage_clearing -> platform_fee.",
-        "HOLD_RELEASED": "A hold given back because nothing was delivered, or a lease that was returned. Voids a usage_hold.",
-        "HOLD_EXPIRED": "A hold given back by the sweeper because its time was over. Voids a usage_hold.",
-        "REFUND": "Money back for a request that was not what was sold. platform_refund -> customer_balance.",
-        "REFUND_CLAWBACK": "The provider's part of a refund that was the provider's fault. provider_payable -> platform_refund.",
-        "REFUND_FEE": "The platform's part of a refund. platform_fee -> platform_refund.",
-        "ADJUSTMENT_CREDIT": "A correction in a customer's favour, by an administrator with a reason. platform_refund -> customer_balance.",
-        "ADJUSTMENT_DEBIT": "A correction against a customer. customer_balance -> platform_revenue.",
-        "DEPOSIT_CARD": "A top-up by card. external_card -> customer_balance.",
-        "DEPOSIT_USDC": "A top-up in USDC. external_usdc -> customer_balance.",
-        "DEPOSIT_REFUND": "A top-up by card that was paid back. customer_balance -> external_card.",
-        "PAYMENT_FEE": "What a rail kept of a deposit or payout. payment_cost -> external_card.",
-        "DISPUTE_OPENED": "A bank took a deposit back for the time being. customer_balance -> customer_dispute.",
-        "DISPUTE_SHORTFALL": "The part of it that was spent already: the customer owes it. customer_receivable -> customer_dispute.",
-        "DISPUTE_WON": "The bank decided for us. customer_dispute -> customer_balance.",
-        "DISPUTE_LOST": "The bank decided for the customer: the money is gone. customer_dispute -> external_card.",
-        "RECEIVABLE_SETTLED": "A customer paid what it owed. customer_balance -> customer_receivable.",
-        "RECEIVABLE_WRITTEN_OFF": "A debt nobody will pay. platform_loss -> customer_receivable.",
-        "RESERVE_KEPT": "Part of the earnings kept back. provider_payable -> provider_reserve.",
-        "RESERVE_RELEASED": "The holdback has matured. provider_reserve -> provider_payable.",
-        "PAYOUT_SENT": "A payout has left for the chain. provider_payable -> payout_clearing.",
-        "PAYOUT_SETTLED": "It is final on the chain. payout_clearing -> external_usdc.",
-        "PAYOUT_RETURNED": "It can never land. payout_clearing -> provider_payable.",
-        "REVERSAL": "The mirror of an earlier transfer that was a mistake: its accounts swapped, its amount, `reverses_id` naming it.",
-    },
-)
-expose(
     TransferState,
     name="TransferState",
     description="What a transfer does to its accounts.",
@@ -92,6 +56,7 @@ class LedgerAccount(Node):
     """Visible to administrators."""
 
     owner_uuid: strawberry.Private[UUID | None]
+    number: strawberry.Private[int]
     kind: AccountKind = strawberry.field(description="What it is for.")
     debits_posted: Money = strawberry.field(description="What has left it.")
     credits_posted: Money = strawberry.field(description="What has come in.")
@@ -106,6 +71,7 @@ class LedgerAccount(Node):
         return cls(
             id=ledger_account_id(row.id),
             owner_uuid=row.owner_id,
+            number=row.id,
             kind=row.kind,
             debits_posted=Money.of(Amount(row.debits_posted, row.asset)),
             credits_posted=Money.of(Amount(row.credits_posted, row.asset)),
@@ -118,6 +84,16 @@ class LedgerAccount(Node):
     async def owner(self, _operation: Operation) -> UUID | None:
         """Nobody but the platform sees the ledger."""
         return None
+
+    @listed("What was posted on it, newest first, with the balance after each line.")
+    async def statement(self, info: Info, page: Page) -> Connection[StatementLine]:
+        """Lines by transfer."""
+        return await statement_of(info, self.number, page)
+
+    @listed("Its daily snapshots, newest first; a day on which nothing had changed has none.")
+    async def snapshots(self, info: Info, page: Page) -> Connection[AccountSnapshot]:
+        """Snapshots by day."""
+        return await snapshots_of(info, self.number, page)
 
     @resolved("The customer it belongs to; null for other kinds.")
     async def organization(self, info: Info) -> Organization | None:
@@ -145,6 +121,10 @@ class Transfer(Node):
     credit_account_id: strawberry.ID = strawberry.field(description="The account it went to.")
     idempotency_key: str = strawberry.field(description="The same key moves money once.")
     created_at: datetime = strawberry.field(description="When it was written.")
+    reverses_id: strawberry.ID | None = strawberry.field(
+        description="The transfer that this reversal undoes."
+    )
+    reason: str | None = strawberry.field(description="Why a person corrected money.")
 
     @classmethod
     def of(cls, row: models.Transfer) -> "Transfer":
@@ -158,6 +138,10 @@ class Transfer(Node):
             credit_account_id=ledger_account_id(row.credit_account_id),
             idempotency_key=row.key,
             created_at=row.created_at,
+            reverses_id=None
+            if row.reverses_id is None
+            else global_id(Prefix.TRANSFER, UUID(int=row.reverses_id)),
+            reason=row.reason,
         )
 
     async def owner(self, _operation: Operation) -> UUID | None:

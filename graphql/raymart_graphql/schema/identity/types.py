@@ -16,6 +16,7 @@ from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.billing.types import Balance
+from raymart_graphql.schema.ledger.types import StatementLine, statement_of_organization
 from raymart_graphql.schema.usage.arguments import By, Month, Since, SinceHour, Until, UntilHour
 from raymart_marketplace.accounts import models
 
@@ -103,6 +104,11 @@ class Organization(Node):
     async def budgets(self, info: Info) -> list[LazyBudget]:
         """Budgets of the organization as a whole."""
         return await info.context.loaders.budgets_of_scope.load((BudgetScope.ORGANIZATION, self.uuid))
+
+    @listed("What was posted on its balance, newest first, with the balance after each line.")
+    async def statement(self, info: Info, page: Page) -> Connection[StatementLine]:
+        """The ledger's statement of the customer's account."""
+        return await statement_of_organization(info, self.uuid, page)
 
     @listed("Its projects, oldest first.")
     async def projects(self, info: Info, page: Page) -> "Connection[Project]":
