@@ -27,10 +27,20 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres: EmbeddedPostgres) -> str:
-    """URL of a database at the newest migration. Commits are real: use fresh ids instead of a clean database."""
-    upgrade(postgres.url)
+def owner_url(postgres: EmbeddedPostgres) -> str:
+    """URL of the session's database as its superuser, for tests that change its schema or switch off its guards."""
+    upgrade(postgres.owner_url)
     return postgres.url
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: EmbeddedPostgres, owner_url: str) -> str:
+    """URL of a database at the newest migration, as the runtime's role: what it may not do, no test may rely on.
+
+    Commits are real: use fresh ids instead of a clean database.
+    """
+    assert owner_url
+    return postgres.runtime_url
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class ControlPlane:
         return [
             *self._stores(),
             # Redis too: every process of the control plane gets the URLs of both stores.
-            self._task("migrate", "db", "upgrade", needs=(*self._needs("postgres"), *self._needs("redis"))),
+            self._migrate(),
             self._task(SEED, "seed", *self._seed_arguments(), needs=("migrate",)),
             self._api(),
             self._celery("worker", "--pool=solo", "--concurrency=1", "--without-gossip", "--without-mingle"),
@@ -61,7 +61,7 @@ class ControlPlane:
         return {
             # One machine is for looking around: GraphQL introspection is on unless the caller says otherwise.
             "RAYMART_DEVELOPMENT": "true",
-            **self._inherited,
+            **{name: value for name, value in self._inherited.items() if name != "MIGRATION_DATABASE_URL"},
             "DATABASE_URL": self._database_url(),
             "REDIS_URL": self._redis_url(self._settings.redis_url, database=0),
             "BROKER_URL": self._redis_url(self._settings.broker_url, database=1),
@@ -74,6 +74,19 @@ class ControlPlane:
             "RAYMART_READY_ENDPOINTS_MIN": str(self._endpoints_min),
             "PYTHONUNBUFFERED": "1",
         }
+
+    def _migrate(self) -> Part:
+        needs = (*self._needs("postgres"), *self._needs("redis"))
+
+        def program() -> Program:
+            given = self._settings.migration_database_url
+            url = self._postgres.owner_url if self._postgres is not None else given
+            # Only here: no process that serves may hold the owner's password.
+            return self._program("db", "upgrade").with_environment(
+                {} if url is None else {"MIGRATION_DATABASE_URL": url}
+            )
+
+        return Part(name="migrate", kind="task", program=program, needs=needs)
 
     def _stores(self) -> Sequence[Part]:
         parts = []
@@ -135,7 +148,7 @@ class ControlPlane:
 
     def _database_url(self) -> str:
         if self._postgres is not None:
-            return self._postgres.url
+            return self._postgres.runtime_url
         assert self._settings.database_url is not None
         return self._settings.database_url
 

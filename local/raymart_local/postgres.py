@@ -17,6 +17,7 @@ from raymart_local.lock import DataDirLock
 from raymart_local.ports import LOOPBACK, is_free, remembered_port
 from raymart_local.postgres_binaries import programs
 from raymart_local.postgres_home import distant_home, is_reachable
+from raymart_local.postgres_roles import APP, MARKER, OWNER, role_statements, take_over_statements
 from raymart_local.program import Program, last_line, launched_and_ready, stopped, unprivileged_account
 from raymart_local.secret_file import secret_at
 
@@ -45,7 +46,8 @@ class EmbeddedPostgres:
     """A PostgreSQL server that keeps its cluster below `data_dir` and survives being killed.
 
     Settings of the cluster itself: UTF8, C locale, fsync on, 200 connections. Files in `data_dir`: `cluster/` (or
-    `cluster-path`, see `_cluster`), `password` (0600), `port`, `postgres.log`, `lock`.
+    `cluster-path`, see `_cluster`), `password`, `owner-password` and `app-password` (0600), `port`, `postgres.log`,
+    `lock`. The roles are those of `postgres_roles`; a cluster of before gets them at its next start.
     """
 
     def __init__(
@@ -67,10 +69,26 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """`postgresql://raymart:<password>@127.0.0.1:<port>/<database>`; known once `prepare` or `start` ran."""
+        """`postgresql://raymart:<password>@127.0.0.1:<port>/<database>` of the superuser, for repairs and tests.
+
+        Known once `prepare` or `start` ran, like the others.
+        """
+        return self._url(USER, "password")
+
+    @property
+    def owner_url(self) -> str:
+        """The same of the owner of the database: for migrations."""
+        return self._url(OWNER, "owner-password")
+
+    @property
+    def runtime_url(self) -> str:
+        """The same of a role that owns nothing: for every other process."""
+        return self._url(APP, "app-password")
+
+    def _url(self, user: str, secret: str) -> str:
         assert self._port is not None, "the port is chosen by prepare() or start()"
-        password = secret_at(self._data_dir / "password")
-        return f"postgresql://{USER}:{password}@{LOOPBACK}:{self._port}/{self._database}"
+        password = secret_at(self._data_dir / secret)
+        return f"postgresql://{user}:{password}@{LOOPBACK}:{self._port}/{self._database}"
 
     @property
     def pid(self) -> int | None:
@@ -95,6 +113,8 @@ class EmbeddedPostgres:
             signal=STOP_SIGNAL,
             timeout_s=STOP_TIMEOUT_S,
         )
+        if not (cluster / MARKER).exists():
+            self._split_roles(cluster)
         self._port = self._choose_port()
         settings = {**_SETTINGS, "port": str(self._port)}
         arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
@@ -206,10 +226,35 @@ class EmbeddedPostgres:
             self._run_once(self._program("initdb", "-D", str(made), "-U", USER, *how, "--no-instructions"))
             # The single-user server needs no port and no password.
             create = f'CREATE DATABASE "{self._database}"\n'.encode()
-            self._run_once(self._program("postgres", "--single", "-D", str(made), "postgres"), stdin=create)
+            self._run_single(made, "postgres", create + self._role_statements())
+            self._mark(made)
             made.rename(cluster)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+    def _split_roles(self, cluster: Path) -> None:
+        """Make the roles in a cluster of before, where the superuser owns everything. Safe to run again."""
+        self._run_single(cluster, "postgres", self._role_statements())
+        self._run_single(cluster, self._database, take_over_statements().encode())
+        self._mark(cluster)
+
+    def _role_statements(self) -> bytes:
+        return role_statements(
+            database=self._database,
+            owner_password=secret_at(self._data_dir / "owner-password"),
+            app_password=secret_at(self._data_dir / "app-password"),
+        ).encode()
+
+    def _mark(self, cluster: Path) -> None:
+        marker = cluster / MARKER
+        marker.write_text("owner and runtime are two roles\n")
+        if self._account:
+            self._account.own(marker)
+
+    def _run_single(self, cluster: Path, database: str, statements: bytes) -> None:
+        # Without exit_on_error the single-user server would go on after an error and end well.
+        how = ("--single", "-D", str(cluster), "-c", "exit_on_error=on", database)
+        self._run_once(self._program("postgres", *how), stdin=statements)
 
     def _run_once(self, program: Program, *, stdin: bytes = b"") -> None:
         done = program.run(stdin=stdin, timeout_s=120)

@@ -15,7 +15,9 @@ class LocalSettings(ProcessSettings):
     data_dir: Path = Path("var")
     """RAYMART_DATA_DIR: everything that the stack keeps, secrets and logs included."""
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
-    """postgresql://user:password@host:port/database of a server that somebody else runs."""
+    """postgresql://user:password@host:port/database of a server that somebody else runs, as a member of raymart_runtime."""
+    migration_database_url: str | None = Field(default=None, validation_alias="MIGRATION_DATABASE_URL")
+    """The same database as its owner; only `raymart db upgrade` gets it. Without one DATABASE_URL migrates too."""
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     broker_url: str | None = Field(default=None, validation_alias="BROKER_URL")
     """Where Celery's messages go; default the embedded Redis, beside the caches."""

@@ -21,7 +21,16 @@ from raymart_local.settings import LocalSettings
 from raymart_local.supervisor import Supervisor, supervised
 
 _READY_POLL_S = 0.25
-_CONTROL_ONLY: Final = frozenset({"DATABASE_URL", "REDIS_URL", "BROKER_URL", "RAYMART_TOKEN_SECRET"})
+_CONTROL_ONLY: Final = frozenset(
+    {
+        "DATABASE_URL",
+        "MIGRATION_DATABASE_URL",
+        "RAYMART_LEDGER_SEAL_KEY",
+        "REDIS_URL",
+        "BROKER_URL",
+        "RAYMART_TOKEN_SECRET",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,6 +82,19 @@ class TestEnvironment:
         assert first == second
         assert len(first.encode()) >= 32
 
+    def test_only_the_migration_gets_the_owners_url(self, tmp_path: Path):
+        urls = {"database_url": DATABASE, "redis_url": REDIS, "broker_url": REDIS}
+        plane = control(tmp_path, **urls, migration_database_url="postgresql://owner@db/raymart")
+        with_url = {part.name for part in plane.parts() if "MIGRATION_DATABASE_URL" in part.program().env}
+        assert with_url == {"migrate"}
+
+    def test_the_seal_key_is_kept_and_the_head_lies_outside_the_database(self, tmp_path: Path):
+        urls = {"database_url": DATABASE, "redis_url": REDIS, "broker_url": REDIS}
+        first, second = (control(tmp_path, **urls).environment() for _ in range(2))
+        assert first["RAYMART_LEDGER_SEAL_KEY"] == second["RAYMART_LEDGER_SEAL_KEY"]
+        assert len(first["RAYMART_LEDGER_SEAL_KEY"]) >= 32
+        assert first["RAYMART_LEDGER_HEAD_FILE"] == str(tmp_path / "ledger" / "head.json")
+
 
 class TestWithoutControlSecrets:
     def test_nothing_that_opens_the_control_plane_is_passed_on(self):

@@ -172,3 +172,45 @@ class TestEmbeddedPostgresAsRoot:
     def test_server_runs_as_nobody(self, data_dir: Path):
         with EmbeddedPostgres(data_dir) as server:
             assert psutil.Process(server.pid).username() == "nobody"
+
+
+class TestRoles:
+    def test_who_runs_owns_nothing_and_who_migrates_is_no_superuser(self, tmp_path: Path):
+        with EmbeddedPostgres(tmp_path) as server:
+            for url in (server.owner_url, server.runtime_url):
+                assert (
+                    one(url, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
+                    is False
+                )
+            assert one(server.runtime_url, "SELECT pg_has_role('raymart_runtime', 'member')") is True
+            assert one(server.runtime_url, "SELECT pg_has_role('raymart_owner', 'member')") is False
+            assert one(
+                server.owner_url, "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'raymart'"
+            ) == ("raymart_owner")
+
+    def test_a_cluster_of_before_keeps_its_rows_and_gets_a_new_owner(self, tmp_path: Path):
+        """One superuser owned everything, as up to the first release of the ledger."""
+        with EmbeddedPostgres(tmp_path) as server:
+            marker = Path(str(one(server.url, "SHOW data_directory"))) / "raymart-roles"
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                connection.execute("ALTER DATABASE raymart OWNER TO raymart")
+                connection.execute("CREATE SCHEMA months")
+                connection.execute(
+                    "CREATE TABLE kept (id bigint GENERATED ALWAYS AS IDENTITY, value integer)"
+                )
+                connection.execute("CREATE TABLE months.part (value integer)")
+                connection.execute("INSERT INTO kept (value) VALUES (42)")
+                connection.execute("CREATE FUNCTION answer() RETURNS integer LANGUAGE sql AS 'SELECT 42'")
+                connection.execute("DROP ROLE raymart_app")
+        assert marker.read_text()
+        marker.unlink()
+        with EmbeddedPostgres(tmp_path) as server:
+            owners = (
+                "SELECT string_agg(DISTINCT owner::regrole::text, ',') FROM ("
+                " SELECT relowner FROM pg_class WHERE relname IN ('kept', 'part', 'kept_id_seq') UNION ALL"
+                " SELECT proowner FROM pg_proc WHERE proname = 'answer' UNION ALL"
+                " SELECT nspowner FROM pg_namespace WHERE nspname = 'months') found (owner)"
+            )
+            assert one(server.owner_url, owners) == "raymart_owner"
+            assert one(server.owner_url, "SELECT value FROM kept") == 42
+            assert one(server.runtime_url, "SELECT current_user::text") == "raymart_app"

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_billing.deposits import (
     CardRail,
@@ -55,8 +55,10 @@ class CardCustomer:
 class CardMarket:
     """Shorthand for what happens between a customer, Stripe and us."""
 
-    def __init__(self, sessions: Sessions, stripe: FakeStripe) -> None:
+    def __init__(self, sessions: Sessions, stripe: FakeStripe, *, owner_url: str = "") -> None:
         self.sessions = sessions
+        self.owner_url = owner_url
+        """The same database as its superuser, for what only a test can do to a row."""
         self.stripe = stripe
         self.rail = CardRail(processor=StripeProcessor(API_KEY, api_base=stripe.url), rules=RULES)
 
@@ -89,16 +91,15 @@ class CardMarket:
             actor_id=customer.user_id,
         )
 
-    async def forget_page(self, session: AsyncSession, deposit: Deposit) -> Deposit:
-        """The deposit as a crash before our second commit leaves it; returns it as it was."""
-        await session.execute(text("alter table deposit disable trigger refuse_rewrite"))
-        await session.execute(
-            text(
-                "update deposit set session_id = null, session_url = null, state = 'created' where id = :id"
-            ),
-            {"id": deposit.id},
-        )
-        await session.execute(text("alter table deposit enable trigger refuse_rewrite"))
+    async def forget_page(self, owner_url: str, deposit: Deposit) -> Deposit:
+        """The deposit as a crash before our second commit leaves it, made by the superuser; returns it as it was."""
+        async with await psycopg.AsyncConnection.connect(owner_url) as connection:
+            await connection.execute("alter table deposit disable trigger refuse_rewrite")
+            await connection.execute(
+                "update deposit set session_id = null, session_url = null, state = 'created' where id = %s",
+                (deposit.id,),
+            )
+            await connection.execute("alter table deposit enable trigger refuse_rewrite")
         return deposit
 
     async def apply(self, event_id: str) -> None:

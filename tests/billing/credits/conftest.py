@@ -10,10 +10,10 @@ from support.fake_stripe import FakeStripe
 
 
 @pytest.fixture
-async def market(sessions: Sessions) -> AsyncIterator[CardMarket]:
+async def market(sessions: Sessions, owner_url: str) -> AsyncIterator[CardMarket]:
     """Our side of the card rail, on the session's database."""
     with FakeStripe() as stripe:
-        market = CardMarket(sessions, stripe)
+        market = CardMarket(sessions, stripe, owner_url=owner_url)
         yield market
         market.close()
 

@@ -4,8 +4,9 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from raymart_billing.credits import (
     CreditGrant,
@@ -47,18 +48,17 @@ async def give(
 
 
 async def end(market: CardMarket, given: CreditGrant) -> None:
-    """Let the grant's time be over: the database's clock cannot be moved, its end can."""
-    async with session_scope(market.sessions) as session:
-        await session.execute(text("alter table credit_grant disable trigger refuse_rewrite"))
-        await session.execute(
-            text("update credit_grant set expires_at = clock_timestamp() - interval '1 s' where id = :id"),
-            {"id": given.id},
+    """Let the grant's time be over: the database's clock cannot be moved, its end can, by the superuser."""
+    async with await psycopg.AsyncConnection.connect(market.owner_url) as connection:
+        await connection.execute("alter table credit_grant disable trigger refuse_rewrite")
+        await connection.execute(
+            "update credit_grant set expires_at = clock_timestamp() - interval '1 s' where id = %s",
+            (given.id,),
         )
-        await session.execute(text("alter table credit_grant enable trigger refuse_rewrite"))
+        await connection.execute("alter table credit_grant enable trigger refuse_rewrite")
         # What was remembered carries the end that the grant had.
-        await session.execute(
-            text("delete from credit_checkpoint where organization_id = :owner"),
-            {"owner": given.organization_id},
+        await connection.execute(
+            "delete from credit_checkpoint where organization_id = %s", (given.organization_id,)
         )
 
 

@@ -112,12 +112,11 @@ class TestStripeFails:
 
 class TestCrash:
     async def test_page_that_was_made_but_not_noted_is_found_again(
-        self, market: CardMarket, customer: CardCustomer
+        self, market: CardMarket, customer: CardCustomer, owner_url: str
     ):
         """Dead between Stripe's answer and our commit; the customer never saw the page, but Stripe tells of it."""
         deposit = await market.deposit(customer, 2_000)
-        async with session_scope(market.sessions) as session:
-            lost = await market.forget_page(session, deposit)
+        lost = await market.forget_page(owner_url, deposit)
         event = market.stripe.pay(lost.session_id)
         await market.hear(event)
         async with session_scope(market.sessions) as session:

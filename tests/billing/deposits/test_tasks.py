@@ -52,11 +52,10 @@ class TestApplyEvent:
         assert await market.balances(customer) == {"customer_balance": 2_000}
 
     async def test_event_that_comes_too_early_is_tried_again(
-        self, market: CardMarket, customer: CardCustomer, database_url: str
+        self, market: CardMarket, customer: CardCustomer, database_url: str, owner_url: str
     ):
         deposit = await market.deposit(customer, 2_000)
-        async with session_scope(market.sessions) as session:
-            await market.forget_page(session, deposit)
+        await market.forget_page(owner_url, deposit)
         event = market.stripe.pay(deposit.session_id)
         await market.hear(event)
         status, error = await work_off(market, database_url, "deposits.apply_event", event["id"])

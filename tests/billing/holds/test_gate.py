@@ -74,7 +74,8 @@ async def account_locked(books):
     """The customer's account is busy in another session: a lease waits for it."""
     async with books.pool.connection() as connection, connection.transaction():
         await connection.execute(
-            b"select 1 from ledger_account where owner_id = %s for update", (books.organization_id,)
+            b"select ledger_lock_accounts(array(select id from ledger_account where owner_id = %s))",
+            (books.organization_id,),
         )
         yield
 

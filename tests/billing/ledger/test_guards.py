@@ -1,14 +1,16 @@
 """The database refuses what would break the books, whoever asks, and each refusal is one guard's doing.
 
 Every attack is tried twice: as it is, which must be refused, and in a transaction that removed that one guard, where it
-must succeed. The second shows that the first tests that guard and nothing else. The tests connect as the owner of the
-tables and superuser of the server: these guards are for everybody. (Only `session_replication_role`, the switch for all
-triggers, is beyond them: the trial balance finds what was done behind their back.)
+must succeed. The second shows that the first tests that guard and nothing else. The tests connect as the superuser of
+the server: these guards are for everybody. (Only `session_replication_role`, the switch for all triggers, is beyond
+them: `raymart ledger verify` finds what was done behind their back. What the runtime's role may not even try is in
+`tests/migrations/test_roles.py`.)
 """
 
 import psycopg
 import pytest
 
+from raymart_billing.connections import make_pool
 from raymart_core.ids import new_id
 
 UNCHECKED = "alter table transfer disable trigger apply_1_check"
@@ -223,6 +225,13 @@ ATTACKS = {
         dropped("transfer", "ck_transfer_pending_is_first"),
     ),
 }
+
+
+@pytest.fixture
+async def pool(owner_url):
+    """Connections as the superuser."""
+    async with make_pool(owner_url, size_max=5, name="test") as pool:
+        yield pool
 
 
 async def granted(books, amount):

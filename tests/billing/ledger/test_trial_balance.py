@@ -10,7 +10,15 @@ from sqlalchemy import text
 from raymart_billing.ledger import AccountKind, trial_balance
 from raymart_core.ids import new_id
 from raymart_core.money import Asset, Money
-from raymart_marketplace.db.session import session_scope
+from raymart_marketplace.db.session import make_engine, session_scope
+
+
+@pytest.fixture
+async def engine(owner_url):
+    """An engine of the superuser: the runtime's role cannot switch off a trigger."""
+    engine = make_engine(owner_url, pool_size=5)
+    yield engine
+    await engine.dispose()
 
 
 async def verdict_after(sessions, *tampering: str):

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from raymart_billing.holds import sweep_holds
@@ -111,11 +112,11 @@ class TestManyPosters:
         assert (await books.columns("provider_payable")).balance == 300 * 108
 
     async def test_what_another_poster_has_at_hand_is_passed_over_not_waited_for(
-        self, pool, connection, books
+        self, owner_url, connection, books
     ):
         requests = [books.finished() for _ in range(2)]
         await recorded(connection, books, *requests)
-        async with pool.connection() as other, other.transaction():
+        async with await psycopg.AsyncConnection.connect(owner_url) as other:
             await other.execute("select from usage_record where id = %s for update", (requests[0].id,))
             async with asyncio.timeout(20):
                 assert await post_requests(connection, [request.id for request in requests]) == 1

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from raymart_billing.posting import LedgerUsageSink
@@ -21,14 +22,16 @@ async def sink(pool):
 
 
 class Dam:
-    """Locks the table of requests, so that a writer stands before its COPY until the dam opens."""
+    """Locks the table of requests, so that a writer stands before its COPY until the dam opens.
 
-    def __init__(self, pool):
-        self.pool = pool
+    As the superuser: the runtime's role may not lock a table.
+    """
+
+    def __init__(self, owner_url):
+        self.owner_url = owner_url
 
     async def __aenter__(self):
-        self.connection = await self.pool.getconn()
-        await self.connection.execute("begin")
+        self.connection = await psycopg.AsyncConnection.connect(self.owner_url)
         await self.connection.execute("lock table request in access exclusive mode")
         return self
 
@@ -42,13 +45,13 @@ class Dam:
                 await asyncio.sleep(0.005)
 
     async def __aexit__(self, *_):
-        await self.connection.execute("rollback")
-        await self.pool.putconn(self.connection)
+        await self.connection.rollback()
+        await self.connection.close()
 
 
 @pytest.fixture
-def dam(pool):
-    return Dam(pool)
+def dam(owner_url):
+    return Dam(owner_url)
 
 
 class TestRecord:

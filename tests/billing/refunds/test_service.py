@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+from raymart_billing.connections import make_pool
 from raymart_billing.ledger.refusals import AMOUNT_MAX
 from raymart_billing.posting import post_requests
 from raymart_billing.refunds import (
@@ -299,6 +300,13 @@ class TestRefundBroken:
 
 
 class TestGuards:
+    """As the superuser: the runtime's role may not even lock the usage that a refund by hand would be checked against."""
+
+    @pytest.fixture
+    async def pool(self, owner_url: str):
+        async with make_pool(owner_url, size_max=4, name="test") as pool:
+            yield pool
+
     ROW = """
         insert into refund (id, key, kind, organization_id, request_id, provider_id, amount_nano_usd, clawback_nano_usd,
                             fee_nano_usd, expense_nano_usd, bearer, reason)

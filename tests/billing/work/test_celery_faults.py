@@ -107,9 +107,11 @@ class Bench:
 
 
 @pytest.fixture
-def bench_on(database_url, redis):
-    with ExitStack() as stack, psycopg.connect(database_url, autocommit=True) as connection:
+def bench_on(database_url, owner_url, redis):
+    with psycopg.connect(owner_url, autocommit=True) as connection:
         connection.execute(EFFECT_TABLE)
+        connection.execute("grant select, insert on test_effect to raymart_runtime")
+    with ExitStack() as stack, psycopg.connect(database_url, autocommit=True) as connection:
 
         def make(broker_url):
             return Bench(
