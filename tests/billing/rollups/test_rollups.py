@@ -4,6 +4,7 @@ import asyncio
 import random
 from datetime import UTC, date, datetime, timedelta
 
+import psycopg
 import pytest
 
 from raymart_billing.posting import post_requests
@@ -112,18 +113,21 @@ def id_of(moment: datetime):
 
 
 class TestRebuild:
-    async def test_they_agree_with_the_records_and_a_wrong_row_is_found_and_mended(self, pool, funded):
+    async def test_they_agree_with_the_records_and_a_wrong_row_is_found_and_mended(
+        self, pool, funded, owner_url
+    ):
         await post(pool, await record(pool, [funded.finished() for _ in range(20)]))
         month = datetime.now(UTC).date()
         await funded.value("select usage_rollup_rebuild(%s)", month)  # Other tests write rows of their own.
         assert await drift(funded) == {"hour": 0, "day": 0}
         before = await rolled_up(funded, "usage_day")
 
-        await funded.fetch(
-            "update usage_day set customer_nano_usd = customer_nano_usd + 1 where organization_id = %s"
-            " and ctid = (select min(ctid) from usage_day where organization_id = %s)",
-            funded.organization_id, funded.organization_id,
-        )  # fmt: skip
+        async with await psycopg.AsyncConnection.connect(owner_url) as superuser:
+            await superuser.execute(
+                "update usage_day set customer_nano_usd = customer_nano_usd + 1 where organization_id = %s"
+                " and ctid = (select min(ctid) from usage_day where organization_id = %s)",
+                (funded.organization_id, funded.organization_id),
+            )
         assert await drift(funded) == {"hour": 0, "day": 2}
         await funded.value("select usage_rollup_rebuild(%s)", month)
         assert await drift(funded) == {"hour": 0, "day": 0}
