@@ -52,7 +52,7 @@ begin
         select oid from pg_proc
          where pronamespace = 'public'::regnamespace and prokind = 'f' and prorettype <> 'trigger'::regtype
            and proowner = current_user::regrole and (not prosecdef or proname = any(array[
-            'billing_block_lift', 'billing_block_set', 'budget_remove', 'budget_set', 'budgets_of',
+            'billing_block_lift', 'billing_block_set', 'budget_remove', 'budget_set', 'budgets_of', 'document_number_next',
             'ensure_usage_partitions', 'gateway_is_alive', 'gateway_register', 'lease_expire', 'lease_prune',
             'lease_recall', 'lease_renew', 'lease_return', 'lease_take', 'ledger_capture_usage', 'ledger_expire_holds',
             'ledger_hold', 'ledger_lock_accounts', 'ledger_open_account', 'ledger_post_batch', 'ledger_post_hold',
