@@ -34,7 +34,7 @@ EDITS = (
     ("row", "delete from transfer where id = {0}"),
     ("owner of its account", (
         "update ledger_account set owner_id = gen_random_uuid()"
-        " where id = (select credit_account_id from transfer where id = {0})"
+        " where id = (select debit_account_id from transfer where id = {0})"
     )),
     ("balance", "update ledger_account set credits_posted = credits_posted + 1 where kind = 'platform_fee'"),
     ("seal", "update transfer_seal set hash = sha256(hash) where transfer_id = {0}"),
