@@ -252,20 +252,9 @@ class Leave(msgspec.Struct, frozen=True, tag_field="m", tag="leave"):
 
 
 Control = (
-    Enrol
-    | Enrolled
-    | Hello
-    | Challenge
-    | Proof
-    | Welcome
-    | Refuse
-    | Announce
-    | Heartbeat
-    | Desired
-    | Report
-    | GoAway
-    | Leave
-)
+    Enrol | Enrolled | Hello | Challenge | Proof | Welcome | Refuse
+    | Announce | Heartbeat | Desired | Report | GoAway | Leave
+)  # fmt: skip
 """Any control message."""
 
 
