@@ -42,7 +42,7 @@ _ROUNDING = (
     "Amounts are shown in US dollars, rounded half to even to whole cents; where that hides something, the exact amount "
     "stands beside or beneath it in small print. Sums are made of the exact amounts. All times are UTC."
 )
-_FONTS = "Some characters of a name are not in the fonts of this document; the exact text is in the CSV and in your account."
+_FONTS = "Some characters of a name are not in the fonts of this document; the exact text is in your account."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
