@@ -119,7 +119,7 @@ class TestReverseTransfers:
     ) -> None:
         _, ids = granted
         empty = (await api(REVERSE, admin, input={"transferIds": [ids[1]], "reason": " "})).data
-        assert empty["reverseTransfers"]["userErrors"][0]["field"] == "reason"
+        assert empty["reverseTransfers"]["userErrors"][0]["field"] == ["input", "reason"]
         unknown = {"transferIds": ["tr_000000000000000000ffffffffffffff"], "reason": "x"}
         answer = (await api(REVERSE, admin, input=unknown)).data["reverseTransfers"]
         assert answer["userErrors"][0]["code"] == "NOT_FOUND"

@@ -147,7 +147,7 @@ class TestAttacks:
         answer = await api(ATTACKS[name])
         spent_s = time.process_time() - started
         assert answer.response.status_code in {200, 400}
-        assert spent_s < 0.5, f"{spent_s:.3f} s of processor time"
+        assert spent_s < 1.0, f"{spent_s:.3f} s of processor time"
         assert len(answer.response.content) < 100_000
         if name != "fragment fan-out" and not name.startswith("chain"):
             assert answer.errors

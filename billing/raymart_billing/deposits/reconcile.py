@@ -95,7 +95,11 @@ async def check_deposits(
             )
         ).all()
     for deposit_id in due:
-        await check_deposit(sessions, processor, rules, deposit_id)
+        try:
+            await check_deposit(sessions, processor, rules, deposit_id)
+        except Refused as error:
+            # What the processor does not know must not keep the others from being asked about.
+            log.warning("deposit.check_refused", deposit_id=str(deposit_id), error=error.message)
     return len(due)
 
 

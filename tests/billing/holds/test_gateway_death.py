@@ -125,7 +125,7 @@ class TestClocks:
             monkeypatch.undo()
 
     async def test_a_lease_of_a_live_gateway_outlives_a_jump_of_the_databases_clock(
-        self, database_url, pool, books
+        self, database_url, owner_url, pool, books
     ):
         """An hour past its expiry by that clock, and still its gateway's."""
         await books.fund(100_000)
@@ -134,7 +134,7 @@ class TestClocks:
         await leases.start()
         payer = {"organization_id": books.organization_id, "project_id": new_id(), "api_key_id": None}
         lease_id = await leases.gate.hold(request_id=new_id(), amount=Money(10), ttl_s=60, **payer)
-        await expire_by_the_clock(database_url, lease_id)
+        await expire_by_the_clock(owner_url, lease_id)
         await sweep(pool)
         assert await held(books) == 1_000
         assert await leases.gate.hold(request_id=new_id(), amount=Money(10), ttl_s=60, **payer) == lease_id

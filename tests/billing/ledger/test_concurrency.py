@@ -15,9 +15,9 @@ from support.books import Books, fetch
 def crowd(database_url):
     """Run coroutine functions of a connection side by side, each on a connection of its own."""
 
-    async def run(*works):
+    async def run(*works, url=database_url):
         async def alone(work):
-            async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
                 return await work(connection)
 
         async with asyncio.TaskGroup() as group:
@@ -49,7 +49,7 @@ class TestOverspend:
         assert [sum(column) for column in zip(*results, strict=True)] == [100, 900]
         assert await books.columns("customer_balance") == (0, 100, 100, 0)
 
-    async def test_the_check_alone_holds_without_the_look_ahead(self, books, crowd):
+    async def test_the_check_alone_holds_without_the_look_ahead(self, books, crowd, owner_url):
         """Plain inserts, as another writer would make them: only row lock and CHECK stand between."""
         await books.fund(50)
         accounts = await books.account_id("customer_balance"), await books.account_id("usage_clearing")
@@ -68,7 +68,7 @@ class TestOverspend:
                     pass
             return admitted
 
-        assert sum(await crowd(*[spend] * 20)) == 50
+        assert sum(await crowd(*[spend] * 20, url=owner_url)) == 50
 
 
 class TestOneEffect:

@@ -30,9 +30,11 @@ def stack():
 
 
 @pytest.fixture
-def connection(database_url):
+def connection(database_url, owner_url):
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        owner.execute(EFFECT_TABLE)
+        owner.execute("grant select, insert on test_effect to raymart_runtime")
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(EFFECT_TABLE)
         yield connection
 
 
