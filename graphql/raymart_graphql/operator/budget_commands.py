@@ -19,10 +19,9 @@ from raymart_billing.holds.models import CreditLease
 from raymart_core.errors import InvalidRequest, NotFound
 from raymart_core.ids import parse, show
 from raymart_core.money import Money
+from raymart_graphql.budget_scopes import PREFIX_OF_SCOPE, scope_of
 from raymart_graphql.operator.listing import Output, print_rows
 from raymart_graphql.operator.running import database_settings, with_database
-from raymart_graphql.schema.budgets.mutations import scope_of
-from raymart_graphql.schema.budgets.types import PREFIX_OF_SCOPE
 from raymart_marketplace.accounts.models import Organization, User
 from raymart_marketplace.db.session import Sessions, session_scope
 

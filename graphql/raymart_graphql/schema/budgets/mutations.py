@@ -4,14 +4,14 @@ from decimal import Decimal
 
 import strawberry
 
-from raymart_billing.budgets import BudgetScope, remove_budget, set_budget
+from raymart_billing.budgets import remove_budget, set_budget
 from raymart_core.errors import InvalidRequest
 from raymart_core.money import Money as Amount
+from raymart_graphql.budget_scopes import PREFIX_OF_SCOPE, scope_of
 from raymart_graphql.context import Info
 from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.budgets.types import (
-    PREFIX_OF_SCOPE,
     Budget,
     RemoveBudgetInput,
     RemoveBudgetPayload,
@@ -54,18 +54,6 @@ class BudgetMutation:
                 actor_id=principal.user_id,
             )
         return RemoveBudgetPayload(removed=True)
-
-
-def scope_of(scope_id: str) -> BudgetScope:
-    """What kind of thing a global id names. Raises: InvalidRequest."""
-    head = scope_id.partition("_")[0]
-    for scope, prefix in PREFIX_OF_SCOPE.items():
-        if prefix.value == head:
-            return scope
-    raise InvalidRequest(
-        f"{scope_id[:60]!r} names no organization, project or API key, such as 'org_' and 32 hex digits",
-        param="scope_id",
-    )
 
 
 def _limit(value: Decimal) -> Amount:

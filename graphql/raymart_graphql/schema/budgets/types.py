@@ -6,7 +6,8 @@ from decimal import Decimal
 import strawberry
 
 from raymart_billing.budgets import BudgetPeriodKind, BudgetScope, BudgetStanding
-from raymart_core.ids import Prefix, show
+from raymart_core.ids import show
+from raymart_graphql.budget_scopes import PREFIX_OF_SCOPE
 from raymart_graphql.enums import expose
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.user_error import Payload
@@ -31,12 +32,6 @@ expose(
         "LIFETIME": "For ever.",
     },
 )
-
-PREFIX_OF_SCOPE = {
-    BudgetScope.ORGANIZATION: Prefix.ORGANIZATION,
-    BudgetScope.PROJECT: Prefix.PROJECT,
-    BudgetScope.API_KEY: Prefix.API_KEY,
-}
 
 
 @strawberry.type(
