@@ -302,10 +302,10 @@ def drive(database_url: str, *, machines: int, steps: int) -> int:
     """Run the machine; returns the number of steps checked."""
     before = next(BooksMachine.steps)
     with psycopg.connect(database_url, autocommit=True) as connection:
-        # Holds of earlier tests must not come up for expiry.
+        # Holds of earlier tests must not come up for expiry. Those of leases end with their lease, and only there.
         connection.execute(
             "select ledger_void_holds(array_agg(t.key), 'hold_released')"
-            " from open_hold o join transfer t on t.id = o.transfer_id"
+            " from open_hold o join transfer t on t.id = o.transfer_id where t.key not like 'lease:%'"
         )
         run_state_machine_as_test(
             lambda: BooksMachine(connection),
