@@ -127,7 +127,6 @@ class UpstreamFailed(DomainError):
 
     code = "upstream_failed"
     status = 502
-    error_type = "server_error"
 
 
 class NoEndpoint(DomainError):
@@ -135,7 +134,6 @@ class NoEndpoint(DomainError):
 
     code = "no_endpoint"
     status = 503
-    error_type = "server_error"
 
     def __init__(self, message: str, *, reasons: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -147,7 +145,6 @@ class Unavailable(DomainError):
 
     code = "service_unavailable"
     status = 503
-    error_type = "server_error"
 
 
 class DeadlineExceeded(DomainError):
@@ -155,4 +152,3 @@ class DeadlineExceeded(DomainError):
 
     code = "deadline_exceeded"
     status = 504
-    error_type = "server_error"

@@ -8,7 +8,6 @@ import msgspec
 import structlog
 
 from raymart_core.wire.link import Announce, Control, FrameType, Welcome
-from raymart_core.wire.replica import decode_registration
 from raymart_providers.link.backoff import Backoff
 from raymart_providers.link.client import LinkClient, LinkStatus, heartbeat_of
 from raymart_providers.link.handshake import AGENT_VERSION, Credentials
@@ -17,10 +16,10 @@ from raymart_providers.loopback import Answer, LoopbackServer, Request
 from raymart_providers.replicas import ReplicaBook
 from raymart_providers.status import STATUS_PATH, AgentReport, LinkReport, ReplicaReport
 from raymart_providers.tunnel import Tunnel
+from raymart_serve.replica.registration import REGISTRATION_PATH, decode_registration
 
 log = structlog.get_logger()
 
-REGISTRATIONS_PATH = "/v1/replicas"
 _ANNOUNCE_INTERVAL_S = 0.1
 """Changes that come faster are announced together; the marketplace limits control messages."""
 
@@ -89,7 +88,7 @@ class NodeAgent:
     def _answer(self, request: Request) -> Answer:
         if (request.method, request.path) == ("GET", STATUS_PATH):
             return Answer(HTTPStatus.OK, msgspec.json.encode(self.report()))
-        if (request.method, request.path) != ("POST", REGISTRATIONS_PATH):
+        if (request.method, request.path) != ("POST", REGISTRATION_PATH):
             return Answer(HTTPStatus.NOT_FOUND, b'{"message":"POST /v1/replicas or GET /v1/status"}')
         try:
             self._book.register(decode_registration(request.body))

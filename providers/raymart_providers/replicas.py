@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from raymart_core.wire.link import Replica
-from raymart_core.wire.replica import ReplicaRegistration
+from raymart_serve.replica.registration import ReplicaRegistration
 
 log = structlog.get_logger()
 

@@ -3,8 +3,8 @@ import contextlib
 
 import pytest
 
-from raymart_core.wire.replica import ReplicaRegistration
 from raymart_providers.replicas import REPLICAS_MAX, ReplicaBook, split_address
+from raymart_serve.replica.registration import ReplicaRegistration
 from support.link_market import until
 from support.scripted_replica import ScriptedReplica
 

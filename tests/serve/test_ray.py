@@ -15,11 +15,11 @@ from raymart_core.wire.replica import (
     ChatMessage,
     FinishEvent,
     GenerateRequest,
-    ReplicaRegistration,
     Sampling,
     StepEvent,
 )
 from raymart_serve.placement import ServePool
+from raymart_serve.replica.registration import ReplicaRegistration
 from support.ray_cluster import RayCluster
 from support.replica_client import ReplicaClient
 from support.scripted_agent import ScriptedAgent

@@ -14,12 +14,12 @@ import httpx
 import msgspec
 
 from raymart_core.wire.link import Hardware
-from raymart_core.wire.replica import ReplicaRegistration
 from raymart_providers.agent import NodeAgent
 from raymart_providers.identity import NodeKey
 from raymart_providers.link.backoff import Backoff
 from raymart_providers.link.handshake import Credentials
 from raymart_providers.state_dir import StateDir
+from raymart_serve.replica.registration import ReplicaRegistration
 from support.link_market import LinkMarket, Supply, until
 
 HARDWARE = Hardware(hostname="test", cpu_model="test", cpu_count=2, memory_bytes=2**30)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from raymart_core.wire.replica import ReplicaRegistration, decode_registration
+from raymart_serve.replica.registration import ReplicaRegistration, decode_registration
 
 Wanted = Callable[[ReplicaRegistration], bool]
 

@@ -17,7 +17,6 @@ from raymart_core.units import Fault, FinishReason
 GENERATE_PATH = "/v1/generate"
 HEALTH_PATH = "/health"
 STATS_PATH = "/stats"
-DRAIN_PATH = "/drain"
 NDJSON = "application/x-ndjson"
 
 
@@ -151,28 +150,7 @@ class Stats(msgspec.Struct, frozen=True):
     requests_aborted_total: int
 
 
-class ReplicaRegistration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a replica tells the node agent of its own machine, every second and at each change."""
-
-    replica_id: str
-    revision: str
-    """Manifest digest, "sha256:<hex>"."""
-    model: str
-    """Model slug, such as "raymart/demo-chat"."""
-    engine: str
-    address: str
-    """host:port of the replica's own HTTP server."""
-    secret: str
-    """Bearer token of that server."""
-    pid: int
-    capacity: int
-    context_length: int
-    """Tokens of prompt and completion together."""
-    state: Literal["ready", "draining", "gone"] = "ready"
-
-
 encode = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(ReplicaEvent).decode
 decode_generate_request = msgspec.json.Decoder(GenerateRequest).decode
 decode_error_body = msgspec.json.Decoder(ErrorBody).decode
-decode_registration = msgspec.json.Decoder(ReplicaRegistration).decode

@@ -7,19 +7,43 @@ is read anew each time, because a restarted agent has another port and token.
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 
 from raymart_core.errors import RaymartError
-from raymart_core.wire.replica import ReplicaRegistration, encode
+from raymart_core.wire.replica import encode
 
 log = structlog.get_logger()
 
 REGISTRATION_PATH = "/v1/replicas"
 _INTERVAL_S = 1.0
 _TIMEOUT_S = 3.0
+
+
+class ReplicaRegistration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a replica tells the agent."""
+
+    replica_id: str
+    revision: str
+    """Manifest digest, "sha256:<hex>"."""
+    model: str
+    """Model slug, such as "raymart/demo-chat"."""
+    engine: str
+    address: str
+    """host:port of the replica's own HTTP server."""
+    secret: str
+    """Bearer token of that server."""
+    pid: int
+    capacity: int
+    context_length: int
+    """Tokens of prompt and completion together."""
+    state: Literal["ready", "draining", "gone"] = "ready"
+
+
+decode_registration = msgspec.json.Decoder(ReplicaRegistration).decode
 
 
 class AgentFile(msgspec.Struct, frozen=True):

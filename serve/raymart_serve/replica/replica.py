@@ -7,14 +7,14 @@ import time
 
 import structlog
 
-from raymart_core.wire.replica import Health, ReplicaRegistration, Stats
+from raymart_core.wire.replica import Health, Stats
 from raymart_serve.engines.protocol import Engine, EngineSpec
 from raymart_serve.engines.registry import engine_factory
 from raymart_serve.models import resolve
 from raymart_serve.replica.config import ReplicaConfig
 from raymart_serve.replica.http_connection import HttpLimits
 from raymart_serve.replica.http_server import HttpServer
-from raymart_serve.replica.registration import AgentRegistration
+from raymart_serve.replica.registration import AgentRegistration, ReplicaRegistration
 from raymart_serve.replica.routes import Routes
 from raymart_serve.settings import ReplicaSettings
 

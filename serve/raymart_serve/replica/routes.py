@@ -9,7 +9,6 @@ import structlog
 
 from raymart_core.units import Fault
 from raymart_core.wire.replica import (
-    DRAIN_PATH,
     GENERATE_PATH,
     HEALTH_PATH,
     NDJSON,
@@ -36,6 +35,7 @@ from raymart_serve.replica.http_exchange import Exchange, ReaderTooSlow, Request
 
 log = structlog.get_logger()
 
+DRAIN_PATH = "/drain"
 DEADLINE_MS_MAX = 24 * 3600 * 1000
 
 
