@@ -7,12 +7,12 @@ import msgspec
 import psycopg
 import psycopg_pool
 import sqlalchemy.exc
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from sqlalchemy import text
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from raymart_graphql.metrics import CONTENT_TYPE
 from raymart_graphql.services import Services
 from raymart_marketplace.db.migrate import heads
 
@@ -39,7 +39,7 @@ def health_routes(services: Services) -> list[Route]:
         return _json(body, 503 if missing else 200)
 
     async def metrics(_request: Request) -> Response:
-        return Response(_exposition(services.metrics), media_type=CONTENT_TYPE_LATEST)
+        return Response(await services.metrics.exposition(), media_type=CONTENT_TYPE)
 
     return [
         Route("/health", health, methods=["GET", "HEAD"]),
@@ -104,11 +104,6 @@ class Readiness:
             wanted = ", ".join(sorted(self._heads))
             return [f"migrations: database is at {shown}, code wants {wanted}; run `raymart db upgrade`"]
         return []
-
-
-def _exposition(own: CollectorRegistry) -> bytes:
-    """Metrics of this app, and those that modules keep in the process's registry."""
-    return generate_latest(own) + generate_latest(REGISTRY)
 
 
 def _json(body: dict[str, Any], status: int) -> Response:

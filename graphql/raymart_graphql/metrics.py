@@ -1,19 +1,39 @@
 """What Prometheus reads of this process."""
 
-from collections.abc import Iterable
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
 
-from prometheus_client import CollectorRegistry
+import psycopg
+import psycopg_pool
+import sqlalchemy.exc
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from raymart_billing.vital_signs import SIGNS, Reading, read_signs
+from raymart_marketplace.db.session import Sessions
 from raymart_marketplace.supply.live import EndpointDirectory
 
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+READ_EVERY_S = 5.0
+"""However often it is scraped, the database is asked no more often than this."""
+_DATABASE_TIMEOUT_S = 2.0
 
-def make_registry(directory: EndpointDirectory) -> CollectorRegistry:
-    """A registry of one app, so that two of them in one process do not collide."""
-    registry = CollectorRegistry()
-    registry.register(LiveEndpointMetrics(directory))
-    return registry
+
+class Metrics:
+    """The metrics of one app: in a registry of its own, so that two apps in one process do not collide."""
+
+    def __init__(self, directory: EndpointDirectory, sessions: Sessions) -> None:
+        self._money = MoneyMetrics(sessions)
+        self._registry = CollectorRegistry()
+        self._registry.register(LiveEndpointMetrics(directory))
+        self._registry.register(self._money)
+
+    async def exposition(self) -> bytes:
+        """This app's metrics, and those that modules keep in the process's registry."""
+        await self._money.refresh()
+        return generate_latest(self._registry) + generate_latest(REGISTRY)
 
 
 class LiveEndpointMetrics(Collector):
@@ -41,3 +61,41 @@ class LiveEndpointMetrics(Collector):
             for family, count in zip((endpoints, capacity, running), counts, strict=True):
                 family.add_metric([model], count)
         return (endpoints, capacity, running)
+
+
+class MoneyMetrics(Collector):
+    """The vital signs of the money, as last read. While the database is away they are left out, not repeated."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._readings: Sequence[Reading] = ()
+        self._asked_at: float | None = None
+
+    async def refresh(self) -> None:
+        """Read the signs anew, unless that was done within the last `READ_EVERY_S` seconds."""
+        moment = time.monotonic()
+        if self._asked_at is not None and moment - self._asked_at < READ_EVERY_S:
+            return
+        self._asked_at = moment
+        try:
+            async with asyncio.timeout(_DATABASE_TIMEOUT_S), self._sessions() as session:
+                self._readings = await read_signs(session)
+        except (
+            OSError,
+            TimeoutError,
+            sqlalchemy.exc.SQLAlchemyError,
+            psycopg.Error,
+            psycopg_pool.PoolTimeout,
+        ):
+            # An alarm on absent numbers is true; an old number that looks fresh is not. `/ready` says why.
+            self._readings = ()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """One family per sign."""
+        families = {
+            sign.name: GaugeMetricFamily(sign.name, sign.help, labels=[sign.label] if sign.label else [])
+            for sign in SIGNS
+        }
+        for reading in self._readings:
+            families[reading.name].add_metric([reading.label] if reading.label else [], reading.value)
+        return families.values()

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from raymart_billing.connections import Pool, make_pool
@@ -16,7 +15,7 @@ from raymart_billing.rating import UnitRater
 from raymart_billing.spill import Spill, make_spill
 from raymart_billing.work.celery_hints import CeleryHints
 from raymart_billing.work.hints import give_hints
-from raymart_graphql.metrics import make_registry
+from raymart_graphql.metrics import Metrics
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
@@ -52,7 +51,7 @@ class Services:
     link: LinkEndpoint
     card_rail: CardRail | None
     """None where top-ups by card are not configured."""
-    metrics: CollectorRegistry
+    metrics: Metrics
 
 
 def build_services(settings: ControlSettings) -> Services:
@@ -104,7 +103,7 @@ def build_services(settings: ControlSettings) -> Services:
             lease_s=settings.link_lease_s,
         ),
         card_rail=open_rail(settings),
-        metrics=make_registry(directory),
+        metrics=Metrics(directory, sessions),
     )
 
 

@@ -1,5 +1,6 @@
 """What supervisors and Prometheus read, and what else answers on the port."""
 
+import httpx
 import psycopg
 
 from raymart_core.ids import new_id
@@ -50,6 +51,31 @@ class TestMetrics:
         exposed = (await api.client.get("/metrics")).text
         assert f'raymart_endpoints_live{{model="{seller.model_slug}"}} 1.0' in exposed
         assert f'raymart_capacity_generations{{model="{seller.model_slug}"}} 4.0' in exposed
+
+    async def test_a_drift_of_the_books_is_seen(self, api: Api, owner_url: str) -> None:
+        assert "raymart_work_dead" in gauges(await api.client.get("/metrics"))
+        async with await psycopg.AsyncConnection.connect(owner_url, autocommit=True) as connection:
+            await connection.execute(
+                "insert into ledger_check (kind, duration_ms, findings, finding)"
+                " values ('reconcile', 1, 2, 'account 7 differs')"
+            )
+        async with api_server(control_settings(owner_url)) as fresh:
+            found = gauges(await fresh.client.get("/metrics"))
+        assert found['raymart_ledger_findings{check="reconcile"}'] == 2
+        assert 0 <= found['raymart_ledger_check_age_seconds{check="reconcile"}'] < 60
+
+    async def test_signs_are_absent_while_the_database_is_away(self) -> None:
+        nowhere = control_settings("postgresql://nobody@127.0.0.1:1/none")
+        async with api_server(nowhere) as api:
+            exposed = await api.client.get("/metrics")
+        assert exposed.status_code == 200
+        assert not any(name.startswith(("raymart_ledger", "raymart_work")) for name in gauges(exposed))
+
+
+def gauges(exposed: httpx.Response) -> dict[str, float]:
+    """Each sample's name, with its labels, and value."""
+    lines = [line for line in exposed.text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 class TestOtherPaths:
