@@ -1,5 +1,6 @@
 """Topping up, paying back, correcting and blocking, over GraphQL; and a Stripe on the other side."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,6 +12,7 @@ import pytest_asyncio
 from raymart_core.ids import new_id
 from support.api_server import Api, Person, Tenant, api_server, control_settings
 from support.fake_stripe import API_KEY, WEBHOOK_SECRET, FakeStripe
+from support.scripted_replica import Exchange, ScriptedReplica
 
 CREATE = """mutation ($input: CreateDepositInput!) { createDeposit(input: $input) {
   deposit { id state amount { amount } checkoutUrl heldForReview } userErrors { code field message } } }"""
@@ -184,6 +186,49 @@ class TestDisputes:
         mine = [each for each in listed if each["organization"] and each["organization"]["id"] == tenant.id]
         assert [Decimal(each["amount"]["amount"]) for each in mine] == [20]
         assert dispute_id
+
+    async def test_disputing_customer_is_served_no_more_until_the_bank_decided_for_us(
+        self, card_api: Api, stripe_server: FakeStripe, tenant: Tenant
+    ) -> None:
+        """Credit that its gateway has leased already does not help it either: a block recalls the lease."""
+        _, session_id = await top_up(card_api, stripe_server, tenant, "20")
+        await card_api.credit(tenant, 10**10)
+        seller = await card_api.seller()
+
+        async def answer(exchange: Exchange) -> None:
+            exchange.prompt()
+            exchange.step()
+            exchange.finish(revision=seller.digest)
+
+        _, secret = await card_api.api_key(tenant)
+        async with ScriptedReplica(answer) as replica:
+            await card_api.serve(seller, replica)
+
+            async def ask() -> tuple[int, str]:
+                response = await card_api.client.post(
+                    "/v1/chat/completions",
+                    headers={"authorization": f"Bearer {secret}"},
+                    json={
+                        "model": seller.model_slug,
+                        "messages": [{"role": "user", "content": "hi"}],
+                        "max_tokens": 1,
+                    },
+                )
+                return response.status_code, response.text
+
+            assert (await ask())[0] == 200
+            dispute_id, event = stripe_server.dispute(session_id)
+            await deliver(card_api, stripe_server, event)
+            async with asyncio.timeout(10):
+                while (refused := await ask())[0] == 200:
+                    await asyncio.sleep(0.05)
+            assert refused[0] == 403
+            assert "open payment question" in refused[1]
+            won = stripe_server.dispute_moves(dispute_id, status="won", kind="closed")
+            await deliver(card_api, stripe_server, won)
+            assert (await seen(card_api, tenant))["billingBlock"] is None
+            assert (await ask())[0] == 200
+            card_api.retire(seller)
 
 
 class TestReview:
