@@ -145,7 +145,7 @@ async def owner_of(operation: Operation, kind: Prefix, text: str, *, field: str)
     Raises: InvalidRequest when `text` is no id of a `kind`.
     """
     item_id = parse_global_id(kind, text, field=field)
-    item: Owned | None = await operation.loaders.by_prefix[kind].load(item_id)
+    item: Owned | None = await operation.loaders.by_prefix(kind).load(item_id)
     return None if item is None else await item.owner(operation)
 
 

@@ -47,7 +47,7 @@ async def _those_who_may_join(operation: Operation, item: Pool) -> bool:
         return principal.user_id is not None
     if item.provider_uuid is None:
         return False
-    return await may_see(operation, await operation.loaders.provider.load_known(item.provider_uuid))
+    return await may_see(operation, await operation.loaders.supply.provider.load_known(item.provider_uuid))
 
 
 NODE_RULES: Mapping[Prefix, Visible] = {
@@ -104,7 +104,7 @@ class NodeQuery:
 
 async def _node(operation: Operation, text: str) -> Node | None:
     prefix, item_id = _read(text)
-    found = await operation.loaders.by_prefix[prefix].load(item_id)
+    found = await operation.loaders.by_prefix(prefix).load(item_id)
     return found if found is not None and await NODE_RULES[prefix](operation, found) else None
 
 

@@ -32,7 +32,7 @@ class AdminMutation:
             raise InvalidRequest(
                 f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters", param="idempotency_key"
             )
-        if await info.context.loaders.organization.load(organization_id) is None:
+        if await info.context.loaders.identity.organization.load(organization_id) is None:
             raise NotFound(f"there is no organization {input_.organization_id!r}", param="organization_id")
         principal = await info.context.principal()
         assert principal.user_id is not None, "the rule lets only people in"
@@ -48,7 +48,7 @@ class AdminMutation:
                 source=input_.source,
             )
             transfer = await session.get_one(ledger.Transfer, given.transfer_id)
-        organization = await info.context.loaders.organization.load(organization_id)
+        organization = await info.context.loaders.identity.organization.load(organization_id)
         return GrantCreditPayload(transfer=Transfer.of(transfer), organization=organization)
 
 

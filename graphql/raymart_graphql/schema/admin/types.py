@@ -100,14 +100,14 @@ class LedgerAccount(Node):
         """Owner of a customer's account."""
         if self.owner_uuid is None or self.kind is AccountKind.PROVIDER_PAYABLE:
             return None
-        return await info.context.loaders.organization.load(self.owner_uuid)
+        return await info.context.loaders.identity.organization.load(self.owner_uuid)
 
     @resolved("The provider it belongs to; null for other kinds.")
     async def provider(self, info: Info) -> Provider | None:
         """Owner of a provider's account."""
         if self.owner_uuid is None or self.kind is not AccountKind.PROVIDER_PAYABLE:
             return None
-        return await info.context.loaders.provider.load(self.owner_uuid)
+        return await info.context.loaders.supply.provider.load(self.owner_uuid)
 
 
 @strawberry.type(description="One movement of money. It never changes.")

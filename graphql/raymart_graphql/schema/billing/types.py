@@ -51,12 +51,12 @@ class Balance:
         """The customer's debt, above zero."""
         if self.owner_uuid is None:
             return Money.of(ZERO)
-        return await info.context.loaders.owed_by_organization.load(self.owner_uuid)
+        return await info.context.loaders.billing.owed_by_organization.load(self.owner_uuid)
 
     async def _parts(self, info: Info) -> Parts:
         if self.owner_uuid is None:
             return EMPTY
-        return await info.context.loaders.parts_of_balance.load(self.owner_uuid)
+        return await info.context.loaders.billing.parts_of_balance.load(self.owner_uuid)
 
 
 @strawberry.type(description="What a provider has earned.")

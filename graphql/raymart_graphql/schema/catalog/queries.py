@@ -8,8 +8,8 @@ from sqlalchemy import select
 from raymart_graphql.context import Info
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.keyset import page_of
-from raymart_graphql.loaders import MODELS
 from raymart_graphql.relay import Connection, Page
+from raymart_graphql.schema.catalog.loaders import MODELS
 from raymart_graphql.schema.catalog.types import Model
 from raymart_marketplace.catalog import models
 

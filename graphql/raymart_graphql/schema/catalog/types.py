@@ -53,24 +53,24 @@ class Model(Node):
     @listed("Its revisions that can be served, newest first.")
     async def revisions(self, info: Info, page: Page) -> "Connection[ModelRevision]":
         """Published and deprecated revisions by id."""
-        return await info.context.loaders.revisions_of_model.load((self.uuid, page))
+        return await info.context.loaders.catalog.revisions_of_model.load((self.uuid, page))
 
     @listed("Open offers of any of its revisions, oldest first.")
     async def offers(self, info: Info, page: Page) -> Connection[LazyOffer]:
         """Open offers by id."""
-        return await info.context.loaders.open_offers_of_model.load((self.uuid, page))
+        return await info.context.loaders.catalog.open_offers_of_model.load((self.uuid, page))
 
     @resolved(
         "The lowest base price of each kind of token over its open offers; null without an offer that has one."
     )
     async def lowest_prices(self, info: Info) -> TokenPrices | None:
         """Least asks, each kind by itself."""
-        return await info.context.loaders.lowest_prices_of_model.load(self.uuid)
+        return await info.context.loaders.catalog.lowest_prices_of_model.load(self.uuid)
 
     @listed("Every rate card of it or of one of its revisions, newest first.")
     async def rate_cards(self, info: Info, page: Page) -> Connection[RateCard]:
         """By id."""
-        return await info.context.loaders.rate_cards_of_model.load((self.uuid, page))
+        return await info.context.loaders.pricing.rate_cards_of_model.load((self.uuid, page))
 
     @resolved("What its rate card says at this moment; empty without one. Providers may ask other prices.")
     async def current_prices(self, info: Info) -> list[UnitPrice]:
@@ -117,7 +117,7 @@ class ModelRevision(Node):
     @resolved("The model it is a revision of.")
     async def model(self, info: Info) -> Model:
         """Its model."""
-        return await info.context.loaders.model.load_known(self.model_uuid)
+        return await info.context.loaders.catalog.model.load_known(self.model_uuid)
 
 
 @strawberry.type(description="Something that serves a model at this moment.")
@@ -158,12 +158,12 @@ class LiveEndpoint:
     @resolved("Who serves it.")
     async def provider(self, info: Info) -> LazyProvider:
         """Its provider."""
-        return await info.context.loaders.provider.load_known(self.provider_uuid)
+        return await info.context.loaders.supply.provider.load_known(self.provider_uuid)
 
     @resolved("The revision it serves.")
     async def revision(self, info: Info) -> ModelRevision:
         """Its revision."""
-        return await info.context.loaders.revision.load_known(self.revision_uuid)
+        return await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
 
 
 def live_endpoint_page(endpoints: Sequence[live.LiveEndpoint], page: Page) -> Connection[LiveEndpoint]:

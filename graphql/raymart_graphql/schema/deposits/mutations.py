@@ -132,7 +132,7 @@ class DepositMutation:
                 actor_id=await _person(info),
             )
         await deposits.try_refund(info.context.services.sessions, rail.processor, refund.id)
-        return RefundDepositPayload(deposit=await info.context.loaders.deposit.load(deposit_id))
+        return RefundDepositPayload(deposit=await info.context.loaders.deposits.deposit.load(deposit_id))
 
     @mutation("Credit a payment that was held for review, by what was received. For administrators.")
     async def credit_held_deposit(
@@ -171,7 +171,7 @@ class DepositMutation:
                 actor_id=await _person(info),
             )
         return AdjustBalancePayload(
-            organization=await info.context.loaders.organization.load(organization_id)
+            organization=await info.context.loaders.identity.organization.load(organization_id)
         )
 
     @mutation("Keep a customer from spending. For administrators.")
@@ -183,7 +183,7 @@ class DepositMutation:
                 session, organization_id, reason=input_.reason, actor_id=await _person(info)
             )
         return BlockCustomerPayload(
-            organization=await info.context.loaders.organization.load(organization_id)
+            organization=await info.context.loaders.identity.organization.load(organization_id)
         )
 
     @mutation("Let a blocked customer spend again. For administrators.")
@@ -195,7 +195,7 @@ class DepositMutation:
                 session, organization_id, reason=input_.reason, actor_id=await _person(info)
             )
         return UnblockCustomerPayload(
-            organization=await info.context.loaders.organization.load(organization_id)
+            organization=await info.context.loaders.identity.organization.load(organization_id)
         )
 
     @mutation("Choose when to be told that the balance is low. For owners and admins.")
@@ -210,7 +210,7 @@ class DepositMutation:
         async with info.context.writing() as session:
             await alerts.set_threshold(session, organization_id=organization_id, threshold=threshold)
         return SetLowBalanceThresholdPayload(
-            organization=await info.context.loaders.organization.load(organization_id)
+            organization=await info.context.loaders.identity.organization.load(organization_id)
         )
 
 
@@ -223,7 +223,7 @@ async def _person(info: Info) -> UUID:
 async def _known(info: Info, text: str) -> UUID:
     """The organization that `text` names. Raises: InvalidRequest, NotFound."""
     organization_id = parse_global_id(Prefix.ORGANIZATION, text, field="organization_id")
-    if await info.context.loaders.organization.load(organization_id) is None:
+    if await info.context.loaders.identity.organization.load(organization_id) is None:
         raise NotFound(f"there is no organization {text!r}", param="organization_id")
     return organization_id
 

@@ -187,7 +187,7 @@ class Dispute(Node):
         """The customer."""
         if self.organization_uuid is None:
             return None
-        return await info.context.loaders.organization.load(self.organization_uuid)
+        return await info.context.loaders.identity.organization.load(self.organization_uuid)
 
 
 @strawberry.type(description="Money on its way in.")
@@ -241,19 +241,19 @@ class Deposit(Node):
     @resolved("Whose it is.")
     async def organization(self, info: Info) -> LazyOrganization:
         """The customer."""
-        return await info.context.loaders.organization.load_known(self.organization_uuid)
+        return await info.context.loaders.identity.organization.load_known(self.organization_uuid)
 
     @resolved("What was paid back of it, oldest first; at most 100.")
     async def refunds(self, info: Info) -> list[DepositRefund]:
         """Refunds by id."""
-        return await info.context.loaders.refunds_of_deposit.load(self.uuid)
+        return await info.context.loaders.deposits.refunds_of_deposit.load(self.uuid)
 
     @resolved("What banks say against it, oldest first; at most 100.")
     async def disputes(self, info: Info) -> list[Dispute]:
         """Disputes of its payment."""
         if self.payment_id is None:
             return []
-        return await info.context.loaders.disputes_of_payment.load(self.payment_id)
+        return await info.context.loaders.deposits.disputes_of_payment.load(self.payment_id)
 
 
 @strawberry.type(description="Credit that was given, not paid.")
@@ -293,7 +293,7 @@ class CreditGrant(Node):
     )
     async def remaining(self, info: Info) -> Money:
         """By the ledger's history."""
-        parts = await info.context.loaders.parts_of_balance.load(self.organization_uuid)
+        parts = await info.context.loaders.billing.parts_of_balance.load(self.organization_uuid)
         return Money.of_nano_usd(parts.left_of(self.transfer_number))
 
 

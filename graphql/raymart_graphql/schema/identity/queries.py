@@ -24,7 +24,7 @@ class Viewer:
     @resolved("The person.")
     async def user(self, info: Info) -> User:
         """The viewer's own account."""
-        return await info.context.loaders.user.load_known(self.user_uuid)
+        return await info.context.loaders.identity.user.load_known(self.user_uuid)
 
     @listed("Organizations the person is a member of, oldest first.")
     async def organizations(self, info: Info, page: Page) -> Connection[Organization]:
@@ -53,7 +53,7 @@ class IdentityQuery:
     ) -> Organization | None:
         """By id, for members and administrators."""
         organization_id = parse_global_id(Prefix.ORGANIZATION, item_id, field="id")
-        found = await info.context.loaders.organization.load(organization_id)
+        found = await info.context.loaders.identity.organization.load(organization_id)
         return found if found is not None and await may_see(info.context, found) else None
 
 

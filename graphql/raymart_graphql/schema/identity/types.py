@@ -98,12 +98,12 @@ class Organization(Node):
     @resolved("What it has to spend; null while the ledger is away.")
     async def balance(self, info: Info) -> Balance | None:
         """Balance of the organization's account in the ledger."""
-        return await info.context.loaders.balance_of_organization.load(self.uuid)
+        return await info.context.loaders.billing.balance_of_organization.load(self.uuid)
 
     @resolved("What all of it may spend, at most one limit per period.")
     async def budgets(self, info: Info) -> list[LazyBudget]:
         """Budgets of the organization as a whole."""
-        return await info.context.loaders.budgets_of_scope.load((BudgetScope.ORGANIZATION, self.uuid))
+        return await info.context.loaders.budgets.budgets_of_scope.load((BudgetScope.ORGANIZATION, self.uuid))
 
     @listed("What was posted on its balance, newest first, with the balance after each line.")
     async def statement(self, info: Info, page: Page) -> Connection[StatementLine]:
@@ -113,57 +113,57 @@ class Organization(Node):
     @listed("Its projects, oldest first.")
     async def projects(self, info: Info, page: Page) -> "Connection[Project]":
         """Projects by id."""
-        return await info.context.loaders.projects_of_organization.load((self.uuid, page))
+        return await info.context.loaders.identity.projects_of_organization.load((self.uuid, page))
 
     @listed("Its API keys, revoked ones included, newest first.")
     async def api_keys(self, info: Info, page: Page) -> "Connection[ApiKey]":
         """Keys of all projects by id."""
-        return await info.context.loaders.api_keys_of_organization.load((self.uuid, page))
+        return await info.context.loaders.identity.api_keys_of_organization.load((self.uuid, page))
 
     @listed("What it was billed, newest first.")
     async def usage_records(self, info: Info, page: Page) -> Connection[LazyUsageRecord]:
         """Usage records by id."""
-        return await info.context.loaders.usage_of_organization.load((self.uuid, page))
+        return await info.context.loaders.usage.usage_of_organization.load((self.uuid, page))
 
     @listed("Its invoices, newest first.")
     async def invoices(self, info: Info, page: Page) -> Connection[LazyInvoice]:
         """Invoices by id."""
-        return await info.context.loaders.invoices_of_organization.load((self.uuid, page))
+        return await info.context.loaders.invoices.invoices_of_organization.load((self.uuid, page))
 
     @listed("What it was given back, newest first.")
     async def refunds(self, info: Info, page: Page) -> Connection[LazyRefund]:
         """Refunds by id."""
-        return await info.context.loaders.refunds_of_organization.load((self.uuid, page))
+        return await info.context.loaders.invoices.refunds_of_organization.load((self.uuid, page))
 
     @resolved("To whom its invoices are made out; null until somebody has said so.")
     async def billing_profile(self, info: Info) -> LazyBillingProfile | None:
         """The organization's billing profile."""
-        return await info.context.loaders.billing_profile_of_organization.load(self.uuid)
+        return await info.context.loaders.invoices.billing_profile_of_organization.load(self.uuid)
 
     @listed("Its top-ups, newest first.")
     async def deposits(self, info: Info, page: Page) -> Connection[LazyDeposit]:
         """Deposits by id."""
-        return await info.context.loaders.deposits_of_organization.load((self.uuid, page))
+        return await info.context.loaders.deposits.deposits_of_organization.load((self.uuid, page))
 
     @listed("Credit it was granted, newest first.")
     async def credit_grants(self, info: Info, page: Page) -> Connection[LazyGrant]:
         """Grants by id."""
-        return await info.context.loaders.grants_of_organization.load((self.uuid, page))
+        return await info.context.loaders.deposits.grants_of_organization.load((self.uuid, page))
 
     @listed("Thresholds that it crossed, newest first.")
     async def alerts(self, info: Info, page: Page) -> Connection[LazyAlert]:
         """Alerts by id."""
-        return await info.context.loaders.alerts_of_organization.load((self.uuid, page))
+        return await info.context.loaders.deposits.alerts_of_organization.load((self.uuid, page))
 
     @resolved("Why it may not spend; null while it may.")
     async def billing_block(self, info: Info) -> LazyBlock | None:
         """The lease gate's block."""
-        return await info.context.loaders.block_of_organization.load(self.uuid)
+        return await info.context.loaders.deposits.block_of_organization.load(self.uuid)
 
     @resolved("Below which balance it is told; its own choice, else the marketplace's.")
     async def low_balance_threshold(self, info: Info) -> Money:
         """Threshold of its alerts."""
-        own = await info.context.loaders.threshold_of_organization.load(self.uuid)
+        own = await info.context.loaders.deposits.threshold_of_organization.load(self.uuid)
         return own or Money.of(Amount.parse(str(info.context.services.settings.low_balance_usd)))
 
     @resolved("Its usage by day, oldest first; days without any are left out. At most 400 sums.")
@@ -172,7 +172,7 @@ class Organization(Node):
     ) -> list[LazyUsageBucket]:
         """From the rollups."""
         asked = (Scope(organization_id=self.uuid), since, until, by)
-        return await info.context.loaders.usage_by_day.load(asked)
+        return await info.context.loaders.usage.usage_by_day.load(asked)
 
     @resolved("Its usage by hour, oldest first; hours without any are left out. At most 400 sums.")
     async def usage_by_hour(
@@ -180,17 +180,17 @@ class Organization(Node):
     ) -> list[LazyUsageBucket]:
         """From the rollups."""
         asked = (Scope(organization_id=self.uuid), since, until, by)
-        return await info.context.loaders.usage_by_hour.load(asked)
+        return await info.context.loaders.usage.usage_by_hour.load(asked)
 
     @resolved("A month of its usage at a glance.")
     async def usage_summary(self, info: Info, month: Month) -> LazyUsageSummary:
         """From the rollups."""
-        return await info.context.loaders.usage_summary.load((Scope(organization_id=self.uuid), month))
+        return await info.context.loaders.usage.usage_summary.load((Scope(organization_id=self.uuid), month))
 
     @resolved("What it sells as; null unless it is a provider.")
     async def provider(self, info: Info) -> LazyProvider | None:
         """The provider that belongs to this organization."""
-        return await info.context.loaders.provider_of_organization.load(self.uuid)
+        return await info.context.loaders.supply.provider_of_organization.load(self.uuid)
 
 
 @strawberry.type(description="A part of an organization that keys and usage belong to.")
@@ -222,12 +222,12 @@ class Project(Node):
     @resolved("What it may spend, at most one limit per period.")
     async def budgets(self, info: Info) -> list[LazyBudget]:
         """Budgets of the project."""
-        return await info.context.loaders.budgets_of_scope.load((BudgetScope.PROJECT, self.uuid))
+        return await info.context.loaders.budgets.budgets_of_scope.load((BudgetScope.PROJECT, self.uuid))
 
     @resolved("Whose project it is.")
     async def organization(self, info: Info) -> Organization:
         """The owning organization."""
-        return await info.context.loaders.organization.load_known(self.organization_uuid)
+        return await info.context.loaders.identity.organization.load_known(self.organization_uuid)
 
 
 @strawberry.type(description="A key for inference. The key itself is shown once, when it is made.")
@@ -260,15 +260,15 @@ class ApiKey(Node):
 
     async def owner(self, operation: Operation) -> UUID:
         """The organization of its project."""
-        project = await operation.loaders.project.load_known(self.project_uuid)
+        project = await operation.loaders.identity.project.load_known(self.project_uuid)
         return project.organization_uuid
 
     @resolved("What it may spend, at most one limit per period.")
     async def budgets(self, info: Info) -> list[LazyBudget]:
         """Budgets of the key."""
-        return await info.context.loaders.budgets_of_scope.load((BudgetScope.API_KEY, self.uuid))
+        return await info.context.loaders.budgets.budgets_of_scope.load((BudgetScope.API_KEY, self.uuid))
 
     @resolved("The project that its usage belongs to.")
     async def project(self, info: Info) -> Project:
         """Its project."""
-        return await info.context.loaders.project.load_known(self.project_uuid)
+        return await info.context.loaders.identity.project.load_known(self.project_uuid)

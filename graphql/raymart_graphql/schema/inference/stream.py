@@ -41,7 +41,7 @@ async def _caller(operation: Operation, given: ChatCompletionInput) -> Caller:
         assert operation.client.authorization is not None, "the rule lets only the authenticated in"
         return await operation.services.authenticator.caller(operation.client.authorization)
     project_id = parse_global_id(Prefix.PROJECT, given.project_id, field="project_id")
-    project = await operation.loaders.project.load_known(project_id)
+    project = await operation.loaders.identity.project.load_known(project_id)
     return Caller(
         organization_id=project.organization_uuid,
         project_id=project.uuid,

@@ -152,7 +152,7 @@ class ChatCompletion:
     @resolved("Who served it; null only if the provider was renamed meanwhile.")
     async def provider(self, info: Info) -> Provider | None:
         """The serving provider by slug."""
-        return await info.context.loaders.provider_by_slug.load(self.provider_slug)
+        return await info.context.loaders.supply.provider_by_slug.load(self.provider_slug)
 
 
 @strawberry.type(description="What createChatCompletion gives back.")
@@ -198,4 +198,4 @@ class ChatCompletionChunk:
         """The serving provider by slug."""
         if self.provider_slug is None:
             return None
-        return await info.context.loaders.provider_by_slug.load(self.provider_slug)
+        return await info.context.loaders.supply.provider_by_slug.load(self.provider_slug)

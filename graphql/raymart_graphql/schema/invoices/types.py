@@ -173,7 +173,7 @@ class CreditNote(Node):
     @resolved("The invoice that it corrects.")
     async def invoice(self, info: Info) -> "Invoice":
         """Its invoice."""
-        return await info.context.loaders.invoice.load_known(self.invoice_uuid)
+        return await info.context.loaders.invoices.invoice.load_known(self.invoice_uuid)
 
 
 @strawberry.type(description="A month of a customer's balance. Its lines sum to the change of the balance.")
@@ -232,12 +232,12 @@ class Invoice(Node):
     @listed("Its lines, in their order.")
     async def lines(self, info: Info, page: Page) -> Connection[InvoiceLine]:
         """Lines by position."""
-        return await info.context.loaders.lines_of_invoice.load((self.uuid, page))
+        return await info.context.loaders.invoices.lines_of_invoice.load((self.uuid, page))
 
     @listed("Its credit notes, newest first.")
     async def credit_notes(self, info: Info, page: Page) -> Connection[CreditNote]:
         """Credit notes of the invoice."""
-        return await info.context.loaders.credit_notes_of_invoice.load((self.uuid, page))
+        return await info.context.loaders.invoices.credit_notes_of_invoice.load((self.uuid, page))
 
 
 @strawberry.type(description="Money given back to a customer.")

@@ -9,19 +9,23 @@ from sqlalchemy import select
 from strawberry.dataloader import DataLoader
 
 from raymart_core.units import Unit
+from raymart_graphql.keyset import Listing
+from raymart_graphql.loading import LoaderPart
 from raymart_graphql.reading import Reading
+from raymart_graphql.schema.pricing.types import RateCard as ShownRateCard
 from raymart_marketplace.pricing.book import database_now, load_book, load_terms
 from raymart_marketplace.pricing.effective import OfferTerms, PriceBook
-from raymart_marketplace.pricing.models import Price
+from raymart_marketplace.pricing.models import Price, RateCard, RateCardState
 
 
-class PricingLoaders:
+class PricingLoaders(LoaderPart):
     """Part of one operation's loaders."""
 
     def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+        super().__init__(reading)
         self.terms_of_offer: DataLoader[UUID, OfferTerms] = DataLoader(load_fn=self._terms)
         self.prices_of_card: DataLoader[UUID, Mapping[Unit, int]] = DataLoader(load_fn=self._card_prices)
+        self.rate_cards_of_model = self._pages(RATE_CARDS, RateCard.model_id)
         self._books: DataLoader[None, tuple[PriceBook, datetime]] = DataLoader(load_fn=self._load_books)
 
     async def book(self) -> tuple[PriceBook, datetime]:
@@ -45,3 +49,13 @@ class PricingLoaders:
             book = await load_book(session, fee_basis_points=0)
             now = await database_now(session)
         return [(book, now) for _ in keys]
+
+
+RATE_CARDS = Listing(
+    name="rate_cards",
+    entity=RateCard,
+    key=RateCard.id,
+    show=ShownRateCard.of,
+    newest_first=True,
+    where=(RateCard.state != RateCardState.DRAFT,),
+)

@@ -44,7 +44,7 @@ class EndpointQuote:
     @resolved("Who serves it.")
     async def provider(self, info: Info) -> LazyProvider:
         """Its provider."""
-        return await info.context.loaders.provider.load_known(self.provider_uuid)
+        return await info.context.loaders.supply.provider.load_known(self.provider_uuid)
 
 
 @strawberry.type(description="The most that a request can cost.")

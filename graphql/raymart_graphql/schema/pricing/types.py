@@ -58,12 +58,16 @@ class RateCard:
     @resolved("The model it prices.")
     async def model(self, info: Info) -> LazyModel:
         """Its model."""
-        return await info.context.loaders.model.load_known(self.model_uuid)
+        return await info.context.loaders.catalog.model.load_known(self.model_uuid)
 
     @resolved("The only revision it prices; null when it prices every one of the model.")
     async def revision(self, info: Info) -> LazyRevision | None:
         """Its revision."""
-        return await info.context.loaders.revision.load(self.revision_uuid) if self.revision_uuid else None
+        return (
+            await info.context.loaders.catalog.revision.load(self.revision_uuid)
+            if self.revision_uuid
+            else None
+        )
 
 
 @strawberry.type(description="The most that may be asked for a unit.")
@@ -92,7 +96,7 @@ class PriceCap:
     @resolved("The only model it binds; null when it binds all.")
     async def model(self, info: Info) -> LazyModel | None:
         """Its model."""
-        return await info.context.loaders.model.load(self.model_uuid) if self.model_uuid else None
+        return await info.context.loaders.catalog.model.load(self.model_uuid) if self.model_uuid else None
 
 
 @strawberry.type(description="The platform's share of what customers pay.")
@@ -123,12 +127,16 @@ class FeeSchedule:
     @resolved("The only model it is for; null when it is for all.")
     async def model(self, info: Info) -> LazyModel | None:
         """Its model."""
-        return await info.context.loaders.model.load(self.model_uuid) if self.model_uuid else None
+        return await info.context.loaders.catalog.model.load(self.model_uuid) if self.model_uuid else None
 
     @resolved("The only provider it is for; null when it is for all.")
     async def provider(self, info: Info) -> LazyProvider | None:
         """Its provider."""
-        return await info.context.loaders.provider.load(self.provider_uuid) if self.provider_uuid else None
+        return (
+            await info.context.loaders.supply.provider.load(self.provider_uuid)
+            if self.provider_uuid
+            else None
+        )
 
 
 @strawberry.type(description="Hours of the week, in UTC, in which an offer asks other prices.")

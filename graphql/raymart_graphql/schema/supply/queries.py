@@ -22,4 +22,6 @@ class SupplyQuery:
         item_id: Annotated[strawberry.ID, strawberry.argument(name="id", description="Global id.")],
     ) -> Provider | None:
         """Public fields for all, machines and earnings for its members."""
-        return await info.context.loaders.provider.load(parse_global_id(Prefix.PROVIDER, item_id, field="id"))
+        return await info.context.loaders.supply.provider.load(
+            parse_global_id(Prefix.PROVIDER, item_id, field="id")
+        )

@@ -59,28 +59,28 @@ class Provider(Node):
     @listed("Its open and paused offers, oldest first.")
     async def offers(self, info: Info, page: Page) -> "Connection[Offer]":
         """Offers that are not closed, by id."""
-        return await info.context.loaders.offers_of_provider.load((self.uuid, page))
+        return await info.context.loaders.supply.offers_of_provider.load((self.uuid, page))
 
     @listed("Its machines, oldest first. For its members.")
     async def nodes(self, info: Info, page: Page) -> "Connection[ProviderNode]":
         """Nodes by id."""
-        return await info.context.loaders.nodes_of_provider.load((self.uuid, page))
+        return await info.context.loaders.supply.nodes_of_provider.load((self.uuid, page))
 
     @listed("Pools its machines may join. For its members.")
     async def pools(self, info: Info, page: Page) -> "Connection[Pool]":
         """The house pools and the provider's own, by id."""
-        return await info.context.loaders.pools_of_provider.load((self.uuid, page))
+        return await info.context.loaders.supply.pools_of_provider.load((self.uuid, page))
 
     @resolved("What it has earned; null while the ledger is away. For its members.")
     async def earnings(self, info: Info) -> Earnings | None:
         """Balance of the provider's payable account."""
-        return await info.context.loaders.earnings_of_provider.load(self.uuid)
+        return await info.context.loaders.billing.earnings_of_provider.load(self.uuid)
 
     @resolved("What it earned by day and model, oldest first; at most 400 sums. For its members.")
     async def earnings_by_day(self, info: Info, since: Since, until: Until) -> list[LazyEarningsBucket]:
         """From the rollups."""
         asked = (Scope(provider_id=self.uuid), since, until, Dimension.MODEL)
-        return await info.context.loaders.earnings_by_day.load(asked)
+        return await info.context.loaders.usage.earnings_by_day.load(asked)
 
 
 @strawberry.type(description="One Ray cluster and one trust domain.")
@@ -167,13 +167,13 @@ class ProviderNode(Node):
         """The provider's organization; None for a house controller."""
         if self.provider_uuid is None:
             return None
-        provider = await operation.loaders.provider.load_known(self.provider_uuid)
+        provider = await operation.loaders.supply.provider.load_known(self.provider_uuid)
         return provider.organization_uuid
 
     @resolved("The pool it is in.")
     async def pool(self, info: Info) -> Pool:
         """Its pool."""
-        return await info.context.loaders.pool.load_known(self.pool_uuid)
+        return await info.context.loaders.supply.pool.load_known(self.pool_uuid)
 
     @listed("What it serves at this moment.")
     async def live_endpoints(self, info: Info, page: Page) -> Connection[LiveEndpoint]:
@@ -184,7 +184,7 @@ class ProviderNode(Node):
     @listed("What should run on it, oldest first.")
     async def placements(self, info: Info, page: Page) -> "Connection[Placement]":
         """Placements by id."""
-        return await info.context.loaders.placements_of_node.load((self.uuid, page))
+        return await info.context.loaders.supply.placements_of_node.load((self.uuid, page))
 
 
 @strawberry.type(description="A revision that should run on a machine.")
@@ -221,13 +221,13 @@ class Placement(Node):
 
     async def owner(self, operation: Operation) -> UUID | None:
         """The organization of the machine's provider."""
-        node = await operation.loaders.node.load_known(self.node_uuid)
+        node = await operation.loaders.supply.node.load_known(self.node_uuid)
         return await node.owner(operation)
 
     @resolved("What should run.")
     async def revision(self, info: Info) -> ModelRevision:
         """Its revision."""
-        return await info.context.loaders.revision.load_known(self.revision_uuid)
+        return await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
 
 
 @strawberry.type(description="A provider's ask for one revision of a model.")
@@ -254,7 +254,7 @@ class Offer(Node):
 
     async def owner(self, operation: Operation) -> UUID:
         """The provider's organization."""
-        provider = await operation.loaders.provider.load_known(self.provider_uuid)
+        provider = await operation.loaders.supply.provider.load_known(self.provider_uuid)
         return provider.organization_uuid
 
     @resolved(
@@ -309,7 +309,7 @@ class Offer(Node):
         """What it asks, what it sells, and the rate cards' prices of that."""
         loaders = info.context.loaders
         terms = await loaders.pricing.terms_of_offer.load(self.uuid)
-        revision = await loaders.revision.load_known(self.revision_uuid)
+        revision = await loaders.catalog.revision.load_known(self.revision_uuid)
         book, now = await loaders.pricing.book()
         sold = effective.Sold(
             model_id=revision.model_uuid, revision_id=self.revision_uuid, provider_id=self.provider_uuid
@@ -322,12 +322,12 @@ class Offer(Node):
     @resolved("Who asks.")
     async def provider(self, info: Info) -> Provider:
         """Its provider."""
-        return await info.context.loaders.provider.load_known(self.provider_uuid)
+        return await info.context.loaders.supply.provider.load_known(self.provider_uuid)
 
     @resolved("What is offered.")
     async def revision(self, info: Info) -> ModelRevision:
         """Its revision."""
-        return await info.context.loaders.revision.load_known(self.revision_uuid)
+        return await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
 
 
 def _hardware(found: dict[str, Any]) -> Hardware:

@@ -18,9 +18,9 @@ class UsageQuery:
         self, info: Info, since: Since, until: Until, by: By = None
     ) -> list[UsageBucket]:
         """From the rollups."""
-        return await info.context.loaders.usage_by_day.load((Scope(), since, until, by))
+        return await info.context.loaders.usage.usage_by_day.load((Scope(), since, until, by))
 
     @resolved("A month of the whole market. For administrators.")
     async def market_usage_summary(self, info: Info, month: Month) -> UsageSummary:
         """From the rollups."""
-        return await info.context.loaders.usage_summary.load((Scope(), month))
+        return await info.context.loaders.usage.usage_summary.load((Scope(), month))

@@ -87,7 +87,7 @@ class UsageBucket:
     async def project(self, info: Info) -> Project | None:
         """The member, if it is a project."""
         member = self._member(Dimension.PROJECT)
-        return None if member is None else await info.context.loaders.project.load(member)
+        return None if member is None else await info.context.loaders.identity.project.load(member)
 
     @resolved(
         "The key; null unless the sums are by key, and for what people asked with a token of their own."
@@ -95,19 +95,19 @@ class UsageBucket:
     async def api_key(self, info: Info) -> ApiKey | None:
         """The member, if it is a key."""
         member = self._member(Dimension.API_KEY)
-        return None if member is None else await info.context.loaders.api_key.load(member)
+        return None if member is None else await info.context.loaders.identity.api_key.load(member)
 
     @resolved("The model; null unless the sums are by model.")
     async def model(self, info: Info) -> Model | None:
         """The member, if it is a model."""
         member = self._member(Dimension.MODEL)
-        return None if member is None else await info.context.loaders.model.load(member)
+        return None if member is None else await info.context.loaders.catalog.model.load(member)
 
     @resolved("The provider; null unless the sums are by provider.")
     async def provider(self, info: Info) -> Provider | None:
         """The member, if it is a provider."""
         member = self._member(Dimension.PROVIDER)
-        return None if member is None else await info.context.loaders.provider.load(member)
+        return None if member is None else await info.context.loaders.supply.provider.load(member)
 
     def _member(self, dimension: Dimension) -> UUID | None:
         return self.member if self.dimension is dimension else None
@@ -169,7 +169,11 @@ class EarningsBucket:
     @resolved("The model that served it.")
     async def model(self, info: Info) -> Model | None:
         """The revision's model."""
-        return None if self.model_uuid is None else await info.context.loaders.model.load(self.model_uuid)
+        return (
+            None
+            if self.model_uuid is None
+            else await info.context.loaders.catalog.model.load(self.model_uuid)
+        )
 
 
 Days = tuple[Scope, date, date, Dimension | None]

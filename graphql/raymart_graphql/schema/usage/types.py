@@ -92,33 +92,35 @@ class UsageRecord(Node):
     @resolved("The request that was billed.")
     async def request(self, info: Info) -> "Request":
         """Its request; both have one id."""
-        return await info.context.loaders.request.load_known(self.uuid)
+        return await info.context.loaders.usage.request.load_known(self.uuid)
 
     @resolved("The project it belongs to.")
     async def project(self, info: Info) -> Project:
         """Its project."""
-        return await info.context.loaders.project.load_known(self.project_uuid)
+        return await info.context.loaders.identity.project.load_known(self.project_uuid)
 
     @resolved("The key that asked; null when a person's token did.")
     async def api_key(self, info: Info) -> ApiKey | None:
         """Its API key."""
-        return await info.context.loaders.api_key.load(self.api_key_uuid) if self.api_key_uuid else None
+        return (
+            await info.context.loaders.identity.api_key.load(self.api_key_uuid) if self.api_key_uuid else None
+        )
 
     @resolved("Who served it.")
     async def provider(self, info: Info) -> Provider:
         """Its provider."""
-        return await info.context.loaders.provider.load_known(self.provider_uuid)
+        return await info.context.loaders.supply.provider.load_known(self.provider_uuid)
 
     @resolved("The revision that served it.")
     async def revision(self, info: Info) -> ModelRevision:
         """Its revision."""
-        return await info.context.loaders.revision.load_known(self.revision_uuid)
+        return await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
 
     @resolved("The model that served it.")
     async def model(self, info: Info) -> Model:
         """The revision's model."""
-        revision = await info.context.loaders.revision.load_known(self.revision_uuid)
-        return await info.context.loaders.model.load_known(revision.model_uuid)
+        revision = await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
+        return await info.context.loaders.catalog.model.load_known(revision.model_uuid)
 
 
 @strawberry.type(description="One inference request, kept without its text.")
@@ -168,12 +170,12 @@ class Request(Node):
     @resolved("Its tries in order; a request has a handful at most.")
     async def attempts(self, info: Info) -> "list[Attempt]":
         """Attempts by position."""
-        return await info.context.loaders.attempts_of_request.load(self.uuid)
+        return await info.context.loaders.usage.attempts_of_request.load(self.uuid)
 
     @resolved("What it was billed; null when nothing was delivered.")
     async def usage_record(self, info: Info) -> UsageRecord | None:
         """Its usage record; both have one id."""
-        return await info.context.loaders.usage_record.load(self.uuid)
+        return await info.context.loaders.usage.usage_record.load(self.uuid)
 
 
 @strawberry.type(description="One try of a request on one endpoint.")
@@ -210,4 +212,4 @@ class Attempt:
     @resolved("Whose endpoint was tried.")
     async def provider(self, info: Info) -> Provider:
         """Its provider."""
-        return await info.context.loaders.provider.load_known(self.provider_uuid)
+        return await info.context.loaders.supply.provider.load_known(self.provider_uuid)

@@ -118,7 +118,7 @@ class TaskRun(Node):
     @resolved("What it was a run of; null for a periodic job.")
     async def item(self, info: Info) -> OutboxItem | None:
         """Its outbox row."""
-        return await info.context.loaders.work.load(self.outbox_uuid) if self.outbox_uuid else None
+        return await info.context.loaders.work.item.load(self.outbox_uuid) if self.outbox_uuid else None
 
 
 @strawberry.type(description="Work that is due again and again, by one worker at a time.")

@@ -1,0 +1,109 @@
+"""Loaders of models and revisions, and of what they cost."""
+
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+from strawberry.dataloader import DataLoader
+
+from raymart_core.units import Unit
+from raymart_graphql.keyset import Listing
+from raymart_graphql.loading import LoaderPart
+from raymart_graphql.reading import Reading
+from raymart_graphql.schema.catalog.types import Model, ModelRevision
+from raymart_graphql.schema.prices import TokenPrices
+from raymart_graphql.schema.pricing.loaders import PricingLoaders
+from raymart_graphql.schema.supply.types import Offer
+from raymart_marketplace.catalog import models as catalog
+from raymart_marketplace.catalog.models import RevisionState
+from raymart_marketplace.pricing.effective import card_prices
+from raymart_marketplace.supply import models as supply
+from raymart_marketplace.supply.models import OfferState, ProviderState
+
+SERVED = (RevisionState.PUBLISHED, RevisionState.DEPRECATED)
+SELLS = (
+    supply.Offer.state == OfferState.OPEN,
+    supply.Provider.state == ProviderState.ACTIVE,
+    catalog.ModelRevision.state.in_(SERVED),
+)
+"""What makes an offer one that requests can use, as the gateway sees it (`supply.endpoints`)."""
+
+
+class CatalogLoaders(LoaderPart):
+    """Part of one operation's loaders."""
+
+    def __init__(self, reading: Reading, pricing: PricingLoaders) -> None:
+        super().__init__(reading)
+        self._pricing = pricing
+        self.model = self._known(catalog.Model, Model.of)
+        self.revision = self._known(catalog.ModelRevision, ModelRevision.of)
+        self.revisions_of_model = self._pages(REVISIONS, catalog.ModelRevision.model_id)
+        self.open_offers_of_model = self._pages(
+            OPEN_OFFERS, catalog.ModelRevision.model_id, joined=_join_revision
+        )
+        self.lowest_prices_of_model: DataLoader[UUID, TokenPrices | None] = DataLoader(
+            load_fn=self._lowest_prices
+        )
+
+    async def _lowest_prices(self, model_ids: list[UUID]) -> list[TokenPrices | None]:
+        statement = (
+            select(
+                catalog.ModelRevision.model_id,
+                func.min(supply.Offer.ask_prompt_nano_usd).label("prompt"),
+                func.min(supply.Offer.ask_completion_nano_usd).label("completion"),
+                func.bool_or(supply.Offer.ask_prompt_nano_usd.is_(None)).label("prompt_by_card"),
+                func.bool_or(supply.Offer.ask_completion_nano_usd.is_(None)).label("completion_by_card"),
+            )
+            .join(supply.Offer, supply.Offer.revision_id == catalog.ModelRevision.id)
+            .join(supply.Provider, supply.Provider.id == supply.Offer.provider_id)
+            .where(catalog.ModelRevision.model_id.in_(model_ids), *SELLS)
+            .group_by(catalog.ModelRevision.model_id)
+        )
+        async with self._reading.session() as session:
+            rows = (await session.execute(statement)).all()
+        found = {}
+        for row in rows:
+            lowest = {Unit.TOKEN_PROMPT: row.prompt, Unit.TOKEN_COMPLETION: row.completion}
+            if row.prompt_by_card or row.completion_by_card:
+                book, now = await self._pricing.book()
+                cards = card_prices(book, model_id=row.model_id, revision_id=None, at=now)
+                by_card = {
+                    Unit.TOKEN_PROMPT: row.prompt_by_card,
+                    Unit.TOKEN_COMPLETION: row.completion_by_card,
+                }
+                lowest = {
+                    unit: _lower(ask, cards.get(unit) if by_card[unit] else None)
+                    for unit, ask in lowest.items()
+                }
+            prompt, completion = lowest.values()
+            if prompt is not None and completion is not None:
+                found[row.model_id] = TokenPrices.of_nano_usd(prompt=prompt, completion=completion)
+        return [found.get(model_id) for model_id in model_ids]
+
+
+def _lower(ask: int | None, card: int | None) -> int | None:
+    """The lower price, of those there are."""
+    return min((price for price in (ask, card) if price is not None), default=None)
+
+
+MODELS = Listing(name="models", entity=catalog.Model, key=catalog.Model.slug, show=Model.of)
+REVISIONS = Listing(
+    name="revisions",
+    entity=catalog.ModelRevision,
+    key=catalog.ModelRevision.id,
+    show=ModelRevision.of,
+    newest_first=True,
+    where=(catalog.ModelRevision.state.in_(SERVED),),
+)
+OPEN_OFFERS = Listing(
+    name="open_offers",
+    entity=supply.Offer,
+    key=supply.Offer.id,
+    show=Offer.of,
+    where=SELLS,
+)
+
+
+def _join_revision(statement: Select[supply.Offer]) -> Select[supply.Offer]:
+    return statement.join(catalog.ModelRevision, catalog.ModelRevision.id == supply.Offer.revision_id).join(
+        supply.Provider, supply.Provider.id == supply.Offer.provider_id
+    )

@@ -1,0 +1,60 @@
+"""Loaders of requests, usage records and their sums."""
+
+from uuid import UUID
+
+from sqlalchemy import select
+from strawberry.dataloader import DataLoader
+
+from raymart_graphql.keyset import Listing
+from raymart_graphql.loading import LoaderPart
+from raymart_graphql.reading import Reading
+from raymart_graphql.schema.usage.rollups import (
+    Days,
+    EarningsBucket,
+    Hours,
+    Months,
+    UsageBucket,
+    UsageSummary,
+    days_of,
+    earnings_of,
+    hours_of,
+    month_of,
+)
+from raymart_graphql.schema.usage.types import Attempt, Request, UsageRecord
+from raymart_marketplace.metering import models as metering
+
+
+class UsageLoaders(LoaderPart):
+    """Part of one operation's loaders."""
+
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(reading)
+        self.request = self._known(metering.Request, Request.of)
+        self.attempts_of_request: DataLoader[UUID, list[Attempt]] = DataLoader(load_fn=self._attempts)
+        self.usage_record = self._known(metering.UsageRecord, UsageRecord.of)
+        self.usage_of_organization = self._pages(USAGE, metering.UsageRecord.organization_id)
+        self.usage_by_day: DataLoader[Days, list[UsageBucket]] = self._each(days_of)
+        self.usage_by_hour: DataLoader[Hours, list[UsageBucket]] = self._each(hours_of)
+        self.usage_summary: DataLoader[Months, UsageSummary] = self._each(month_of)
+        self.earnings_by_day: DataLoader[Days, list[EarningsBucket]] = self._each(earnings_of)
+
+    async def _attempts(self, request_ids: list[UUID]) -> list[list[Attempt]]:
+        statement = (
+            select(metering.Attempt)
+            .where(metering.Attempt.request_id.in_(request_ids))
+            .order_by(metering.Attempt.request_id, metering.Attempt.position)
+        )
+        found: dict[UUID, list[Attempt]] = {request_id: [] for request_id in request_ids}
+        async with self._reading.session() as session:
+            for row in await session.scalars(statement):
+                found[row.request_id].append(Attempt.of(row))
+        return [found[request_id] for request_id in request_ids]
+
+
+USAGE = Listing(
+    name="usage",
+    entity=metering.UsageRecord,
+    key=metering.UsageRecord.id,
+    show=UsageRecord.of,
+    newest_first=True,
+)
