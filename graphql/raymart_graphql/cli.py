@@ -1,121 +1,120 @@
-"""`raymart`: the operator's command line. Other distributions add commands by entry points (`raymart.commands`)."""
+"""`raymart`: the operator's command line. Other distributions add commands by entry points (`raymart.commands`).
+
+A command's module is imported when that command is run: all of them together take two seconds of CPU, which every
+`raymart ledger verify` would pay for Stripe, Celery, Alembic and GraphQL.
+"""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import NamedTuple, NoReturn
 
 import typer
-from alembic.util import CommandError
-from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError
 
 from raymart_core.errors import DomainError, NotFound
 from raymart_core.logs import configure_logs
-from raymart_graphql.operator.budget_commands import budget
-from raymart_graphql.operator.database_commands import database
-from raymart_graphql.operator.deposit_commands import deposit
-from raymart_graphql.operator.invoice_commands import invoice
-from raymart_graphql.operator.ledger_commands import ledger
-from raymart_graphql.operator.people_commands import admin, token
-from raymart_graphql.operator.pricing_commands import price
-from raymart_graphql.operator.running import access_tokens, control_settings, with_database
-from raymart_graphql.operator.serving import serve_api
-from raymart_graphql.operator.supply_commands import model, node, provider
-from raymart_graphql.operator.usage_commands import usage
-from raymart_graphql.operator.work_commands import work
-from raymart_graphql.seed import seed
-from raymart_marketplace.accounts.tokens import TTL_S_MAX
-from raymart_marketplace.db.session import Sessions
 
 COMMANDS_GROUP = "raymart.commands"
 
-app = typer.Typer(
-    name="raymart",
-    help="Operate a Raymart marketplace.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-app.add_typer(database, name="db")
-app.add_typer(admin, name="admin")
-app.add_typer(token, name="token")
-app.add_typer(provider, name="provider")
-app.add_typer(node, name="node")
-app.add_typer(model, name="model")
-app.add_typer(ledger, name="ledger")
-app.add_typer(price, name="price")
-app.add_typer(budget, name="budget")
-app.add_typer(usage, name="usage")
-app.add_typer(work, name="work")
-app.add_typer(invoice, name="invoice")
-app.add_typer(deposit, name="deposit")
+
+class Deferred(NamedTuple):
+    """A command, or a group of them, that is not imported yet."""
+
+    module: str
+    """Its module in `raymart_graphql.operator`."""
+    name: str
+    """What it is there: a `typer.Typer` for a group, a function for a command."""
+    help: str
+    is_hidden: bool = False
+
+    def load(self) -> typer.Typer | Callable[..., None]:
+        """Import it."""
+        found: typer.Typer | Callable[..., None] = getattr(
+            import_module(f"raymart_graphql.operator.{self.module}"), self.name
+        )
+        return found
+
+
+COMMANDS: Mapping[str, Deferred] = {
+    "seed": Deferred("seed_command", "seed_demo", "Make the demo's accounts.", is_hidden=True),
+    "serve-api": Deferred(
+        "serve_command", "serve", "Serve the API until SIGTERM: gateway, GraphQL and the nodes' links."
+    ),
+    "db": Deferred("database_commands", "database", "The database's schema."),
+    "admin": Deferred("people_commands", "admin", "The marketplace's administrators."),
+    "token": Deferred("people_commands", "token", "Access tokens."),
+    "provider": Deferred("supply_commands", "provider", "Providers."),
+    "node": Deferred("supply_commands", "node", "Machines that serve."),
+    "model": Deferred("supply_commands", "model", "Models."),
+    "ledger": Deferred("ledger_commands", "ledger", "The books: checks, statements, corrections."),
+    "price": Deferred("pricing_commands", "price", "Prices, caps and fees."),
+    "budget": Deferred("budget_commands", "budget", "Budgets and leases."),
+    "usage": Deferred(
+        "usage_commands", "usage", "Usage: what was spilled, the months it is kept in, its rollups."
+    ),
+    "work": Deferred("work_commands", "work", "Background work."),
+    "invoice": Deferred("invoice_commands", "invoice", "Invoices, credit notes and refunds."),
+    "deposit": Deferred("deposit_commands", "deposit", "Deposits, disputes and grants."),
+}
 
 
 def main() -> None:
     """Run the command line. An expected failure is one line on standard error and exit status 1, misuse is 2."""
     configure_logs(process="raymart")
     try:
-        _add_commands(_wanted(sys.argv[1:]))
-        app()
+        command_line(_wanted(sys.argv[1:]))()
     except DomainError as error:
         _fail(error.message)
-    except ValidationError as error:
-        _fail(_wrong_settings(error), status=2)
-    except DBAPIError as error:
-        _fail(
-            f"the database refused: {_first_line(error.orig or error)}; is DATABASE_URL right, is it migrated?"
-        )
-    except (CommandError, OSError) as error:
-        _fail(_first_line(error))
+    except Exception as error:
+        explained = _explanation(error)
+        if explained is None:
+            raise
+        line, status = explained
+        _fail(line, status=status)
 
 
-@app.command("seed", hidden=True)
-def seed_demo(
-    output: Annotated[Path, typer.Option(help="credentials.json to write, mode 0600.")],
-    base_url: Annotated[str, typer.Option(help="Where the API will be.")],
-    join_tokens: Annotated[Path, typer.Option(help="Folder for the nodes' one-time tokens.")],
-) -> None:
-    """Make the demo's accounts, model, offers and credit; idempotent."""
-    settings = control_settings()
-    tokens = access_tokens(settings, ttl_s=TTL_S_MAX)
+def command_line(wanted: str | None) -> typer.Typer:
+    """`raymart` with the command `wanted` ready to run; of the others their names and what they are for.
 
-    async def run(sessions: Sessions) -> None:
-        await seed(sessions, tokens, base_url=base_url, credentials=output, join_tokens=join_tokens)
-
-    with_database(settings.database_url, run)
-    typer.echo(f"demo accounts are in {output}")
-
-
-@app.command("serve-api")
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; RAYMART_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port; RAYMART_PORT.")] = None,
-) -> None:
-    """Serve the API until SIGTERM: gateway, GraphQL and the nodes' links."""
-    settings = control_settings()
-    chosen = {"host": host or settings.host, "port": port or settings.port}
-    serve_api(settings.model_copy(update=chosen))
-
-
-def _add_commands(wanted: str | None) -> None:
-    """Add commands of other distributions: the `wanted` one, or for the overview (None) all that can be loaded.
-
-    Raises: NotFound when the wanted one is installed but cannot be loaded.
+    Raises: NotFound when the wanted one belongs to another distribution and cannot be loaded.
     """
+    app = typer.Typer(
+        name="raymart",
+        help="Operate a Raymart marketplace.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    for name, command in COMMANDS.items():
+        _add(app, name, command.load() if name == wanted else _not_loaded, command)
     for entry in entry_points(group=COMMANDS_GROUP):
+        # The overview lists those that can be loaded.
         if wanted in {None, entry.name}:
-            _add_command(entry, must_load=wanted is not None)
+            _add_others(app, entry, must_load=wanted is not None)
+    return app
 
 
-def _add_command(entry: EntryPoint, *, must_load: bool) -> None:
-    """Add one command, under its entry point's name. Raises: NotFound."""
+def _add(app: typer.Typer, name: str, found: typer.Typer | Callable[..., None], command: Deferred) -> None:
+    """Add a command or a group under its name."""
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=name, help=command.help)
+    else:
+        app.command(name, help=command.help, hidden=command.is_hidden)(found)
+
+
+def _not_loaded() -> None:
+    """Stands in the overview for a command that nobody asked for."""
+    raise AssertionError("only the command that is named on the command line runs, and that one is loaded")
+
+
+def _add_others(app: typer.Typer, entry: EntryPoint, *, must_load: bool) -> None:
+    """Add one command of another distribution, under its entry point's name. Raises: NotFound."""
     try:
         command = entry.load()
     except (ImportError, AttributeError) as error:
         if must_load:
-            raise NotFound(f"the command {entry.name!r} cannot be loaded: {_first_line(error)}") from error
+            raise NotFound(f"the command {entry.name!r} cannot be loaded: {error}") from error
         return
     app.command(entry.name)(command)
 
@@ -125,20 +124,12 @@ def _wanted(arguments: Sequence[str]) -> str | None:
     return arguments[0] if arguments and not arguments[0].startswith("-") else None
 
 
-def _wrong_settings(error: ValidationError) -> str:
-    """What is wrong with the environment, by the variables' names; never their values, which may be secret."""
-    problems = []
-    for problem in error.errors(include_url=False, include_input=False):
-        field = ".".join(str(part) for part in problem["loc"])
-        variable = field if field.isupper() else f"RAYMART_{field.upper()}"
-        reason = problem["msg"].removeprefix("Value error, ")
-        problems.append(f"{variable}: {reason}" if field else reason)
-    return "; ".join(problems)
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of what `error` says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _explanation(error: Exception) -> tuple[str, int] | None:
+    """The line and the exit status for what a library raised; None for a programmer's mistake."""
+    # Imported here, for it imports the libraries whose exceptions it knows.
+    failures = import_module("raymart_graphql.operator.failures")
+    explained: tuple[str, int] | None = failures.explanation(error)
+    return explained
 
 
 def _fail(message: str, *, status: int = 1) -> NoReturn:

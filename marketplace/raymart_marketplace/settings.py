@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from raymart_core.settings import ProcessSettings
-from raymart_marketplace.db.migrate import REPOSITORY_SCRIPTS
+from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
 
 
 class ControlSettings(ProcessSettings):

@@ -14,6 +14,7 @@ from sqlalchemy import create_engine
 import raymart_billing.db  # noqa: F401  (its tables join the metadata)
 from raymart_marketplace.db import migrate
 from raymart_marketplace.db.metadata import metadata
+from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
 from raymart_marketplace.db.session import sqlalchemy_url
 
 
@@ -100,16 +101,14 @@ class TestHistory:
         assert len(migrate.heads()) == 1
 
     def test_each_migration_is_named_by_its_number(self):
-        scripts = sorted(path.name for path in (migrate.REPOSITORY_SCRIPTS / "versions").glob("*.py"))
+        scripts = sorted(path.name for path in (REPOSITORY_SCRIPTS / "versions").glob("*.py"))
         assert [name[:4] for name in scripts] == [f"{number:04}" for number in range(1, len(scripts) + 1)]
 
     def test_migrations_run_with_a_short_lock_timeout_in_their_own_transactions(
         self, empty_database_url: str, tmp_path: Path
     ):
         scripts = tmp_path / "alembic"
-        shutil.copytree(
-            migrate.REPOSITORY_SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__", "0*")
-        )
+        shutil.copytree(REPOSITORY_SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__", "0*"))
         (scripts / "versions" / "a.py").write_text(_PROBE)
         (scripts / "versions" / "b.py").write_text(_BROKEN)
         with pytest.raises(Exception, match="division by zero"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
@@ -27,6 +28,8 @@ from support.market import enrol_message, make_customer, make_pool, make_provide
 
 SECRET = "0123456789abcdef0123456789abcdef"
 RAYMART = Path(sys.executable).parent / "raymart"
+DEAR = {"alembic", "stripe", "celery", "redis", "strawberry", "fastapi", "uvicorn", "ray", "typst"}
+"""Libraries that take long to import and that few commands use."""
 
 
 def run(
@@ -205,10 +208,39 @@ class TestCommandsOfOthers:
         """`raymart seed` must not pay for importing the demo, nor fail because it cannot be."""
         broken = EntryPoint(name="broken", value="no_such_module:command", group=cli.COMMANDS_GROUP)
         monkeypatch.setattr(cli, "entry_points", lambda *, group: [broken])
-        cli._add_commands("seed")
-        cli._add_commands(None)
+        cli.command_line("seed")
+        cli.command_line(None)
         with pytest.raises(NotFound, match=r"'broken' cannot be loaded: No module named 'no_such_module'"):
-            cli._add_commands("broken")
+            cli.command_line("broken")
+
+
+class TestDeferred:
+    """Each run of `raymart` is a new process, so what it imports is what people and scripts wait for."""
+
+    @pytest.mark.parametrize("name", cli.COMMANDS)
+    def test_what_the_overview_names_can_be_loaded(self, name: str):
+        done = CliRunner().invoke(cli.command_line(name), [name, "--help"])
+        assert done.exit_code == 0, done
+        assert f"raymart {name}" in done.output
+
+    @pytest.mark.parametrize(
+        ("wanted", "unwanted"),
+        [
+            (None, {"sqlalchemy", "psycopg", "cryptography", *DEAR}),
+            ("ledger", {"jose", "httpx", *DEAR}),
+            ("node", {"jose", "httpx", *DEAR}),
+        ],
+    )
+    def test_libraries_that_a_command_does_not_use_are_not_imported(
+        self, wanted: str | None, unwanted: set[str]
+    ):
+        script = (
+            f"import sys; from raymart_graphql import cli; cli.command_line({wanted!r}); print(*sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        imported = set(done.stdout.split())
+        assert "raymart_graphql.cli" in imported
+        assert imported & unwanted == set()
 
 
 class TestServeApi:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from raymart_billing.deposits import Deposit
 from raymart_core.errors import DomainError
 from raymart_core.ids import Prefix, show
-from raymart_graphql.cli import app
+from raymart_graphql.cli import command_line
 from raymart_marketplace.accounts.models import Organization, User
 from raymart_marketplace.db.session import make_engine, make_sessions, session_scope
 from support.card_market import CardCustomer, CardMarket
@@ -42,7 +42,7 @@ class Shop:
             "RAYMART_STRIPE_WEBHOOK_SECRETS": WEBHOOK_SECRET,
             "RAYMART_STRIPE_API_BASE": self.stripe.url,
         }
-        done = CliRunner().invoke(app, ["deposit", *arguments], env=variables)
+        done = CliRunner().invoke(command_line("deposit"), ["deposit", *arguments], env=variables)
         if isinstance(done.exception, DomainError):
             raise done.exception
         assert done.exit_code == 0, (done.output, done.exception)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from raymart_billing.connections import make_pool
 from raymart_core.errors import Conflict, InvalidRequest, NotFound
 from raymart_core.ids import Prefix, new_id, show
-from raymart_graphql.cli import app
+from raymart_graphql.cli import command_line
 from raymart_marketplace.db.session import make_engine, make_sessions, session_scope
 from support.market import make_customer
 from support.old_books import OldBooks, in_month, month_start, old_books_url
@@ -32,7 +32,7 @@ class Shell:
 
     async def run(self, *arguments: str) -> Result:
         """In a thread: commands start an event loop of their own."""
-        return await asyncio.to_thread(CliRunner().invoke, app, ["invoice", *arguments])
+        return await asyncio.to_thread(CliRunner().invoke, command_line("invoice"), ["invoice", *arguments])
 
     async def said(self, *arguments: str) -> str:
         done = await self.run(*arguments)

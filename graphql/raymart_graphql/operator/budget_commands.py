@@ -35,7 +35,7 @@ ScopeArgument = Annotated[
 ]
 PeriodArgument = Annotated[BudgetPeriodKind, typer.Argument(help="When the budget begins anew.")]
 
-budget = typer.Typer(help="Budgets and leases.", no_args_is_help=True)
+budget = typer.Typer(no_args_is_help=True)
 
 
 @budget.command("list")

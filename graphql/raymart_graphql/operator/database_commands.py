@@ -1,21 +1,26 @@
 """`raymart db`: the schema."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from alembic.util import CommandError
 
 from raymart_core.errors import InvalidRequest
+from raymart_graphql.operator.failures import first_line
 from raymart_graphql.operator.running import database_settings
 from raymart_marketplace.db import migrate
 
-database = typer.Typer(help="The database's schema.", no_args_is_help=True)
+database = typer.Typer(no_args_is_help=True)
 
 
 @database.command("upgrade")
 def db_upgrade(revision: Annotated[str, typer.Option(help="Where to stop.")] = "head") -> None:
     """Apply the migrations that are missing."""
     settings = database_settings()
-    migrate.upgrade(settings.owner_url, revision, scripts=settings.migrations_dir)
+    with _refusals_in_one_line():
+        migrate.upgrade(settings.owner_url, revision, scripts=settings.migrations_dir)
     typer.echo(f"the database is at {migrate.current(settings.owner_url)}")
 
 
@@ -31,7 +36,8 @@ def db_downgrade(
             f"going back to {revision!r} drops tables with their data; add --yes if you mean it"
         )
     settings = database_settings()
-    migrate.downgrade(settings.owner_url, revision, scripts=settings.migrations_dir)
+    with _refusals_in_one_line():
+        migrate.downgrade(settings.owner_url, revision, scripts=settings.migrations_dir)
     typer.echo(f"the database is at {migrate.current(settings.owner_url) or 'base'}")
 
 
@@ -45,5 +51,15 @@ def db_current() -> None:
 def db_check() -> None:
     """Compare the database with the models; fails when a migration is missing."""
     settings = database_settings()
-    migrate.check(settings.database_url, scripts=settings.migrations_dir)
+    with _refusals_in_one_line():
+        migrate.check(settings.database_url, scripts=settings.migrations_dir)
     typer.echo("the database matches the models")
+
+
+@contextmanager
+def _refusals_in_one_line() -> Iterator[None]:
+    """Say what Alembic refuses as our commands do. Raises: InvalidRequest."""
+    try:
+        yield
+    except CommandError as error:
+        raise InvalidRequest(first_line(error)) from error

@@ -38,7 +38,7 @@ ReasonOption = Annotated[str, typer.Option(help="Why; kept for good.")]
 ActorOption = Annotated[str, typer.Option(help="E-mail of the administrator who decides this.")]
 KeyOption = Annotated[str, typer.Option(help="The same key has one effect, however often it is sent.")]
 
-deposit = typer.Typer(help="Deposits, disputes and grants.", no_args_is_help=True)
+deposit = typer.Typer(no_args_is_help=True)
 
 
 @deposit.command("list")

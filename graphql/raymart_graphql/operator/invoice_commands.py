@@ -24,7 +24,7 @@ from raymart_marketplace.accounts.models import Organization
 from raymart_marketplace.accounts.service import user_by_email
 from raymart_marketplace.db.session import Sessions, session_scope
 
-invoice = typer.Typer(help="Invoices, credit notes and refunds.", no_args_is_help=True)
+invoice = typer.Typer(no_args_is_help=True)
 
 LISTING_MAX = 1_000
 InvoiceArgument = Annotated[

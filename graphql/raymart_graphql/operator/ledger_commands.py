@@ -24,7 +24,7 @@ from raymart_graphql.operator.settings import DatabaseSettings
 from raymart_marketplace.accounts.service import user_by_email
 from raymart_marketplace.db.session import Sessions, session_scope
 
-ledger = typer.Typer(help="The books: checks, statements, corrections.", no_args_is_help=True)
+ledger = typer.Typer(no_args_is_help=True)
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
 PAGE_MAX = 100

@@ -6,14 +6,15 @@ from typing import Annotated
 import typer
 
 from raymart_core.errors import NotFound
-from raymart_graphql.operator.running import access_tokens, control_settings, database_settings, with_database
+from raymart_graphql.operator.running import control_settings, database_settings, with_database
+from raymart_graphql.operator.signing import access_tokens
 from raymart_marketplace.accounts.models import Role
 from raymart_marketplace.accounts.service import add_member, create_user, platform_organization, user_by_email
 from raymart_marketplace.accounts.tokens import TTL_S_MAX
 from raymart_marketplace.db.session import Sessions, session_scope
 
-admin = typer.Typer(help="The marketplace's administrators.", no_args_is_help=True)
-token = typer.Typer(help="Access tokens.", no_args_is_help=True)
+admin = typer.Typer(no_args_is_help=True)
+token = typer.Typer(no_args_is_help=True)
 
 
 @admin.command("create")

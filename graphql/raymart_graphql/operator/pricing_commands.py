@@ -48,7 +48,7 @@ PricesOption = Annotated[
     list[str], typer.Option("--price", help="token.prompt=0.000000050: US dollars a unit; give it for each.")
 ]
 
-price = typer.Typer(help="Prices, caps and fees.", no_args_is_help=True)
+price = typer.Typer(no_args_is_help=True)
 
 
 @price.command("cards")

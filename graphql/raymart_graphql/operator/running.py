@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from raymart_graphql.operator.settings import DatabaseSettings
-from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from raymart_marketplace.settings import ControlSettings
 
@@ -33,13 +32,3 @@ def database_settings() -> DatabaseSettings:
 def control_settings() -> ControlSettings:
     """Settings of the control plane, from the environment."""
     return ControlSettings()  # type: ignore[call-arg]  # the values come from the environment
-
-
-def access_tokens(settings: ControlSettings, *, ttl_s: int) -> AccessTokens:
-    """Access tokens as the API issues them, but for their life."""
-    return AccessTokens(
-        settings.token_secret.get_secret_value().encode(),
-        issuer=settings.token_issuer,
-        audience=settings.token_audience,
-        ttl_s=ttl_s,
-    )

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from raymart_core.settings import ProcessSettings
-from raymart_marketplace.db.migrate import REPOSITORY_SCRIPTS
+from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
 
 
 class DatabaseSettings(ProcessSettings):

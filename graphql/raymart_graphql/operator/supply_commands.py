@@ -26,9 +26,9 @@ LISTING_MAX = 1_000
 
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table or json")]
 
-node = typer.Typer(help="Machines that serve.", no_args_is_help=True)
-provider = typer.Typer(help="Providers.", no_args_is_help=True)
-model = typer.Typer(help="Models.", no_args_is_help=True)
+node = typer.Typer(no_args_is_help=True)
+provider = typer.Typer(no_args_is_help=True)
+model = typer.Typer(no_args_is_help=True)
 
 
 @node.command("token")

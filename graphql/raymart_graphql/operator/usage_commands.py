@@ -25,9 +25,7 @@ from raymart_graphql.operator.running import control_settings, database_settings
 from raymart_marketplace.accounts.models import Organization
 from raymart_marketplace.db.session import Sessions
 
-usage = typer.Typer(
-    help="Usage: what was spilled, the months it is kept in, its rollups.", no_args_is_help=True
-)
+usage = typer.Typer(no_args_is_help=True)
 
 Result = TypeVar("Result")
 MonthOption = Annotated[str, typer.Option("--month", help="Such as 2026-11.")]

@@ -29,7 +29,7 @@ ReasonOption = Annotated[str, typer.Option(help="Why; kept with the change.")]
 ActorOption = Annotated[str | None, typer.Option(help="E-mail address of who decided; else the operator.")]
 Act = Callable[..., Coroutine[Any, Any, OutboxItem]]
 
-work = typer.Typer(help="Background work.", no_args_is_help=True)
+work = typer.Typer(no_args_is_help=True)
 
 
 @work.command("list")

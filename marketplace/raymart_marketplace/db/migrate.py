@@ -13,10 +13,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
 from raymart_marketplace.db.session import sqlalchemy_url
-
-REPOSITORY_SCRIPTS = Path(__file__).parents[3] / "alembic"
-"""The repository's `alembic/`: three folders above this package in a checkout."""
 
 
 def config(url: str, *, scripts: Path = REPOSITORY_SCRIPTS) -> Config:
