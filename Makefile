@@ -6,6 +6,8 @@ SHELL := /bin/bash
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
 BIN := .venv/bin
+# Set in many container images. Each of the twenty processes of a stack would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 MEMBERS := core marketplace billing graphql serve providers local
 SYNCED := .venv/.synced
 

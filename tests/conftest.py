@@ -1,5 +1,6 @@
 """What every test may use: a real, migrated PostgreSQL per session (and per xdist worker)."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
+
+# Set in many container images. Each process that a test starts would compile all that it imports anew: 3 s of CPU for
+# one `raymart`, and a stack is twenty processes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
