@@ -1,6 +1,7 @@
 """Finished requests into their three tables, by COPY in one transaction."""
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from uuid import UUID
 
 from raymart_billing.connections import Connection
@@ -8,78 +9,80 @@ from raymart_billing.records.codec import storable
 from raymart_billing.records.copy_format import (
     CopiedTable,
     Row,
-    bigint_field,
-    boolean_field,
-    integer_field,
-    text_field,
-    time_field,
-    uuid_field,
+    bigint_fields,
+    boolean_fields,
+    integer_fields,
+    text_fields,
+    time_fields,
+    uuid_fields,
 )
 from raymart_core.ports import FinishedRequest
 
 REQUEST = CopiedTable(
     "request",
-    id=uuid_field,
-    created_at=time_field,
-    organization_id=uuid_field,
-    project_id=uuid_field,
-    api_key_id=uuid_field,
-    user_id=uuid_field,
-    surface=text_field,
-    model_asked=text_field,
-    model_served=text_field,
-    state=text_field,
-    finish_reason=text_field,
-    error_code=text_field,
-    streamed=boolean_field,
-    first_token_ms=integer_field,
-    duration_ms=integer_field,
+    id=uuid_fields,
+    created_at=time_fields,
+    organization_id=uuid_fields,
+    project_id=uuid_fields,
+    api_key_id=uuid_fields,
+    user_id=uuid_fields,
+    surface=text_fields,
+    model_asked=text_fields,
+    model_served=text_fields,
+    state=text_fields,
+    finish_reason=text_fields,
+    error_code=text_fields,
+    streamed=boolean_fields,
+    first_token_ms=integer_fields,
+    duration_ms=integer_fields,
 )
 ATTEMPT = CopiedTable(
     "attempt",
-    id=uuid_field,
-    created_at=time_field,
-    request_id=uuid_field,
-    position=integer_field,
-    endpoint_id=uuid_field,
-    provider_id=uuid_field,
-    node_id=uuid_field,
-    outcome=text_field,
-    fault=text_field,
-    reason=text_field,
-    tokens_delivered=integer_field,
-    first_token_ms=integer_field,
-    duration_ms=integer_field,
+    id=uuid_fields,
+    created_at=time_fields,
+    request_id=uuid_fields,
+    position=integer_fields,
+    endpoint_id=uuid_fields,
+    provider_id=uuid_fields,
+    node_id=uuid_fields,
+    outcome=text_fields,
+    fault=text_fields,
+    reason=text_fields,
+    tokens_delivered=integer_fields,
+    first_token_ms=integer_fields,
+    duration_ms=integer_fields,
 )
 USAGE_RECORD = CopiedTable(
     "usage_record",
-    id=uuid_field,
-    organization_id=uuid_field,
-    project_id=uuid_field,
-    api_key_id=uuid_field,
-    provider_id=uuid_field,
-    endpoint_id=uuid_field,
-    offer_id=uuid_field,
-    revision_id=uuid_field,
-    tokens_prompt=bigint_field,
-    tokens_completion=bigint_field,
-    tokens_cached=bigint_field,
-    image_pixel_steps=bigint_field,
-    gpu_ms=bigint_field,
-    requests_priced=bigint_field,
-    price_prompt_nano_usd=bigint_field,
-    price_completion_nano_usd=bigint_field,
-    price_cached_nano_usd=bigint_field,
-    price_megapixel_step_nano_usd=bigint_field,
-    price_gpu_second_nano_usd=bigint_field,
-    price_request_nano_usd=bigint_field,
-    customer_nano_usd=bigint_field,
-    provider_nano_usd=bigint_field,
-    fee_nano_usd=bigint_field,
-    exact=boolean_field,
-    lease_id=uuid_field,
+    id=uuid_fields,
+    organization_id=uuid_fields,
+    project_id=uuid_fields,
+    api_key_id=uuid_fields,
+    provider_id=uuid_fields,
+    endpoint_id=uuid_fields,
+    offer_id=uuid_fields,
+    revision_id=uuid_fields,
+    tokens_prompt=bigint_fields,
+    tokens_completion=bigint_fields,
+    tokens_cached=bigint_fields,
+    image_pixel_steps=bigint_fields,
+    gpu_ms=bigint_fields,
+    requests_priced=bigint_fields,
+    price_prompt_nano_usd=bigint_fields,
+    price_completion_nano_usd=bigint_fields,
+    price_cached_nano_usd=bigint_fields,
+    price_megapixel_step_nano_usd=bigint_fields,
+    price_gpu_second_nano_usd=bigint_fields,
+    price_request_nano_usd=bigint_fields,
+    customer_nano_usd=bigint_fields,
+    provider_nano_usd=bigint_fields,
+    fee_nano_usd=bigint_fields,
+    exact=boolean_fields,
+    lease_id=uuid_fields,
 )
-_FORGET = b"delete from usage_checkpoint where request_id = any(%s)"
+# The range leaves out other months' partitions, which a list of ids alone does not.
+_PRESENT = b"select id from request where id = any(%(ids)b) and id between %(first)b and %(last)b"
+_FORGET = b"delete from usage_checkpoint where request_id = any(%b)"
 
 
 async def copy_requests(
@@ -111,8 +114,11 @@ async def copy_requests(
 async def _without_present(
     connection: Connection, requests: Sequence[FinishedRequest]
 ) -> Sequence[FinishedRequest]:
-    ids = [request.id for request in requests]
-    cursor = await connection.execute("select id from request where id = any(%s)", (ids,))
+    ids = sorted((request.id for request in requests), key=attrgetter("int"))
+    if not ids:
+        return requests
+    values = {"ids": ids, "first": ids[0], "last": ids[-1]}
+    cursor = await connection.execute(_PRESENT, values, binary=True)
     present: set[UUID] = {row[0] for row in await cursor.fetchall()}
     return [request for request in requests if request.id not in present]
 
@@ -120,11 +126,9 @@ async def _without_present(
 async def _copy(connection: Connection, table: CopiedTable, rows: Sequence[Row]) -> None:
     if not rows:
         return
-    content = table.encoded(
-        rows
-    )  # Before the COPY begins: a row that cannot be encoded leaves the connection be.
     async with connection.cursor() as cursor, cursor.copy(table.statement) as copy:
-        await copy.write(content)
+        for part in table.encoded(rows):
+            await copy.write(part)
 
 
 def request_row(request: FinishedRequest) -> Row:
