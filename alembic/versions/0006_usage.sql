@@ -1,7 +1,9 @@
 -- Usage by month, checkpoints of running streams, and rollups.
 --
--- `request`, `attempt` and `usage_record` become RANGE partitions on their own UUIDv7 `id`: its first 48 bits are the
--- milliseconds of its making, so a month is a range of ids and PRIMARY KEY (id) still means one row a request.
+-- `request`, `attempt` and `usage_record` become RANGE partitions on the request's UUIDv7: its first 48 bits are the
+-- milliseconds of its making, so a month is a range of ids and PRIMARY KEY (id) still means one row a request. Attempts go
+-- by `request_id`, so that they lie in the month of their request; their key is that and their position, which is how
+-- they are looked up, and which spares the two indexes of before one.
 -- Partitions live in a schema of their own: what the models describe is the parents in `public`.
 
 create schema usage_month;
@@ -26,6 +28,7 @@ create function ensure_usage_partitions(p_from date, p_months integer) returns i
 language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '5s' as $$
 declare
     v_table text;
+    v_key text;
     v_month timestamp;
     v_name text;
     v_low uuid;
@@ -45,6 +48,7 @@ begin
         v_high := usage_first_id(v_month + interval '1 month');
         foreach v_table in array array['request', 'attempt', 'usage_record'] loop
             v_name := v_table || '_' || to_char(v_month, 'YYYYMM');
+            v_key := case v_table when 'attempt' then 'request_id' else 'id' end;
             continue when to_regclass('usage_month.' || v_name) is not null
                        or to_regclass('usage_archive.' || v_name) is not null;
             execute format('lock table usage_month.%I in access exclusive mode', v_table || '_default');
@@ -52,8 +56,9 @@ begin
                 'create table usage_month.%I (like public.%I including defaults including constraints)', v_name, v_table
             );
             execute format(
-                'with moved as (delete from usage_month.%I where id >= %L and id < %L returning *)
-                 insert into usage_month.%I select * from moved', v_table || '_default', v_low, v_high, v_name
+                'with moved as (delete from usage_month.%I where %I >= %L and %I < %L returning *)
+                 insert into usage_month.%I select * from moved',
+                v_table || '_default', v_key, v_low, v_key, v_high, v_name
             );
             execute format(
                 'alter table public.%I attach partition usage_month.%I for values from (%L) to (%L)',
@@ -132,7 +137,7 @@ alter table attempt rename to attempt_plain;
 alter table usage_record rename to usage_record_plain;
 
 create table request (like request_plain including defaults including constraints) partition by range (id);
-create table attempt (like attempt_plain including defaults including constraints) partition by range (id);
+create table attempt (like attempt_plain including defaults including constraints) partition by range (request_id);
 create table usage_record (like usage_record_plain including defaults including constraints) partition by range (id);
 
 create table usage_month.request_default partition of request default;
@@ -156,12 +161,12 @@ insert into usage_record select * from usage_record_plain;
 drop table request_plain, attempt_plain, usage_record_plain;
 
 alter table request add constraint pk_request primary key (id);
-alter table attempt add constraint pk_attempt primary key (id);
+alter table attempt add constraint pk_attempt primary key (request_id, position);
 alter table usage_record add constraint pk_usage_record primary key (id);
 create index ix_request_organization_id_id on request (organization_id, id);
-create index ix_attempt_request_id on attempt (request_id);
 create index ix_usage_record_organization_id_id on usage_record (organization_id, id);
-create index ix_usage_record_provider_id_id on usage_record (provider_id, id);
+-- None on `provider_id`: what a provider sees of usage are rollups, and each index costs every usage twice, when it is
+-- recorded and when it is posted.
 create index ix_usage_record_unposted on usage_record (id) where posted_at is null;
 
 
@@ -219,6 +224,8 @@ create table usage_hour (
 create index ix_usage_hour_provider_id_hour on usage_hour (provider_id, hour);
 create index ix_usage_hour_hour on usage_hour (hour);
 
+-- In 16 partitions by customer, so that a customer's rows lie closer together: they are written hour by hour among those of
+-- everybody else, and read by the month.
 create table usage_day (
     organization_id uuid not null,
     day date not null,
@@ -239,15 +246,22 @@ create table usage_day (
     constraint uq_usage_day_key unique nulls not distinct (
         organization_id, day, project_id, api_key_id, revision_id, provider_id
     )
-) with (fillfactor = 80);
+) partition by hash (organization_id);
+do $$ begin
+    for n in 0..15 loop
+        execute format(
+            'create table usage_month.%I partition of usage_day for values with (modulus 16, remainder %s)
+               with (fillfactor = 80)', 'usage_day_' || n, n
+        );
+    end loop;
+end $$;
 create index ix_usage_day_provider_id_day on usage_day (provider_id, day);
 create index ix_usage_day_day on usage_day (day);
 
--- The hours of posted usage from one id up to another, summed from the records themselves.
-create function usage_hours_of(p_low uuid, p_high uuid) returns setof usage_hour
+-- One hour's posted usage, summed from the records themselves: a short range of ids, and of memory its sums alone.
+create function usage_hour_sums(p_hour timestamp with time zone) returns setof usage_hour
 language sql stable security definer set search_path = public, pg_temp as $$
-    select organization_id, date_trunc('hour', usage_arrival(id), 'UTC'), project_id, api_key_id, revision_id,
-           provider_id, count(*),
+    select organization_id, p_hour, project_id, api_key_id, revision_id, provider_id, count(*),
            sum(tokens_prompt)::bigint,
            sum(tokens_completion)::bigint,
            sum(tokens_cached)::bigint,
@@ -258,8 +272,26 @@ language sql stable security definer set search_path = public, pg_temp as $$
            sum(provider_nano_usd)::bigint,
            sum(fee_nano_usd)::bigint
       from usage_record
-     where id >= p_low and id < p_high and posted_at is not null
-     group by 1, 2, 3, 4, 5, 6
+     where id >= usage_first_id(p_hour at time zone 'UTC')
+       and id < usage_first_id((p_hour + interval '1 hour') at time zone 'UTC')
+       and posted_at is not null
+     group by organization_id, project_id, api_key_id, revision_id, provider_id
+$$;
+
+-- The hours of a day in UTC.
+create function usage_hours_of(p_day date) returns setof timestamp with time zone
+language sql immutable strict set search_path = public, pg_temp as $$
+    select (p_day + make_interval(hours => n)) at time zone 'UTC' from generate_series(0, 23) n
+$$;
+
+-- A day's sums, from its hours as they are kept.
+create function usage_day_sums(p_day date) returns setof usage_day
+language sql stable security definer set search_path = public, pg_temp as $$
+    select organization_id, p_day, project_id, api_key_id, revision_id, provider_id,
+           sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
+      from usage_hour
+     where hour >= p_day::timestamp at time zone 'UTC' and hour < (p_day + 1)::timestamp at time zone 'UTC'
+     group by organization_id, project_id, api_key_id, revision_id, provider_id
 $$;
 
 -- Add usages to their hour and day. The caller has marked them in this transaction, and holds the platform's fee
@@ -364,74 +396,89 @@ begin
     perform usage_roll_up(v_ids);
 end $$;
 
--- Where the rollups of a month differ from its records: (bucket's kind, differing rows).
-create function usage_rollup_drift(p_month date) returns table (kind text, rows bigint)
-language sql stable security definer set search_path = public, pg_temp as $$
+-- Where the rollups of a day differ from its records: (bucket's kind, differing rows). Each row is counted once for it and
+-- once against it, so that those that are the same on both sides are gone after one pass.
+create function usage_rollup_drift(p_day date) returns table (kind text, rows bigint)
+language sql stable security definer set search_path = public, pg_temp set work_mem = '16MB' as $$
     with hours as materialized (
-        select * from usage_hours_of(
-            usage_first_id(date_trunc('month', p_month::timestamp)),
-            usage_first_id(date_trunc('month', p_month::timestamp) + interval '1 month')
-        )
+        select sums.* from usage_hours_of(p_day) hour, lateral usage_hour_sums(hour) sums
+    ), hour_balance as (
+        select sum(side) as balance
+          from (
+            select *, 1 as side from hours
+            union all
+            select *, -1 from usage_hour
+             where hour >= p_day::timestamp at time zone 'UTC' and hour < (p_day + 1)::timestamp at time zone 'UTC'
+          ) sides
+         group by organization_id, hour, project_id, api_key_id, revision_id, provider_id, requests, tokens_prompt,
+                  tokens_completion, tokens_cached, image_pixel_steps, gpu_ms, requests_priced, customer_nano_usd,
+                  provider_nano_usd, fee_nano_usd
+        having sum(side) <> 0
     ), days as (
-        select organization_id, (hour at time zone 'UTC')::date, project_id, api_key_id, revision_id, provider_id,
-               sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
+        select organization_id, p_day as day, project_id, api_key_id, revision_id, provider_id,
+               sum(requests)::bigint as requests,
+               sum(tokens_prompt)::bigint as tokens_prompt,
+               sum(tokens_completion)::bigint as tokens_completion,
+               sum(tokens_cached)::bigint as tokens_cached,
+               sum(image_pixel_steps)::bigint as image_pixel_steps,
+               sum(gpu_ms)::bigint as gpu_ms,
+               sum(requests_priced)::bigint as requests_priced,
+               sum(customer_nano_usd)::bigint as customer_nano_usd,
+               sum(provider_nano_usd)::bigint as provider_nano_usd,
+               sum(fee_nano_usd)::bigint as fee_nano_usd
           from hours
-         group by 1, 2, 3, 4, 5, 6
-    ), kept_hours as (
-        select * from usage_hour
-         where hour >= date_trunc('month', p_month::timestamp) at time zone 'UTC'
-           and hour < (date_trunc('month', p_month::timestamp) + interval '1 month') at time zone 'UTC'
-    ), kept_days as (
-        select * from usage_day
-         where day >= date_trunc('month', p_month::timestamp)::date
-           and day < (date_trunc('month', p_month::timestamp) + interval '1 month')::date
+         group by organization_id, project_id, api_key_id, revision_id, provider_id
+    ), day_balance as (
+        select sum(side) as balance
+          from (
+            select *, 1 as side from days
+            union all
+            select *, -1 from usage_day where day = p_day
+          ) sides
+         group by organization_id, day, project_id, api_key_id, revision_id, provider_id, requests, tokens_prompt,
+                  tokens_completion, tokens_cached, image_pixel_steps, gpu_ms, requests_priced, customer_nano_usd,
+                  provider_nano_usd, fee_nano_usd
+        having sum(side) <> 0
     )
-    select 'hour', count(*) from (
-        (select * from hours except all select * from kept_hours)
-        union all (select * from kept_hours except all select * from hours)
-    ) differing
+    select 'hour', coalesce(sum(abs(balance)), 0)::bigint from hour_balance
     union all
-    select 'day', count(*) from (
-        (select * from days except all select * from kept_days)
-        union all (select * from kept_days except all select * from days)
-    ) differing
+    select 'day', coalesce(sum(abs(balance)), 0)::bigint from day_balance
 $$;
 
--- Sum a month's rollups anew from its records. Locks both tables against posters meanwhile: seconds for a million usages.
-create function usage_rollup_rebuild(p_month date) returns void
-language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '5s' as $$
+-- Sum a day's rollups anew from its records, hour by hour. Locks both tables against posters meanwhile: for a day of half
+-- a million usages a few seconds. A month is summed anew day by day, each in a transaction of its own.
+create function usage_rollup_rebuild(p_day date) returns void
+language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '5s' set work_mem = '16MB' as $$
 declare
-    v_start timestamp := date_trunc('month', p_month::timestamp);
-    v_end timestamp := date_trunc('month', p_month::timestamp) + interval '1 month';
+    v_hour timestamp with time zone;
 begin
-    if to_regclass('usage_month.usage_record_' || to_char(v_start, 'YYYYMM')) is null then
+    if to_regclass('usage_month.usage_record_' || to_char(p_day, 'YYYYMM')) is null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'the records of ' || to_char(v_start, 'YYYYMM') || ' are not in the database',
+            message = 'the records of ' || to_char(p_day, 'YYYYMM') || ' are not in the database',
             hint = 'rollups of archived months are all that is left of them here';
     end if;
     lock table usage_hour, usage_day in share row exclusive mode;
-    delete from usage_hour where hour >= v_start at time zone 'UTC' and hour < v_end at time zone 'UTC';
-    delete from usage_day where day >= v_start::date and day < v_end::date;
-    insert into usage_hour select * from usage_hours_of(usage_first_id(v_start), usage_first_id(v_end));
-    insert into usage_day
-    select organization_id, (hour at time zone 'UTC')::date, project_id, api_key_id, revision_id, provider_id,
-           sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
-      from usage_hour
-     where hour >= v_start at time zone 'UTC' and hour < v_end at time zone 'UTC'
-     group by 1, 2, 3, 4, 5, 6;
+    delete from usage_hour
+     where hour >= p_day::timestamp at time zone 'UTC' and hour < (p_day + 1)::timestamp at time zone 'UTC';
+    delete from usage_day where day = p_day;
+    for v_hour in select usage_hours_of(p_day) loop
+        insert into usage_hour select * from usage_hour_sums(v_hour);
+    end loop;
+    insert into usage_day select * from usage_day_sums(p_day);
 end $$;
 
 -- What was posted before there were rollups.
 insert into usage_hour
-select * from usage_hours_of('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+select sums.*
+  from (
+    select distinct date_trunc('hour', usage_arrival(id), 'UTC') as hour from usage_record where posted_at is not null
+  ) used, lateral usage_hour_sums(used.hour) sums;
 insert into usage_day
-select organization_id, (hour at time zone 'UTC')::date, project_id, api_key_id, revision_id, provider_id,
-       sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
-  from usage_hour
- group by 1, 2, 3, 4, 5, 6;
+select sums.*
+  from (select distinct (hour at time zone 'UTC')::date as day from usage_hour) used, lateral usage_day_sums(used.day) sums;
 
 revoke execute on function
-    usage_hours_of(uuid, uuid), usage_roll_up(uuid[]), usage_post(uuid[]), usage_rollup_drift(date),
-    usage_rollup_rebuild(date)
+    usage_hour_sums(timestamp with time zone), usage_day_sums(date), usage_roll_up(uuid[]), usage_post(uuid[]),
+    usage_rollup_drift(date), usage_rollup_rebuild(date)
 from public;

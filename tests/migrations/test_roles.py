@@ -82,7 +82,7 @@ BY_FUNCTION_ONLY = {
 KEPT = {"request", "attempt", "usage_record", "ledger_check"}
 """Tables that the runtime adds to and does not change."""
 INTERNAL = {
-    "lease_resize", "lease_lock_organization", "lease_elsewhere", "usage_hours_of", "usage_roll_up", "detach_usage_month",
+    "lease_resize", "lease_lock_organization", "lease_elsewhere", "usage_day_sums", "usage_hour_sums", "usage_roll_up", "detach_usage_month",
 }  # fmt: skip
 """Functions with their owner's rights that only other functions, or the owner, call."""
 

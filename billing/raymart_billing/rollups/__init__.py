@@ -1,6 +1,7 @@
 """Sums of usage per hour and day, and what is read from them."""
 
 from raymart_billing.rollups.models import UsageDay, UsageHour
+from raymart_billing.rollups.rebuilding import Drift, days_of, drift_of, drifting_days, rebuild
 from raymart_billing.rollups.service import (
     Dimension,
     Scope,
@@ -14,12 +15,17 @@ from raymart_billing.rollups.service import (
 
 __all__ = [
     "Dimension",
+    "Drift",
     "Scope",
     "Summary",
     "Totals",
     "UsageDay",
     "UsageHour",
     "UsageSum",
+    "days_of",
+    "drift_of",
+    "drifting_days",
+    "rebuild",
     "usage_by_day",
     "usage_by_hour",
     "usage_summary",

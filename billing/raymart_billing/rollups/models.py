@@ -54,13 +54,14 @@ class UsageHour(Measures, Base):
 
 
 class UsageDay(Measures, Base):
-    """One day."""
+    """One day. Partitioned by customer, whose rows are read by the month and written among everybody's."""
 
     __tablename__ = "usage_day"
     __table_args__ = (
         UniqueConstraint(*_key("day"), name="uq_usage_day_key", postgresql_nulls_not_distinct=True),
         Index("ix_usage_day_provider_id_day", "provider_id", "day"),
         Index("ix_usage_day_day", "day"),
+        {"postgresql_partition_by": "HASH (organization_id)"},
     )
     __mapper_args__ = {"primary_key": _key("day")}
 

@@ -7,9 +7,22 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Uuid, cast, func, literal, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Select,
+    Subquery,
+    Uuid,
+    cast,
+    func,
+    literal,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from raymart_billing.rollups.models import UsageDay, UsageHour
 from raymart_core.errors import InvalidRequest
@@ -72,6 +85,8 @@ class Scope:
 _MEASURES = tuple(Totals.__dataclass_fields__)
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 Table = type[UsageDay] | type[UsageHour]
+Summed = Table | ReadOnlyColumnCollection[str, Any]
+"""What has the columns of a rollup: its table, or a subquery's sums of it."""
 AnySelect = Select[*tuple[Any, ...]]
 
 
@@ -89,11 +104,8 @@ async def usage_by_day(
     Raises: InvalidRequest for an empty or too long range, or more than `sums_max` sums.
     """
     _require_range(until - since, limit=DAYS_MAX * _DAY)
-    statement = (
-        _buckets(UsageDay, UsageDay.day, scope, by=by)
-        .limit(sums_max + 1)
-        .where(UsageDay.day >= since, UsageDay.day < until)
-    )
+    within = (UsageDay.day >= since, UsageDay.day < until, *_scoped(UsageDay, scope))
+    statement = _buckets(UsageDay, UsageDay.day, within, by=by).limit(sums_max + 1)
     rows = _few((await session.execute(statement)).all(), sums_max)
     return [UsageSum(starts_at=start_of(row[0]), member_id=row[1], totals=_totals(row[2:])) for row in rows]
 
@@ -109,11 +121,8 @@ async def usage_by_hour(
 ) -> Sequence[UsageSum]:
     """Sums of each hour that begins from `since` up to and without `until`, like `usage_by_day`."""
     _require_range(until - since, limit=HOURS_MAX * _HOUR)
-    statement = (
-        _buckets(UsageHour, UsageHour.hour, scope, by=by)
-        .limit(sums_max + 1)
-        .where(UsageHour.hour >= since, UsageHour.hour < until)
-    )
+    within = (UsageHour.hour >= since, UsageHour.hour < until, *_scoped(UsageHour, scope))
+    statement = _buckets(UsageHour, UsageHour.hour, within, by=by).limit(sums_max + 1)
     rows = _few((await session.execute(statement)).all(), sums_max)
     return [UsageSum(starts_at=row[0], member_id=row[1], totals=_totals(row[2:])) for row in rows]
 
@@ -133,10 +142,18 @@ async def usage_summary(
     """The month that `month` lies in, in one statement; of each dimension at most `members_max` members."""
     first = month.replace(day=1)
     after = (first + 32 * _DAY).replace(day=1)
-    columns = [_member(UsageDay, by) for by in Dimension]
-    statement = (
-        _joined(UsageDay, select(func.grouping(*columns), func.coalesce(*columns), *_measures(UsageDay)))
+    # First each combination over the month, then those few by each dimension.
+    keys = (UsageDay.project_id, UsageDay.api_key_id, UsageDay.revision_id, UsageDay.provider_id)
+    sums = (
+        select(*keys, *_measures(UsageDay))
         .where(UsageDay.day >= first, UsageDay.day < after, *_scoped(UsageDay, scope))
+        .group_by(*keys)
+        .subquery()
+    )
+    columns = [_member(sums.c, by) for by in Dimension]
+    statement = (
+        select(func.grouping(*columns), func.coalesce(*columns), *_measures(sums.c))
+        .select_from(_with_model(sums))
         .group_by(func.grouping_sets(tuple_(), *map(tuple_, columns)))
     )
     # GROUPING has a bit for each column, the first one's highest: 0 where rows were grouped by it.
@@ -148,8 +165,8 @@ async def usage_summary(
         if row[0] == nothing:
             totals = _totals(row[2:])
         else:
-            sums = UsageSum(starts_at=start_of(first), member_id=row[1], totals=_totals(row[2:]))
-            found[dimensions[row[0]]].append(sums)
+            member = UsageSum(starts_at=start_of(first), member_id=row[1], totals=_totals(row[2:]))
+            found[dimensions[row[0]]].append(member)
     for members in found.values():
         members.sort(key=lambda member: (-member.totals.customer_nano_usd, str(member.member_id)))
         del members[members_max:]
@@ -164,39 +181,47 @@ def start_of(day: date) -> datetime:
 def _buckets(
     table: Table,
     bucket: InstrumentedAttribute[date] | InstrumentedAttribute[datetime],
-    scope: Scope,
+    within: Sequence[ColumnElement[bool]],
     *,
     by: Dimension | None,
 ) -> AnySelect:
-    """Sums by bucket, and by the members of `by`."""
-    member: ColumnElement[UUID | None] = literal(None, Uuid()) if by is None else _member(table, by)
-    statement: AnySelect = select(bucket, member, *_measures(table)).where(*_scoped(table, scope))
+    """Sums of the rows `within`, by bucket and by the members of `by`."""
     if by is None:
-        return statement.group_by(bucket).order_by(bucket)
-    if by is Dimension.MODEL:
-        statement = _joined(table, statement)
-    return statement.group_by(bucket, member).order_by(bucket, member)
+        nobody = literal(None, Uuid())
+        return select(bucket, nobody, *_measures(table)).where(*within).group_by(bucket).order_by(bucket)
+    if by is not Dimension.MODEL:
+        member = _member(table, by)
+        statement = select(bucket, member, *_measures(table)).where(*within)
+        return statement.group_by(bucket, member).order_by(bucket, member)
+    # The few sums by revision are joined with their models, and not the many rows.
+    keys = (bucket, table.revision_id)
+    sums = select(*keys, *_measures(table)).where(*within).group_by(*keys).subquery()
+    start, model = sums.c[bucket.key], ModelRevision.model_id
+    joined = select(start, model, *_measures(sums.c)).select_from(_with_model(sums))
+    return joined.group_by(start, model).order_by(start, model)
 
 
-def _member(table: Table, by: Dimension) -> ColumnElement[UUID | None]:
+def _member(columns: Summed, by: Dimension) -> ColumnElement[UUID | None]:
     members: Mapping[Dimension, Any] = {
-        Dimension.PROJECT: table.project_id,
-        Dimension.API_KEY: table.api_key_id,
+        Dimension.PROJECT: columns.project_id,
+        Dimension.API_KEY: columns.api_key_id,
         Dimension.MODEL: ModelRevision.model_id,
-        Dimension.PROVIDER: table.provider_id,
+        Dimension.PROVIDER: columns.provider_id,
     }
     member: ColumnElement[UUID | None] = members[by]
     return member
 
 
-def _joined(table: Table, statement: AnySelect) -> AnySelect:
+def _with_model(sums: Subquery) -> FromClause:
     """With the revision, which says the model; usage keeps its row when there is none."""
-    return statement.outerjoin(ModelRevision, ModelRevision.id == table.revision_id)
+    return sums.outerjoin(ModelRevision, ModelRevision.id == sums.c.revision_id)
 
 
-def _measures(table: Table) -> Sequence[ColumnElement[int]]:
+def _measures(columns: Summed) -> Sequence[ColumnElement[int]]:
     # A sum of bigints is numeric in PostgreSQL; ours stay whole numbers.
-    return [cast(func.coalesce(func.sum(getattr(table, name)), 0), BigInteger) for name in _MEASURES]
+    return [
+        cast(func.coalesce(func.sum(getattr(columns, name)), 0), BigInteger).label(name) for name in _MEASURES
+    ]
 
 
 def _scoped(table: Table, scope: Scope) -> Sequence[ColumnElement[bool]]:

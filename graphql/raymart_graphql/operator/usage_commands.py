@@ -13,7 +13,17 @@ from psycopg import AsyncConnection
 from sqlalchemy import select
 
 from raymart_billing.connections import Connection
-from raymart_billing.rollups import Dimension, Scope, Totals, UsageSum, usage_by_day, usage_by_hour
+from raymart_billing.rollups import (
+    Dimension,
+    Drift,
+    Scope,
+    Totals,
+    UsageSum,
+    drifting_days,
+    rebuild,
+    usage_by_day,
+    usage_by_hour,
+)
 from raymart_billing.rollups.service import start_of
 from raymart_billing.spill import SpillStream
 from raymart_billing.spill.review import Waiting, retry_set_aside, set_aside_records, waiting
@@ -126,30 +136,35 @@ def rebuild_rollups(
     *,
     fix: Annotated[bool, typer.Option("--fix", help="Sum them anew where they differ.")] = False,
 ) -> None:
-    """Recompute a month's rollups from its records and compare; fails when they differ and are not fixed."""
+    """Recompute a month's rollups from its records and compare; fails when they differ and are not fixed.
+
+    Goes day by day and says which differ, so that it can be stopped and begun again.
+    """
     first = _month(month)
 
-    async def drift(connection: Connection) -> dict[str, int]:
-        cursor = await connection.execute(
-            b"select kind, rows from usage_rollup_drift(%(month)s)", {"month": first}
-        )
-        return dict(await cursor.fetchall())
+    async def compare(connection: Connection) -> list[Drift]:
+        found = []
+        async for drift in drifting_days(connection, first):
+            typer.echo(f"{drift.day}: {_differing(drift.hour_rows, drift.day_rows)}", err=True)
+            if fix:
+                await rebuild(connection, drift.day)
+            found.append(drift)
+        return found
 
-    async def rebuild(connection: Connection) -> None:
-        await connection.execute(b"select usage_rollup_rebuild(%(month)s)", {"month": first})
-
-    url = database_settings().database_url
-    found = _with_connection(url, drift)
-    if not any(found.values()):
+    found = _with_connection(database_settings().database_url, compare)
+    what = _differing(sum(drift.hour_rows for drift in found), sum(drift.day_rows for drift in found))
+    if not found:
         typer.echo(f"the rollups of {month} agree with its records")
     elif fix:
-        _with_connection(url, rebuild)
-        typer.echo(f"summed anew: {found['hour']} rows of hours and {found['day']} of days differed")
+        typer.echo(f"summed anew {len(found)} days: {what}")
     else:
         raise Conflict(
-            f"{found['hour']} rows of hours and {found['day']} of days of {month} differ from its records;"
-            " --fix sums them anew"
+            f"the rollups of {month} disagree with its records on {len(found)} days: {what}; --fix sums them anew"
         )
+
+
+def _differing(hour_rows: int, day_rows: int) -> str:
+    return f"{hour_rows} rows of hours and {day_rows} of days differ"
 
 
 @usage.command("export")

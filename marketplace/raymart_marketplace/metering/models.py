@@ -1,7 +1,8 @@
 """Tables of inference. One request row, its attempts and at most one usage record, written by one COPY at the end.
 
-No foreign keys to hot tables: these rows are written in bulk, and partitioned by the month of their UUIDv7 `id` (the
-partitions are in the schema `usage_month`; `ensure_usage_partitions` makes them ahead).
+No foreign keys to hot tables: these rows are written in bulk, and partitioned by the month of the request's UUIDv7 (the
+partitions are in the schema `usage_month`; `ensure_usage_partitions` makes them ahead). Each index costs every request:
+one is here only for a query that needs it.
 """
 
 from datetime import datetime
@@ -11,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from raymart_core.ids import new_id
 from raymart_core.units import Fault, FinishReason
 from raymart_marketplace.db.base import Row, text_enum
 
@@ -67,13 +69,14 @@ class Request(Row):
 
 
 class Attempt(Row):
-    """One try of a request on one endpoint; `created_at` is its start."""
+    """One try of a request on one endpoint; `created_at` is its start. In the month of its request, found by it alone."""
 
     __tablename__ = "attempt"
-    __table_args__ = BY_MONTH
+    __table_args__ = {"postgresql_partition_by": "RANGE (request_id)"}
 
-    request_id: Mapped[UUID] = mapped_column(index=True)
-    position: Mapped[int]
+    id: Mapped[UUID] = mapped_column(primary_key=False, default=new_id, sort_order=-2)
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     """0 for the first try."""
     endpoint_id: Mapped[UUID]
     provider_id: Mapped[UUID]
@@ -115,7 +118,6 @@ class UsageRecord(Row):
         CheckConstraint("customer_nano_usd = provider_nano_usd + fee_nano_usd", name="split_adds_up"),
         CheckConstraint("provider_nano_usd >= 0 and fee_nano_usd >= 0", name="split_not_negative"),
         Index("ix_usage_record_organization_id_id", "organization_id", "id"),
-        Index("ix_usage_record_provider_id_id", "provider_id", "id"),
         Index("ix_usage_record_unposted", "id", postgresql_where=text("posted_at is null")),
         BY_MONTH,
     )

@@ -9,6 +9,7 @@ import pytest
 
 from raymart_billing.posting import post_requests
 from raymart_billing.records import copy_requests
+from raymart_billing.rollups import days_of, drift_of, drifting_days, rebuild
 from raymart_core.ids import new_id
 from support.books import price
 
@@ -34,8 +35,8 @@ async def rolled_up(books, table: str) -> tuple:
 
 
 async def drift(books) -> dict[str, int]:
-    month = datetime.now(UTC).date()
-    return dict(await books.fetch("select kind, rows from usage_rollup_drift(%s)", month))
+    today = datetime.now(UTC).date()
+    return dict(await books.fetch("select kind, rows from usage_rollup_drift(%s)", today))
 
 
 @pytest.fixture
@@ -112,13 +113,71 @@ def id_of(moment: datetime):
     return type(new_id())(int=(int(moment.timestamp() * 1000) << 80) | (new_id().int & ((1 << 80) - 1)))
 
 
+async def rows_of(books) -> list[list[tuple]]:
+    """The customer's rollups, whole."""
+    return [
+        await books.fetch(
+            f"select * from {table} t where organization_id = %s order by t::text", books.organization_id
+        )
+        for table in ("usage_hour", "usage_day")
+    ]
+
+
+async def use_over_two_days(pool, books) -> set[date]:
+    """Post 400 usages in batches that cut across hours, days and dimensions, some of them twice; returns their days."""
+    draw = random.Random(7)
+    midnight = datetime.combine(datetime.now(UTC).date(), datetime.min.time(), UTC)
+    projects, keys = [new_id() for _ in range(2)], [new_id(), new_id(), None]
+    requests = []
+    for _ in range(400):
+        request = books.finished(
+            id=id_of(midnight - timedelta(milliseconds=draw.randrange(1, 2 * 86_400_000))),
+            tokens_completion=draw.randrange(50), project_id=draw.choice(projects), api_key_id=draw.choice(keys),
+        )  # fmt: skip
+        object.__setattr__(request.usage, "revision_id", projects[draw.randrange(2)])
+        requests.append(request)
+    ids = await record(pool, requests)
+    for start in range(0, 400, 40):
+        await post(pool, ids[max(0, start - 10) : start + 40])
+    return {(midnight - timedelta(days=days)).date() for days in (1, 2)}
+
+
 class TestRebuild:
+    async def test_it_gives_the_rows_that_posting_gave(self, pool, funded):
+        days = await use_over_two_days(pool, funded)
+        before = await rows_of(funded)
+        assert sum(row[6] for row in before[0]) == sum(row[6] for row in before[1]) == 400
+        assert 12 <= len(before[1]) <= 24 < len(before[0])
+        for day in days:
+            await funded.value("select usage_rollup_rebuild(%s)", day)
+        assert await rows_of(funded) == before
+
+    async def test_a_day_is_summed_anew_and_those_beside_it_are_left(self, pool, funded, owner_url):
+        earlier, later = sorted(await use_over_two_days(pool, funded))
+        before = await rows_of(funded)
+        async with await psycopg.AsyncConnection.connect(owner_url) as superuser:
+            await superuser.execute(
+                "update usage_hour set requests = requests + 1 where organization_id = %s",
+                (funded.organization_id,),
+            )
+        async with pool.connection() as connection:
+            for day in (earlier, later):
+                assert (await drift_of(connection, day)).hour_rows > 0
+            await rebuild(connection, earlier)
+            assert not await drift_of(connection, earlier)
+            drifting = [drift.day async for drift in drifting_days(connection, later)]
+            # As after an interruption: what was done is passed over, what is left is found.
+            assert later in drifting
+            assert earlier not in drifting
+            await rebuild(connection, later)
+        assert await rows_of(funded) == before
+
     async def test_they_agree_with_the_records_and_a_wrong_row_is_found_and_mended(
         self, pool, funded, owner_url
     ):
         await post(pool, await record(pool, [funded.finished() for _ in range(20)]))
-        month = datetime.now(UTC).date()
-        await funded.value("select usage_rollup_rebuild(%s)", month)  # Other tests write rows of their own.
+        today = datetime.now(UTC).date()
+        await funded.value("select usage_rollup_rebuild(%s)", today)  # Other tests write rows of their own.
         assert await drift(funded) == {"hour": 0, "day": 0}
         before = await rolled_up(funded, "usage_day")
 
@@ -129,18 +188,22 @@ class TestRebuild:
                 (funded.organization_id, funded.organization_id),
             )
         assert await drift(funded) == {"hour": 0, "day": 2}
-        await funded.value("select usage_rollup_rebuild(%s)", month)
+        await funded.value("select usage_rollup_rebuild(%s)", today)
         assert await drift(funded) == {"hour": 0, "day": 0}
         assert await rolled_up(funded, "usage_day") == before
 
     async def test_nothing_is_counted_twice_by_a_rebuild_beside_posters(self, pool, funded):
         ids = await record(pool, [funded.finished(api_key_id=None) for _ in range(200)])
-        month = datetime.now(UTC).date()
+        today = datetime.now(UTC).date()
         posts = [post(pool, ids[start : start + 20]) for start in range(0, 200, 20)]
-        rebuilds = [funded.value("select usage_rollup_rebuild(%s)", month) for _ in range(3)]
+        rebuilds = [funded.value("select usage_rollup_rebuild(%s)", today) for _ in range(3)]
         await asyncio.gather(*posts[:4], rebuilds[0], *posts[4:7], rebuilds[1], *posts[7:], rebuilds[2])
         assert (await rolled_up(funded, "usage_hour"))[0] == 200
         assert (await rolled_up(funded, "usage_day"))[0] == 200
+
+    def test_a_month_has_each_of_its_days(self):
+        assert days_of(date(2024, 2, 17)) == [date(2024, 2, day) for day in range(1, 30)]
+        assert days_of(date(2026, 12, 31))[-1] == date(2026, 12, 31)
 
     async def test_an_archived_month_is_not_rebuilt_to_nothing(self, books):
         with pytest.raises(Exception, match="not in the database"):
