@@ -1,38 +1,41 @@
-"""Usage ingestion: group-committed COPY with dedupe against one INSERT and commit an event, and its cost at 10 million.
+"""Usage ingestion: group-committed COPY with dedupe against one INSERT and commit an event, at 10 million.
 
-An event is a finished request: its row, its attempt and its usage record. Both sides write the same rows and drop what
-is there already. Rounds are interleaved and the ratio is the median of the rounds; the cost of a row is CPU of the
-server's process and of ours, which survives a busy machine.
+An event is a finished request: its row, its attempt and its usage record. Both sides write the same rows into the same
+tables, which hold 10 million, drop what is there already, and are durable when they say so (fsync on). What is compared
+with is one statement an event, so that it pays for one round trip and one commit and for nothing else.
+
+Rounds are interleaved and the ratio is the median of the rounds. The cost of a row is CPU of the server's process and of
+ours, which survives a busy machine, in a database of 10 million and an empty one in turn.
 """
 
 import asyncio
 import contextlib
+import random
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import psycopg
-from usage_history import ROWS, bench_server, fill
+from progress import say
+from usage_history import ROWS, UsageHistory, customer_id, rank_drawn
 
 from raymart_billing.connections import Connection, make_pool
 from raymart_billing.records import copy_requests, copying
 from raymart_billing.records.copy_format import CopiedTable
 from raymart_core.ids import new_id
 from raymart_core.ports import FinishedRequest
-from raymart_marketplace.db.migrate import upgrade
 from support.books import finished
 from support.figures import Figure
 
-ROUNDS = 7
+ROUNDS = 15
 BATCH = 1_000
 BATCHES = 4
 """Of one round."""
 SINGLES = 150
 """Events one by one, of one round."""
-COST_BATCHES = 40
-WARM_BATCHES = 5
+COST_BATCHES = 60
+WARM_BATCHES = 10
+PROVIDERS = [new_id() for _ in range(50)]
 
 
 def _insert(table: CopiedTable) -> str:
@@ -41,29 +44,34 @@ def _insert(table: CopiedTable) -> str:
     return f"insert into {table.name} ({', '.join(table.columns)}) values ({holes}) on conflict do nothing"
 
 
-INSERT_REQUEST, INSERT_ATTEMPT, INSERT_USAGE = map(
-    _insert, (copying.REQUEST, copying.ATTEMPT, copying.USAGE_RECORD)
+INSERT = (
+    f"with asked as ({_insert(copying.REQUEST)}), tried as ({_insert(copying.ATTEMPT)})"
+    f" {_insert(copying.USAGE_RECORD)}"
 )
-PROVIDER = new_id()
-CUSTOMERS = [new_id() for _ in range(100)]
 
 
 def events(count: int) -> list[FinishedRequest]:
+    """Finished requests of customers and providers as `usage_history` draws them."""
     return [
-        finished(CUSTOMERS[n % 100], PROVIDER, tokens_prompt=10, tokens_completion=20, delivered=True)
-        for n in range(count)
+        finished(
+            customer_id(rank_drawn(random.random())),
+            random.choice(PROVIDERS),
+            tokens_prompt=10,
+            tokens_completion=20,
+            delivered=True,
+        )
+        for _ in range(count)
     ]
 
 
 async def one_by_one(connection: Connection, requests: Sequence[FinishedRequest]) -> float:
-    """Events a second with a transaction each."""
+    """Events a second with a statement and a commit each."""
     begun = time.perf_counter()
     for request in requests:
-        async with connection.transaction():
-            await connection.execute(INSERT_REQUEST, copying.request_row(request))
-            for row in copying.attempt_rows(request):
-                await connection.execute(INSERT_ATTEMPT, row)
-            await connection.execute(INSERT_USAGE, copying.usage_row(request))
+        [attempt] = copying.attempt_rows(request)
+        await connection.execute(
+            INSERT, (*copying.request_row(request), *attempt, *copying.usage_row(request))
+        )
     return len(requests) / (time.perf_counter() - begun)
 
 
@@ -76,16 +84,19 @@ async def in_batches(connection: Connection, requests: Sequence[FinishedRequest]
     return len(requests) / (time.perf_counter() - begun)
 
 
-async def ratios(url: str) -> tuple[list[float], list[float], list[float]]:
-    """(batched, single, ratio) of each round."""
-    batched, single = [], []
+async def rates(url: str) -> list[tuple[float, float]]:
+    """(events a second in batches, one by one) of each round."""
+    found = []
     async with make_pool(url, size_max=1) as pool, pool.connection() as connection:
         await in_batches(connection, events(BATCH))
         await one_by_one(connection, events(20))
-        for _ in range(ROUNDS):
-            single.append(await one_by_one(connection, events(SINGLES)))
-            batched.append(await in_batches(connection, events(BATCH * BATCHES)))
-    return batched, single, [fast / slow for fast, slow in zip(batched, single, strict=True)]
+        for turn in range(ROUNDS):
+            singles, batches = events(SINGLES), events(BATCH * BATCHES)
+            slow = await one_by_one(connection, singles)
+            fast = await in_batches(connection, batches)
+            found.append((fast, slow))
+            say(f"round {turn + 1} of {ROUNDS}: {fast:,.0f} against {slow:,.0f} events/s, {fast / slow:.0f}x")
+    return found
 
 
 def cpu_s(pid: int) -> float:
@@ -112,35 +123,26 @@ async def costs_of_a_row(urls: Sequence[str]) -> list[float]:
     return [statistics.median(found) for found in costs]
 
 
-def measure() -> Sequence[Figure]:
-    """Measure on a server of its own: two databases in turn, one empty, one with 10 million requests in this month."""
-    with bench_server() as server:
-        batched, single, ratio = asyncio.run(ratios(server.url))
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute("truncate request, attempt, usage_record")
-            connection.execute("create database nothing")
-        empty_url = urlsplit(server.url)._replace(path="/nothing").geturl()
-        upgrade(empty_url)
-        fill(server.url, "request", "attempt", "usage_record")
-        empty, full = asyncio.run(costs_of_a_row([empty_url, server.url]))
-    middle = statistics.median(ratio)
+def measure(history: UsageHistory) -> Sequence[Figure]:
+    """Measure on the server of `history`, in its database and an empty one beside it."""
+    url = history.url_with("request", "attempt", "usage_record")
+    found = asyncio.run(rates(url))
+    say("cost of an event, full and empty in turn")
+    empty, full = asyncio.run(costs_of_a_row([history.beside("nothing"), url]))
+    ratios = sorted(fast / slow for fast, slow in found)
+    fast, slow = (statistics.median(side) for side in zip(*found, strict=True))
+    middle = statistics.median(ratios)
     return [
         Figure(
             name="COPY of 1,000 with dedupe, against one INSERT and commit an event",
-            measured=f"{middle:.0f}x ({statistics.median(batched):,.0f} against {statistics.median(single):,.0f} events/s)",
+            measured=f"{middle:.0f}x ({ratios[0]:.0f} to {ratios[-1]:.0f}; {fast:,.0f} against {slow:,.0f} events/s)",
             target="must >= 40x, aim >= 100x",
             holds=middle >= 40,
         ),
         Figure(
             name=f"CPU of an event with {ROWS:,} there, against none",
             measured=f"{full / empty:.2f}x ({full:.1f} us against {empty:.1f} us)",
-            target="<= 1.20x",
-            holds=full / empty <= 1.2,
+            target="0.80x to 1.20x",
+            holds=0.8 <= full / empty <= 1.2,
         ),
     ]
-
-
-if __name__ == "__main__":
-    from support.figures import print_figures
-
-    print_figures("ingestion", measure())
