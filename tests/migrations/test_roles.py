@@ -5,9 +5,9 @@ import pytest
 
 from raymart_billing.ledger.verify import Check, verify
 from raymart_core.ids import new_id
-from support.sealed_books import SEAL_KEY, books_template, sound, sound_url
+from support.sealed_books import SEAL_KEY, sound, sound_url
 
-__all__ = ["books_template", "sound", "sound_url"]
+__all__ = ["sound", "sound_url"]
 
 GRANT = (
     "insert into transfer (key, debit_account_id, credit_account_id, amount, code, state)"

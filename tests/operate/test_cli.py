@@ -177,8 +177,7 @@ class TestListings:
 
 
 class TestSeed:
-    def test_seed_writes_its_files(self, empty_database_url: str, tmp_path: Path):
-        run(empty_database_url, "db", "upgrade")
+    def test_seed_writes_its_files(self, migrated_database_url: str, tmp_path: Path):
         arguments = (
             "seed",
             "--output",
@@ -189,7 +188,7 @@ class TestSeed:
             str(tmp_path / "join"),
         )
         for _ in range(2):
-            done = run(empty_database_url, *arguments)
+            done = run(migrated_database_url, *arguments)
             assert done.returncode == 0, done
         assert json.loads((tmp_path / "credentials.json").read_text())["customer"]["api_key"].startswith(
             "rm_live_"

@@ -24,7 +24,6 @@ from raymart_marketplace.accounts.models import ApiKey, Organization, User
 from raymart_marketplace.accounts.service import is_administrator, log_in
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.catalog.service import model_by_slug, revisions
-from raymart_marketplace.db import migrate
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions, session_scope
 from raymart_marketplace.pricing.models import RateCard
 from raymart_marketplace.pricing.service import publish_rate_card
@@ -66,9 +65,8 @@ class Demo:
 
 
 @pytest.fixture
-async def demo(empty_database_url: str, tmp_path: Path):
-    await asyncio.to_thread(migrate.upgrade, empty_database_url)
-    engine = make_engine(empty_database_url, pool_size=3)
+async def demo(migrated_database_url: str, tmp_path: Path):
+    engine = make_engine(migrated_database_url, pool_size=3)
     tokens = AccessTokens(b"s" * 32, issuer="raymart", audience="raymart-api", ttl_s=43_200)
     yield Demo(make_sessions(engine), tokens, tmp_path / "credentials.json", tmp_path / "join")
     await engine.dispose()

@@ -18,16 +18,14 @@ from raymart_core.errors import Conflict, NotFound
 from raymart_core.money import Money
 from raymart_graphql.operator.usage_commands import usage
 from raymart_local.ports import free_port
-from raymart_marketplace.db import migrate
 from support.books import Books
 
 MONTH = f"{datetime.now(UTC):%Y-%m}"
 
 
 @pytest.fixture
-def url(empty_database_url: str) -> str:
-    migrate.upgrade(empty_database_url)
-    return empty_database_url
+def url(migrated_database_url: str) -> str:
+    return migrated_database_url
 
 
 @pytest.fixture

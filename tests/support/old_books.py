@@ -8,10 +8,8 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from urllib.parse import urlsplit
 from uuid import UUID
 
-import psycopg
 import pytest
 
 from raymart_billing import invoices, ledger
@@ -26,9 +24,9 @@ from raymart_core.ports import FinishedRequest
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.accounts.models import OrganizationKind
 from raymart_marketplace.accounts.service import create_organization
-from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.db.session import Sessions, session_scope
 from support.books import Books, price
+from support.empty_database import new_database
 
 SELLER = Party(
     legal_name="Raymart Ltd",
@@ -61,15 +59,10 @@ def id_at(moment: datetime) -> UUID:
 
 
 @pytest.fixture(scope="session")
-def old_books_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+def old_books_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
     """URL of a migrated database in which the past may be written: other tests check the books of theirs."""
-    name = f"old_books_{new_id().hex}"
-    url = urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-        upgrade(url)
+    with new_database(postgres, template=migrated_template) as url:
         yield url
-        connection.execute(f"drop database {name} with (force)")
 
 
 class OldBooks(Books):

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -11,8 +10,8 @@ from raymart_billing.connections import Connection, make_pool
 from raymart_billing.ledger.seal import seal
 from raymart_core.ids import new_id
 from raymart_local.postgres import EmbeddedPostgres
-from raymart_marketplace.db.migrate import upgrade
 from support.books import Books
+from support.empty_database import name_of, new_database
 
 SEAL_KEY = b"k" * 32
 
@@ -52,30 +51,19 @@ async def trade(books: Books) -> None:
     await books.capture({first: 200, second: 50})
 
 
-def url_of(postgres: EmbeddedPostgres, name: str) -> str:
-    return urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
-
-
 @pytest.fixture(scope="session")
-def books_template(postgres: EmbeddedPostgres) -> Iterator[str]:
+def books_template(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
     """Name of a database whose books are sound, sealed and have a snapshot; transfers came after it too."""
-    name = f"template_{new_id().hex}"
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-        upgrade(url_of(postgres, name))
-        asyncio.run(fill(url_of(postgres, name)))
-        yield name
-        connection.execute(f"drop database {name} with (force)")
+    with new_database(postgres, template=migrated_template) as url:
+        asyncio.run(fill(url))
+        yield name_of(url)
 
 
 @pytest.fixture
 def sound_url(postgres: EmbeddedPostgres, books_template: str) -> Iterator[str]:
     """URL, as superuser, of a copy of the template."""
-    name = f"copy_{new_id().hex}"
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {books_template}")
-        yield url_of(postgres, name)
-        connection.execute(f"drop database {name} with (force)")
+    with new_database(postgres, template=books_template) as url:
+        yield url
 
 
 @pytest.fixture

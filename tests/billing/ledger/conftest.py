@@ -1,5 +1,5 @@
 """Sealed books of a test's own."""
 
-from support.sealed_books import books_template, sound, sound_books, sound_url
+from support.sealed_books import sound, sound_books, sound_url
 
-__all__ = ["books_template", "sound", "sound_books", "sound_url"]
+__all__ = ["sound", "sound_books", "sound_url"]
