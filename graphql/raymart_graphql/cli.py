@@ -60,10 +60,18 @@ COMMANDS: Mapping[str, Deferred] = {
 
 
 def main() -> None:
-    """Run the command line. An expected failure is one line on standard error and exit status 1, misuse is 2."""
+    """Run the command line of this process."""
     configure_logs(process="raymart")
+    run(sys.argv[1:])
+
+
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Run a command; an expected failure is one line on standard error and exit status 1, misuse is 2.
+
+    Raises: SystemExit, always.
+    """
     try:
-        command_line(_wanted(sys.argv[1:]))()
+        command_line(_wanted(arguments))(list(arguments), prog_name="raymart")
     except DomainError as error:
         _fail(error.message)
     except Exception as error:
@@ -72,6 +80,7 @@ def main() -> None:
             raise
         line, status = explained
         _fail(line, status=status)
+    raise SystemExit(0)
 
 
 def command_line(wanted: str | None) -> typer.Typer:

@@ -1,12 +1,11 @@
-"""`raymart budget`, as a program."""
+"""`raymart budget`."""
 
 import json
-
-from operate.test_cli import failed, run
 
 from raymart_core.ids import Prefix, new_id, show
 from raymart_marketplace.accounts.models import Organization
 from raymart_marketplace.db.session import Sessions, session_scope
+from support.command_line import failed, run
 from support.market import make_customer
 
 

@@ -1,4 +1,4 @@
-"""The operator's command line, as a program."""
+"""The operator's command line: as a process where the process matters, else in this one."""
 
 import asyncio
 import json
@@ -24,48 +24,18 @@ from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.db import migrate
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.supply.enrolment import enrol
+from support.command_line import RAYMART, SECRET, environment, failed, run, run_process
 from support.market import enrol_message, make_customer, make_pool, make_provider
 
-SECRET = "0123456789abcdef0123456789abcdef"
-RAYMART = Path(sys.executable).parent / "raymart"
 DEAR = {"alembic", "stripe", "celery", "redis", "strawberry", "fastapi", "uvicorn", "ray", "typst"}
 """Libraries that take long to import and that few commands use."""
-
-
-def run(
-    url: str | None, *arguments: str, stdin: str = "", **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Run `raymart`."""
-    return subprocess.run(
-        [RAYMART, *arguments],
-        input=stdin,
-        env=environment(url, **variables),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-
-
-def environment(url: str | None, **variables: str) -> dict[str, str]:
-    bare = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
-    return bare | ({"DATABASE_URL": url} if url else {}) | {"RAYMART_TOKEN_SECRET": SECRET} | variables
-
-
-def failed(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
-    """The one line that a failed command printed."""
-    assert done.returncode == status, done
-    assert done.stdout == ""
-    [line] = done.stderr.splitlines()
-    assert line.startswith("raymart: ")
-    return line
 
 
 class TestDatabase:
     def test_up_check_current_down(self, empty_database_url: str):
         head = migrate.heads()[0]
         assert run(empty_database_url, "db", "current").stdout == "base\n"
-        assert "not up to date" in failed(run(empty_database_url, "db", "check"))
+        assert "not up to date" in failed(run_process(empty_database_url, "db", "check"))
         assert (
             run(empty_database_url, "db", "upgrade", "--revision", "0001").stdout
             == "the database is at 0001\n"
@@ -84,7 +54,7 @@ class TestDatabase:
 
 class TestSettings:
     def test_missing_variable_is_named(self):
-        assert "DATABASE_URL: Field required" in failed(run(None, "db", "current"), status=2)
+        assert "DATABASE_URL: Field required" in failed(run_process(None, "db", "current"), status=2)
 
     def test_other_databases_url_is_refused(self):
         assert "DATABASE_URL" in failed(run("mysql://127.0.0.1/raymart", "db", "current"), status=2)
@@ -96,7 +66,7 @@ class TestSettings:
         assert "hunter2" not in line
 
     def test_unreachable_database_is_one_line_without_the_password(self):
-        line = failed(run("postgresql://raymart:hunter2@127.0.0.1:1/raymart", "db", "upgrade"))
+        line = failed(run_process("postgresql://raymart:hunter2@127.0.0.1:1/raymart", "db", "upgrade"))
         assert "DATABASE_URL" in line
         assert "hunter2" not in line
 
@@ -104,13 +74,13 @@ class TestSettings:
         assert "migrated" in failed(run(empty_database_url, "node", "list"))
 
     def test_unknown_command_is_misuse(self):
-        assert run(None, "nonsense").returncode == 2
+        assert run_process(None, "nonsense").returncode == 2
 
 
 class TestAdmin:
     async def test_password_comes_from_standard_input(self, database_url: str, sessions: Sessions):
         email = f"admin-{os.getpid()}@example.com"
-        done = run(database_url, "admin", "create", "--email", email, stdin="correct horse battery\n")
+        done = run_process(database_url, "admin", "create", "--email", email, stdin="correct horse battery\n")
         assert done.returncode == 0, done
         assert "correct horse" not in done.stdout
         async with session_scope(sessions) as session:
@@ -197,7 +167,7 @@ class TestSeed:
 
 class TestCommandsOfOthers:
     def test_overview_lists_what_is_installed(self):
-        done = run(None, "--help")
+        done = run_process(None, "--help")
         assert done.returncode == 0
         for command in ("serve-api", "up", "demo", "doctor"):
             assert f" {command} " in done.stdout
@@ -246,7 +216,7 @@ class TestServeApi:
     def test_busy_port_is_named(self, database_url: str):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            line = failed(run(database_url, "serve-api", "--port", str(port)))
+            line = failed(run_process(database_url, "serve-api", "--port", str(port)))
         assert f"127.0.0.1:{port}" in line
 
     async def test_api_answers_and_stops_at_sigterm(self, database_url: str):

@@ -1,10 +1,10 @@
-"""`raymart ledger`, as a program."""
+"""`raymart ledger`."""
 
 import json
 
 import psycopg
-from operate.test_cli import run
 
+from support.command_line import run, run_process
 from support.sealed_books import SEAL_KEY
 
 KEY = {"RAYMART_LEDGER_SEAL_KEY": SEAL_KEY.decode()}
@@ -20,9 +20,9 @@ class TestVerify:
     def test_an_edited_row_is_named_and_the_status_is_1(self, sound_url, tmp_path):
         head_file = tmp_path / "head.json"
         variables = {**KEY, "RAYMART_LEDGER_HEAD_FILE": str(head_file)}
-        sealed = run(sound_url, "ledger", "seal", **variables)
+        sealed = run_process(sound_url, "ledger", "seal", **variables)
         assert sealed.returncode == 0, sealed
-        sound = run(sound_url, "ledger", "verify", **variables)
+        sound = run_process(sound_url, "ledger", "verify", **variables)
         assert sound.returncode == 0, sound
         assert "the books are sound" in sound.stderr
 

@@ -1,14 +1,14 @@
-"""`raymart price`, as a program."""
+"""`raymart price`."""
 
 import json
 
 import pytest
-from operate.test_cli import failed, run
 
 from raymart_marketplace.catalog.models import Model
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.supply.models import Provider
 from raymart_marketplace.supply.service import open_offer
+from support.command_line import failed, run
 from support.market import make_provider, make_revision
 
 
