@@ -48,17 +48,35 @@ class World:
         return tenants[tenant].people[Role(role)].token
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bystanders:
+    """People of other tenants, and the platform's. They try everything and nothing of theirs is changed by it."""
+
+    stranger: Tenant
+    rival: Seller
+    platform: Tenant
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def bystanders(api: Api) -> Bystanders:
+    return Bystanders(
+        stranger=await api.tenant(),
+        rival=await api.seller(),
+        platform=await api.tenant(OrganizationKind.PLATFORM),
+    )
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def world(api: Api, customer: Tenant, stranger: Tenant, seller: Seller) -> World:
+async def world(api: Api, customer: Tenant, seller: Seller, bystanders: Bystanders) -> World:
     _, secret = await api.api_key(customer)
     key_id, _ = await api.api_key(customer)
     return World(
         api=api,
         customer=customer,
-        stranger=stranger,
+        stranger=bystanders.stranger,
         seller=seller,
-        rival=await api.seller(),
-        platform=await api.tenant(OrganizationKind.PLATFORM),
+        rival=bystanders.rival,
+        platform=bystanders.platform,
         api_key=secret,
         api_key_id=show(Prefix.API_KEY, key_id),
     )
