@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-_START_TIMEOUT_S = 90.0
+_START_TIMEOUT_S = 240.0
 _READY = "Ray runtime started"
 
 

@@ -51,7 +51,7 @@ class ScriptedAgent:
         with self._seen:
             self._registrations.clear()
 
-    def wait_for(self, wanted: Wanted = lambda _: True, *, timeout_s: float = 20.0) -> ReplicaRegistration:
+    def wait_for(self, wanted: Wanted = lambda _: True, *, timeout_s: float = 150.0) -> ReplicaRegistration:
         """The first registration, past or coming, that is `wanted`."""
         with self._seen:
             found = self._seen.wait_for(
