@@ -2,8 +2,11 @@
 
 A credential is looked up once per `ttl_s` and then answered from memory. Nothing is written, whatever the outcome.
 
-Not guaranteed: a key that another process revokes is honoured here for up to `ttl_s`. In the process that revokes it,
-`forget` ends it at once.
+While the database is away, a credential that was good at its last look-up is believed for up to `outage_grace_s` more: a
+gateway admits and records through a restart of the database, and must not turn away whom it knows meanwhile.
+
+Not guaranteed: a key that another process revokes is honoured here for up to `ttl_s`, and for `outage_grace_s` more if
+the database cannot be asked. In the process that revokes it, `forget` ends it at once.
 """
 
 import asyncio
@@ -15,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 import structlog
@@ -43,6 +46,8 @@ from raymart_marketplace.db.session import Sessions
 log = structlog.get_logger(__name__)
 
 LOOKUP_TIMEOUT_S = 5.0
+OUTAGE_GRACE_S = 30.0
+"""Longer than a gateway's leases last without the database: they end the grace, not this."""
 REFUSAL_TTL_S = 1.0
 """How long a wrong credential is remembered, so that a client's retry loop does not reach the database."""
 
@@ -67,6 +72,12 @@ class Known:
     """Seconds until the credential itself expires."""
 
 
+class _Remembered(NamedTuple):
+    known: Known
+    fresh_until: float
+    """From then on the database is asked again; on the authenticator's clock."""
+
+
 LookUp = Callable[[], Coroutine[None, None, Known | None]]
 """Asks the database what a credential stands for."""
 
@@ -80,18 +91,26 @@ class Authenticator:
         tokens: AccessTokens,
         *,
         ttl_s: float = 10.0,
+        outage_grace_s: float = OUTAGE_GRACE_S,
         size_max: int = 10_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember at most `size_max` credentials, each for at most `ttl_s` seconds of `monotonic`."""
+        """Remember at most `size_max` credentials, each for at most `ttl_s` seconds of `monotonic`.
+
+        For `outage_grace_s` more while the database is away, but never beyond the credential's own end.
+        """
         self._sessions = sessions
         self._tokens = tokens
         self._ttl_s = ttl_s
-        self._known: TtlCache[Known] = TtlCache(size_max=size_max, monotonic=monotonic)
+        self._outage_grace_s = outage_grace_s
+        self._monotonic = monotonic
+        self._known: TtlCache[_Remembered] = TtlCache(size_max=size_max, monotonic=monotonic)
         # Apart from the known ones, so that a flood of invented keys cannot push those out.
         self._refused: TtlCache[str] = TtlCache(size_max=size_max, monotonic=monotonic)
-        self._looking_up: dict[bytes, asyncio.Task[Known | None]] = {}
+        self._looking_up: dict[bytes, asyncio.Task[Known]] = {}
         self._generation = 0
+        self._is_away = False
+        """Whether the last look-up found no database."""
 
     async def caller(self, authorization: bytes | None) -> Caller:
         """The customer behind an API key or a user's access token, given the header's value.
@@ -125,28 +144,29 @@ class Authenticator:
         """Forget what `matches`, and keep no answer of a look-up that began before now."""
         self._generation += 1
         self._looking_up.clear()
-        self._known.drop_where(matches)
+        self._known.drop_where(lambda remembered: matches(remembered.known))
 
     async def _resolve(self, credential: str) -> Known:
         """From memory, else from the database. Raises: NotAuthenticated, Unavailable."""
         digest = hashlib.sha256(credential.encode()).digest()
-        known = self._known.get(digest)
-        if known is not None:
-            return known
+        remembered = self._known.get(digest)
+        if remembered is not None and self._monotonic() < remembered.fresh_until:
+            return remembered.known
         refusal = self._refused.get(digest)
         if refusal is not None:
             raise NotAuthenticated(refusal)
-        look_up = self._look_up_for(credential)
-        generation = self._generation
-        found = await self._once(digest, look_up)
-        if found is None:
-            refusal = _WRONG_KEY if credential.startswith(KEY_PREFIX) else _NO_USER
-            self._refused.put(digest, refusal, ttl_s=REFUSAL_TTL_S)
-            raise NotAuthenticated(refusal)
-        # A look-up that began before a revocation may have read the row as it was: good for one answer, not to keep.
-        if generation == self._generation:
-            self._known.put(digest, found, ttl_s=min(self._ttl_s, found.fresh_s))
-        return found
+        looking_up = self._once(digest, credential)
+        if remembered is not None and self._is_away:
+            # Nobody waits for a database that may not even refuse; the look-up notices when it is back.
+            return remembered.known
+        try:
+            # Shielded: one caller's leaving must not fail the others.
+            return await asyncio.shield(looking_up)
+        except Unavailable:
+            # Not when it was revoked here meanwhile.
+            if remembered is None or self._known.get(digest) is not remembered:
+                raise
+            return remembered.known
 
     def _look_up_for(self, credential: str) -> LookUp:
         """How to look `credential` up. Raises: NotAuthenticated for what needs no database to be refused."""
@@ -156,17 +176,34 @@ class Authenticator:
             raise NotAuthenticated(_WRONG_KEY)
         return partial(self._by_key, hash_key(credential))
 
-    async def _once(self, digest: bytes, look_up: LookUp) -> Known | None:
-        """Run `look_up`, or wait for the same one that is running: a busy key's expiry costs one query, not hundreds."""
+    def _once(self, digest: bytes, credential: str) -> asyncio.Task[Known]:
+        """Look `credential` up, or the same look-up that is running: a busy key's expiry costs one query, not hundreds.
+
+        Raises: NotAuthenticated for what needs no database to be refused.
+        """
         task = self._looking_up.get(digest)
         if task is None:
-            task = asyncio.create_task(look_up())
+            task = asyncio.create_task(self._learn(digest, credential, self._look_up_for(credential)))
             self._looking_up[digest] = task
             task.add_done_callback(lambda done: self._looked_up(digest, done))
-        # Shielded: one caller's leaving must not fail the others.
-        return await asyncio.shield(task)
+        return task
 
-    def _looked_up(self, digest: bytes, task: asyncio.Task[Known | None]) -> None:
+    async def _learn(self, digest: bytes, credential: str, look_up: LookUp) -> Known:
+        """Ask the database, and remember its answer. Raises: NotAuthenticated, Unavailable."""
+        generation = self._generation
+        found = await look_up()
+        if found is None:
+            refusal = _WRONG_KEY if credential.startswith(KEY_PREFIX) else _NO_USER
+            self._known.drop(digest)
+            self._refused.put(digest, refusal, ttl_s=REFUSAL_TTL_S)
+            raise NotAuthenticated(refusal)
+        # A look-up that began before a revocation may have read the row as it was: good for one answer, not to keep.
+        if generation == self._generation:
+            remembered = _Remembered(found, self._monotonic() + min(self._ttl_s, found.fresh_s))
+            self._known.put(digest, remembered, ttl_s=min(self._ttl_s + self._outage_grace_s, found.fresh_s))
+        return found
+
+    def _looked_up(self, digest: bytes, task: asyncio.Task[Known]) -> None:
         """Make room for the next look-up."""
         if self._looking_up.get(digest) is task:
             del self._looking_up[digest]
@@ -237,8 +274,13 @@ class Authenticator:
             async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._sessions() as session:
                 yield session
         except (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError) as error:
-            log.warning("authenticator.lookup_failed", error=type(error).__name__)
+            if not self._is_away:  # Once an outage: each request that comes meanwhile tries again.
+                log.warning("authenticator.database_away", error=type(error).__name__)
+            self._is_away = True
             raise Unavailable("accounts cannot be read for the moment; try again in a second") from error
+        if self._is_away:
+            log.warning("authenticator.database_back")
+            self._is_away = False
 
 
 def _credential(authorization: bytes | None) -> str:

@@ -41,6 +41,10 @@ class TtlCache(Generic[Value]):
             self._entries.popitem(last=False)
         self._entries[key] = (self._monotonic() + ttl_s, value)
 
+    def drop(self, key: bytes) -> None:
+        """Forget `key`, if it is there."""
+        self._entries.pop(key, None)
+
     def drop_where(self, matches: Callable[[Value], bool]) -> None:
         """Forget each value that `matches`; looks at all of them."""
         for key in [key for key, (_, value) in self._entries.items() if matches(value)]:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+import structlog
 from sqlalchemy import event, func, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -375,6 +376,161 @@ class TestRefusal:
                 await authenticator.caller(f"Bearer {credential}".encode())
         assert authenticator._looking_up == {}
         await engine.dispose()
+
+
+class Outage:
+    """Sessions on the database, or on a port where nobody listens while `is_on`."""
+
+    def __init__(self, sessions: Sessions, away: Sessions) -> None:
+        self.is_on = False
+        self._sessions, self._away = sessions, away
+
+    def __call__(self):
+        return (self._away if self.is_on else self._sessions)()
+
+
+@pytest.fixture
+async def outage(sessions: Sessions):
+    engine = make_engine("postgresql://raymart:x@127.0.0.1:1/raymart")
+    yield Outage(sessions, make_sessions(engine))
+    await engine.dispose()
+
+
+class TestOutage:
+    """A gateway admits and records through a restart of the database, so it must know its customers meanwhile."""
+
+    @pytest.fixture
+    def hand(self) -> Hand:
+        return Hand()
+
+    @pytest.fixture
+    def authenticator(self, outage, tokens, hand) -> Authenticator:
+        return Authenticator(outage, tokens, ttl_s=10, outage_grace_s=30, monotonic=hand)
+
+    @pytest.fixture
+    async def headers(self, sessions, customer, tokens) -> list[bytes]:
+        """Of a key and of a token."""
+        _, header = await key_of(sessions, customer)
+        return [header, f"Bearer {tokens.issue(customer.user.id)}".encode()]
+
+    async def test_known_credential_is_believed_until_its_grace_is_over(
+        self, authenticator, outage, hand, headers
+    ):
+        callers = [await authenticator.caller(header) for header in headers]
+        outage.is_on = True
+        for after_s in (10, 20, 9.9):
+            hand.at += after_s
+            assert [await authenticator.caller(header) for header in headers] == callers
+        hand.at += 0.1
+        for header in headers:
+            with pytest.raises(Unavailable):
+                await authenticator.caller(header)
+
+    async def test_first_to_notice_the_outage_waits_and_nobody_after(
+        self, authenticator, outage, hand, sessions, customer
+    ):
+        """A server that accepts and says nothing holds a look-up for seconds."""
+        _, header = await key_of(sessions, customer)
+        await authenticator.caller(header)
+        hand.at, outage.is_on = hand.at + 10, True
+        await authenticator.caller(header)
+        silent = asyncio.Event()
+        real = authenticator._by_key
+
+        async def hanging(key_hash: bytes):
+            await silent.wait()
+            return await real(key_hash)
+
+        authenticator._by_key = hanging
+        async with asyncio.timeout(5):
+            for _ in range(100):
+                await authenticator.caller(header)
+        assert len(authenticator._looking_up) == 1
+        silent.set()
+        await asyncio.gather(*authenticator._looking_up.values(), return_exceptions=True)
+
+    async def test_revocation_counts_as_soon_as_the_database_is_back(
+        self, authenticator, outage, hand, sessions, customer
+    ):
+        key, header = await key_of(sessions, customer)
+        await authenticator.caller(header)
+        hand.at, outage.is_on = hand.at + 10, True
+        await authenticator.caller(header)
+        async with session_scope(sessions) as session:
+            await revoke_api_key(session, api_key_id=key.id)
+        outage.is_on = False
+        await authenticator.caller(header)  # Answered from memory, and looked up beside.
+        await asyncio.gather(*authenticator._looking_up.values(), return_exceptions=True)
+        outage.is_on = True
+        hand.at += 2  # The refusal is forgotten; what was known before it must be too.
+        with pytest.raises(Unavailable):
+            await authenticator.caller(header)
+
+    async def test_revocation_here_counts_at_once(self, authenticator, outage, hand, sessions, customer):
+        key, header = await key_of(sessions, customer)
+        await authenticator.caller(header)
+        hand.at, outage.is_on = hand.at + 10, True
+        await authenticator.caller(header)
+        authenticator.forget(key.id)
+        with pytest.raises(Unavailable):
+            await authenticator.caller(header)
+
+    async def test_revocation_here_counts_for_who_waits_for_a_look_up_that_fails(
+        self, authenticator, hand, sessions, customer
+    ):
+        key, header = await key_of(sessions, customer)
+        await authenticator.caller(header)
+        hand.at += 10
+        asked, revoked = asyncio.Event(), asyncio.Event()
+
+        async def unanswered(_key_hash: bytes):
+            asked.set()
+            await revoked.wait()
+            raise Unavailable("away")
+
+        authenticator._by_key = unanswered
+        waiting = asyncio.create_task(authenticator.caller(header))
+        await asked.wait()
+        authenticator.forget(key.id)
+        revoked.set()
+        with pytest.raises(Unavailable):
+            await waiting
+
+    async def test_key_is_not_believed_beyond_its_end(self, authenticator, outage, hand, sessions, customer):
+        key, header = await key_of(sessions, customer)
+        async with session_scope(sessions) as session:
+            end = func.clock_timestamp() + timedelta(seconds=15)
+            await session.execute(update(ApiKey).where(ApiKey.id == key.id).values(expires_at=end))
+        await authenticator.caller(header)
+        outage.is_on = True
+        hand.at += 12
+        await authenticator.caller(header)
+        hand.at += 3
+        with pytest.raises(Unavailable):
+            await authenticator.caller(header)
+
+    async def test_unknown_credential_is_a_503(self, authenticator, outage):
+        outage.is_on = True
+        with pytest.raises(Unavailable):
+            await authenticator.caller(f"Bearer {make_key().text}".encode())
+
+    async def test_outage_is_two_lines_of_the_log(self, authenticator, outage, hand, sessions, customer):
+        """One for each request filled the disk, and a pipe that nobody read until the process stood still."""
+        _, header = await key_of(sessions, customer)
+        await authenticator.caller(header)
+        with structlog.testing.capture_logs() as events:
+            hand.at, outage.is_on = hand.at + 10, True
+            for _ in range(20):
+                await authenticator.caller(header)
+                with pytest.raises(Unavailable):
+                    await authenticator.caller(f"Bearer {make_key().text}".encode())
+            outage.is_on = False
+            await authenticator.caller(header)
+            await asyncio.gather(*authenticator._looking_up.values())
+        assert [event["event"] for event in events] == [
+            "authenticator.database_away",
+            "authenticator.database_back",
+        ]
 
 
 def _writes(url: str) -> tuple[object, ...]:
