@@ -23,7 +23,9 @@ OUTAGE = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 """What a lost, refused or late connection raises; also a deadlock, which is as harmless to repeat."""
 PAUSE_S_MIN, PAUSE_S_MAX = 0.02, 0.5
 ACQUIRE_TIMEOUT_S = 2.0
-"""One wait for a connection. Short, for it is each new wait that makes the pool try to connect again."""
+"""One wait for a connection."""
+RECONNECT_EVERY_S = 0.25
+"""How often a pool that somebody waits at tries to reach a server that is away."""
 
 
 def make_pool(url: str, *, size_max: int = 10, name: str = "billing") -> Pool:
@@ -38,11 +40,19 @@ def make_pool(url: str, *, size_max: int = 10, name: str = "billing") -> Pool:
         min_size=min(2, size_max),
         max_size=size_max,
         timeout=ACQUIRE_TIMEOUT_S,
-        # The pool's own tries double their distance: after a long outage it would sleep through the server's return.
-        reconnect_timeout=ACQUIRE_TIMEOUT_S,
+        # The pool's own tries begin 1 s apart and double their distance: it would sleep through the server's return.
+        reconnect_timeout=RECONNECT_EVERY_S,
+        reconnect_failed=_try_on,
         open=False,
         name=name,
     )
+
+
+async def _try_on(pool: AsyncConnectionPool[Any]) -> None:
+    """After a connection was given up: another, for as long as somebody waits. Who comes later starts one anyway."""
+    await asyncio.sleep(RECONNECT_EVERY_S)
+    if pool.get_stats().get("requests_waiting"):
+        await pool.check()  # Which lets it grow.
 
 
 async def insist(

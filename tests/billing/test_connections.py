@@ -1,11 +1,14 @@
 """Patience while the database is away, and its end."""
 
 import asyncio
+import contextlib
+import socket
+import time
 
 import psycopg
 import pytest
 
-from raymart_billing.connections import PAUSE_S_MAX, Pauses, insist
+from raymart_billing.connections import PAUSE_S_MAX, RECONNECT_EVERY_S, Pauses, insist, make_pool
 from raymart_core.errors import Unavailable
 
 
@@ -65,6 +68,64 @@ class TestInsist:
         async with asyncio.timeout(5):
             with pytest.raises(asyncio.CancelledError):
                 await waiting
+
+
+class LateServer:
+    """A port that refuses connections until `open`, and from then on passes them on to the server of `url`."""
+
+    def __init__(self, url: str) -> None:
+        where = psycopg.conninfo.conninfo_to_dict(url)
+        self._upstream = where["host"], int(where["port"])
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = psycopg.conninfo.make_conninfo(url, port=self.port)
+        self._server: asyncio.Server | None = None
+        self._passing: set[asyncio.Task] = set()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+
+    async def close(self) -> None:
+        """Once its clients have gone."""
+        if self._server is not None:
+            self._server.close()
+        await asyncio.gather(*self._passing)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._passing.add(asyncio.current_task())
+        upstream_reader, upstream_writer = await asyncio.open_connection(*self._upstream)
+        await asyncio.gather(_pump(reader, upstream_writer), _pump(upstream_reader, writer))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while block := await reader.read(65_536):
+        writer.write(block)
+        await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+
+class TestPool:
+    async def test_who_waits_is_served_soon_after_the_server_is_back(self, database_url):
+        """Psycopg alone tries after 1 s and 2 s more, and then no more until somebody else asks."""
+        server = LateServer(database_url)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(server.close)
+            pool = await stack.enter_async_context(make_pool(server.url, size_max=1))
+            waiting = asyncio.create_task(pool.getconn(timeout=8))
+            await asyncio.sleep(2.2)
+            assert not waiting.done()
+            await server.open()
+            back_at = time.monotonic()
+            await pool.putconn(await waiting)
+            assert time.monotonic() - back_at < 2 * RECONNECT_EVERY_S + 2
+
+    async def test_nobody_waits_and_nothing_is_tried(self):
+        async with make_pool("postgresql://x@127.0.0.1:1/x", size_max=1) as pool:
+            await asyncio.sleep(4 * RECONNECT_EVERY_S)
+            tried = pool.get_stats()["connections_num"]
+            await asyncio.sleep(3 * RECONNECT_EVERY_S)
+            assert pool.get_stats()["connections_num"] == tried
 
 
 class TestPauses:

@@ -57,7 +57,8 @@ class GatewayPresence:
                     pauses = Pauses()
                     await self._listen(connection)
             except OUTAGE as error:
-                log.warning("gateway.absent", error=type(error).__name__)
+                if pauses.taken == 0:  # Once an outage, not once a try.
+                    log.warning("gateway.absent", error=type(error).__name__)
             finally:
                 self.is_here.clear()
             await pauses.rest()
