@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -40,6 +41,10 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
 }
+if sys.platform == "linux":
+    # Recovery first makes the whole cluster durable: by one call here, elsewhere by opening each of its files, which
+    # took most of a restart after a crash (1.3 s of 1.5 on a busy disk).
+    _SETTINGS["recovery_init_sync_method"] = "syncfs"
 
 
 class EmbeddedPostgres:
