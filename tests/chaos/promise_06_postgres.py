@@ -46,16 +46,25 @@ class Outcome:
     is_balanced: bool = False
 
 
-async def crash(server: EmbeddedPostgres, *, cycle: int) -> None:
+async def crash(server: EmbeddedPostgres, gateway: GatewayProcess, *, cycle: int) -> None:
     """Stop the server at once, or kill a gateway's backend under it, from which it recovers by itself."""
     if cycle % 2 == 0:
         await asyncio.to_thread(server.stop, "immediate")
         return
+    os.kill(await backend_of(gateway, server), signal.SIGKILL)
+
+
+async def backend_of(gateway: GatewayProcess, server: EmbeddedPostgres) -> int:
+    """The process id of one of the gateway's sessions; right after an outage it may have none yet."""
     with psycopg.connect(server.url, autocommit=True) as connection:
-        [pid] = connection.execute(
-            "select pid from pg_stat_activity where application_name = 'raymart-gateway' order by pid limit 1"
-        ).fetchone()
-        os.kill(pid, signal.SIGKILL)
+        for _ in range(100):
+            found = connection.execute(
+                "select pid from pg_stat_activity where application_name = 'raymart-gateway' order by pid limit 1"
+            ).fetchone()
+            if found is not None:
+                return found[0]
+            await asyncio.sleep(0.1)
+    raise AssertionError(f"the gateway has had no session for 10 s; {await gateway.account()}")
 
 
 async def repair(server: EmbeddedPostgres, *, cycle: int) -> None:
@@ -67,14 +76,28 @@ async def repair(server: EmbeddedPostgres, *, cycle: int) -> None:
 
 async def first_reply_after(gateway: GatewayProcess, seen: Seen, moment: float) -> float:
     """Ask until a reply comes; returns how long after `moment`, that of the fault."""
-    async with asyncio.timeout(60):
-        while True:
-            own = Seen()
-            await gateway.ask(own)
-            seen.acknowledged |= own.acknowledged
-            if own.acknowledged:
-                return time.monotonic() - moment
-            await asyncio.sleep(0.02)
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                own = Seen()
+                await gateway.ask(own)
+                seen.acknowledged |= own.acknowledged
+                if own.acknowledged:
+                    return time.monotonic() - moment
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"no reply within 20 s of the fault; {await gateway.account()}") from None
+
+
+async def drained(gateway: GatewayProcess, directory: Path) -> None:
+    """Return once the gateway has brought in its own file, as it does when the server is back."""
+    try:
+        async with asyncio.timeout(30):
+            while segments(directory):
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        left = [path.name for path in segments(directory)]
+        raise AssertionError(f"{left} not drained within 30 s; {await gateway.account()}") from None
 
 
 async def run(server: EmbeddedPostgres, directory: Path, *, cycles: int) -> Outcome:
@@ -89,16 +112,13 @@ async def run(server: EmbeddedPostgres, directory: Path, *, cycles: int) -> Outc
                 group.create_task(forever(lambda: gateway.ask(seen), until=over))
             for cycle in range(cycles):
                 await asyncio.sleep(1.5)
-                await crash(server, cycle=cycle)
+                await crash(server, gateway, cycle=cycle)
                 prober = asyncio.create_task(first_reply_after(gateway, seen, time.monotonic()))
                 await repair(server, cycle=cycle)
                 outcome.recoveries_s.append(await prober)
             await asyncio.sleep(1.5)
             over.set()
-        async with asyncio.timeout(30):
-            # The gateway drains its own file once the server is back.
-            while segments(directory):
-                await asyncio.sleep(0.1)
+        await drained(gateway, directory)
     await check(server.url, seen.acknowledged, outcome)
     outcome.failed, outcome.left_on_disk = seen.failed, len(segments(directory))
     return outcome

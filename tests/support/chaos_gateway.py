@@ -1,6 +1,8 @@
 """A gateway process to be killed: everything real but the provider. Prints its port, key, model and customer as one line.
 
 Usage: chaos_gateway.py DATABASE_URL REPLICA_ADDRESS SPILL_DIRECTORY
+
+Its log goes to standard error; at SIGUSR1 it adds where each of its tasks stands.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from raymart_billing.connections import make_pool
 from raymart_billing.spill import Journal, Spill
+from raymart_core.logs import configure_logs
 from raymart_marketplace.db.session import make_engine, make_sessions
 from raymart_marketplace.gateway.limits import InferenceLimits
 from support.gateway_market import GatewayMarket
@@ -26,6 +29,12 @@ class Address:
 
     def __init__(self, address: str) -> None:
         self.address = address
+
+
+def show_tasks() -> None:
+    """Write down where each task waits."""
+    for task in asyncio.all_tasks():
+        task.print_stack(limit=6, file=sys.stderr)
 
 
 async def main(url: str, replica: str, directory: str) -> None:
@@ -49,9 +58,12 @@ async def main(url: str, replica: str, directory: str) -> None:
         sys.stdout.write(json.dumps(about) + "\n")
         sys.stdout.flush()
         stopped = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stopped.set)
+        loop.add_signal_handler(signal.SIGUSR1, show_tasks)
         await stopped.wait()
 
 
 if __name__ == "__main__":
+    configure_logs(process="gateway")
     asyncio.run(main(*sys.argv[1:]))

@@ -57,8 +57,9 @@ async def serve(exchange: Exchange) -> None:
 class GatewayProcess:
     """One gateway in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen, about: dict[str, str]) -> None:
+    def __init__(self, process: subprocess.Popen, about: dict[str, str], log_path: Path) -> None:
         self.process = process
+        self.log_path = log_path
         self.organization_id = UUID(about["organization"])
         self.model = about["model"]
         self.client = httpx.AsyncClient(
@@ -71,6 +72,14 @@ class GatewayProcess:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         return at
+
+    async def account(self) -> str:
+        """For who waits in vain: the end of its log, and where each of its tasks stands."""
+        if self.process.poll() is not None:
+            return f"the gateway has ended with {self.process.returncode}:\n{_end_of(self.log_path)}"
+        self.process.send_signal(signal.SIGUSR1)
+        await asyncio.sleep(1.0)
+        return f"the gateway says:\n{_end_of(self.log_path)}"
 
     async def ask(self, seen: Seen) -> None:
         """One short request that is not streamed."""
@@ -114,19 +123,25 @@ async def gateways(
     """`count` gateway processes at once; killed at the end of the block, whatever happened."""
     environment = os.environ | {"PYTHONPATH": str(PROGRAM.parents[1])}
     argv = [sys.executable, str(PROGRAM), url, replica.address, str(directory)]
-    processes = [
-        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-        for _ in range(count)
-    ]
+    directory.mkdir(parents=True, exist_ok=True)
+    processes: list[tuple[subprocess.Popen, Path]] = []
     started: list[GatewayProcess] = []
     try:
-        for process in processes:
-            started.append(GatewayProcess(process, await asyncio.to_thread(_about, process)))
+        for number in range(count):
+            log_path = directory.with_name(f"gateway-{number}.log")
+            with log_path.open("ab") as log:
+                process = subprocess.Popen(
+                    argv, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+                )
+            processes.append((process, log_path))
+        for process, log_path in processes:
+            about = await asyncio.to_thread(_about, process, log_path)
+            started.append(GatewayProcess(process, about, log_path))
         yield started
     finally:
         for gateway in started:
             await gateway.client.aclose()
-        for process in processes:
+        for process, _ in processes:
             process.kill()
             process.wait()
             if process.stdout is not None:
@@ -140,12 +155,16 @@ async def forever(job, *, until: asyncio.Event) -> None:
         await asyncio.sleep(0.002)
 
 
-def _about(process: subprocess.Popen) -> dict[str, str]:
-    """The line that the gateway prints once it serves; it logs to the same place before."""
-    for line in process.stdout:
-        if line.startswith("{"):
-            return json.loads(line)
-    raise AssertionError("the gateway did not start")
+def _about(process: subprocess.Popen, log_path: Path) -> dict[str, str]:
+    """The line that the gateway prints once it serves."""
+    line = process.stdout.readline()
+    if not line:
+        raise AssertionError(f"the gateway did not start:\n{_end_of(log_path)}")
+    return json.loads(line)
+
+
+def _end_of(path: Path, *, bytes_max: int = 20_000) -> str:
+    return path.read_bytes()[-bytes_max:].decode(errors="replace")
 
 
 def _id_of(response: httpx.Response) -> UUID:
