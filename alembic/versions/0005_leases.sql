@@ -13,8 +13,10 @@
 -- gateway's session lock is free, so that neither a clock that jumps nor a lost connection takes money from under a
 -- running request.
 --
--- These tables are written by the functions below only: each sets `raymart.writer` for its own duration, and the
--- guards refuse any other statement. The runtime's roles get no write grants on them either.
+-- These tables are written by the functions below only: each has the name `lease_writer` in its search path, and the
+-- guards refuse any other statement. There is no such schema. A setting of our own would say it more plainly, but a
+-- function can be given one by a superuser only, and an owner on a managed server is none. The runtime's roles get no
+-- write grants on them either.
 
 create table gateway (
     id uuid not null,
@@ -122,7 +124,7 @@ begin
     loop
         execute format(
             'create trigger refuse_direct_change before insert or update or delete on %I for each statement'
-            ' when (current_setting(''raymart.writer'', true) is distinct from ''lease'')'
+            ' when (current_setting(''search_path'') <> ''public, lease_writer, pg_temp'')'
             ' execute function lease_refuse()', v_table);
         execute format(
             'create trigger refuse_truncate before truncate on %I for each statement execute function lease_refuse()',
@@ -136,7 +138,7 @@ end $$;
 -- Make a gateway process known. Returns its number; its session then takes `pg_advisory_lock(gateway_lock_class(),
 -- number)` and keeps it for as long as the process lives.
 create function gateway_register(p_gateway uuid) returns integer
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease' as $$
+language plpgsql security definer set search_path = public, lease_writer, pg_temp as $$
 declare
     v_number integer;
 begin
@@ -193,7 +195,7 @@ end $$;
 -- Ask every gateway to give back what it does not need of the organization's leases. Returns how many were asked.
 -- Who listens to `credit_lease_recall` hears at once, at the commit; the others see it when they renew.
 create function lease_recall(p_organization uuid) returns integer
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease' as $$
+language plpgsql security definer set search_path = public, lease_writer, pg_temp as $$
 declare
     v_recalled integer;
 begin
@@ -212,7 +214,7 @@ end $$;
 create function budget_set(
     p_id uuid, p_organization uuid, p_scope text, p_scope_id uuid, p_period text, p_limit bigint, p_actor uuid
 ) returns uuid
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease' as $$
+language plpgsql security definer set search_path = public, lease_writer, pg_temp as $$
 declare
     v_id uuid;
 begin
@@ -229,7 +231,7 @@ end $$;
 
 -- Forget a budget and what was counted for it. Returns whether there was one.
 create function budget_remove(p_id uuid, p_organization uuid) returns boolean
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease' as $$
+language plpgsql security definer set search_path = public, lease_writer, pg_temp as $$
 declare
     v_removed integer;
 begin
@@ -253,7 +255,7 @@ $$;
 
 -- Refuse the organization new leases until it is lifted, and call back those it has.
 create function billing_block_set(p_organization uuid, p_reason text, p_actor uuid) returns void
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease' as $$
+language plpgsql security definer set search_path = public, lease_writer, pg_temp as $$
 begin
     perform lease_lock_organization(p_organization);
     insert into billing_block as b (organization_id, reason, actor_id) values (p_organization, p_reason, p_actor)
@@ -263,7 +265,7 @@ end $$;
 
 -- Returns whether it was blocked.
 create function billing_block_lift(p_organization uuid) returns boolean
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease' as $$
+language plpgsql security definer set search_path = public, lease_writer, pg_temp as $$
 declare
     v_lifted integer;
 begin
@@ -278,7 +280,7 @@ end $$;
 
 -- Make `p_held` what the lease holds. The caller holds the locks of its accounts and of its row.
 create function lease_resize(p_lease uuid, p_held bigint, p_code text) returns void
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease' as $$
+language plpgsql security definer set search_path = public, lease_writer, pg_temp as $$
 declare
     v_lease credit_lease;
     v_balance bigint;
@@ -344,7 +346,7 @@ create function lease_take(
     p_lease uuid, p_step integer, p_gateway uuid, p_organization uuid, p_project uuid, p_api_key uuid,
     p_needed bigint, p_wanted bigint, p_share integer, p_ttl interval, p_single_use boolean
 ) returns table (granted bigint, left_s double precision, budgets uuid[])
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease'
+language plpgsql security definer set search_path = public, lease_writer, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
@@ -449,7 +451,7 @@ returns table (
     lease_id uuid, step integer, held bigint, charged bigint, is_recalled boolean, is_single_use boolean,
     left_s double precision
 )
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease'
+language plpgsql security definer set search_path = public, lease_writer, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 begin
@@ -469,7 +471,7 @@ end $$;
 create function lease_return(
     p_gateway uuid, p_leases uuid[], p_steps integer[], p_amounts bigint[], p_closes boolean[]
 ) returns integer
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease'
+language plpgsql security definer set search_path = public, lease_writer, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     v_given record;
@@ -506,7 +508,7 @@ end $$;
 -- Void up to `p_limit` leases that are past their time and whose gateway is gone. Returns how many. After a restart of
 -- the server every gateway's lock is free until it is back: `p_grace` counts from then.
 create function lease_expire(p_limit integer, p_grace interval) returns integer
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease'
+language plpgsql security definer set search_path = public, lease_writer, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     v_leases uuid[];
@@ -541,7 +543,7 @@ end $$;
 
 -- Forget leases that were closed more than `p_age` ago, and gateways long gone. Returns how many leases.
 create function lease_prune(p_limit integer, p_age interval) returns integer
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease' as $$
+language plpgsql security definer set search_path = public, lease_writer, pg_temp as $$
 declare
     v_pruned integer;
 begin
@@ -593,7 +595,7 @@ create function ledger_capture_usage(
     p_requests uuid[], p_organizations uuid[], p_providers uuid[], p_charges bigint[], p_earnings bigint[],
     p_fees bigint[], p_leases uuid[] default null
 ) returns table (code text, transfers bigint, amount bigint)
-language plpgsql security definer set search_path = public, pg_temp set raymart.writer = 'lease'
+language plpgsql security definer set search_path = public, lease_writer, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare

@@ -46,8 +46,6 @@ def role_statements(*, database: str, owner_password: str, app_password: str) ->
             f"ALTER ROLE {OWNER} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{owner_password}'",
             f"ALTER ROLE {APP} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{app_password}'",
             f"GRANT {RUNTIME} TO {APP}",
-            # Functions of leases carry this setting of ours; PostgreSQL lets only those name it who were granted it.
-            f'GRANT SET ON PARAMETER "raymart.writer" TO {OWNER}',
             f'ALTER DATABASE "{database}" OWNER TO {OWNER}',
         )
     )

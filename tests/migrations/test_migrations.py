@@ -3,8 +3,10 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -12,6 +14,8 @@ from migrations.schema_of import only_tables, schema_of
 from sqlalchemy import create_engine
 
 import raymart_billing.db  # noqa: F401  (its tables join the metadata)
+from raymart_core.ids import new_id
+from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.db import migrate
 from raymart_marketplace.db.metadata import metadata
 from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
@@ -68,6 +72,55 @@ class TestUpgrade:
     def test_missing_scripts_folder_names_the_setting(self, tmp_path: Path):
         with pytest.raises(FileNotFoundError, match="RAYMART_MIGRATIONS_DIR"):
             migrate.upgrade("postgresql://127.0.0.1/none", scripts=tmp_path)
+
+
+@pytest.fixture
+def plain_owner_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """URL of an empty database that a role owns which may log in and make roles, and nothing else: a managed server's."""
+    name = f"test_{new_id().hex}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(
+            f"create role {name} login createrole nosuperuser nocreatedb nobypassrls password 'plain'"
+        )
+        connection.execute(f"create database {name} owner {name}")
+        server = urlsplit(postgres.url)
+        yield f"postgresql://{name}:plain@{server.hostname}:{server.port}/{name}"
+        connection.execute(f"drop database {name} with (force)")
+        connection.execute(f"drop role {name}")
+
+
+class TestPlainOwner:
+    """Managed servers give nobody a superuser, and with it no `grant set on parameter`."""
+
+    def test_up_down_up(self, plain_owner_url: str):
+        migrate.upgrade(plain_owner_url)
+        first = schema_of(plain_owner_url)
+        migrate.downgrade(plain_owner_url, "base")
+        migrate.upgrade(plain_owner_url)
+        assert schema_of(plain_owner_url) == first
+
+    def test_it_can_neither_write_leases_by_hand_nor_fail_to_by_their_functions(self, plain_owner_url: str):
+        migrate.upgrade(plain_owner_url)
+        with psycopg.connect(plain_owner_url, autocommit=True) as connection:
+            connection.execute("select gateway_register(gen_random_uuid())")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("insert into gateway (id) values (gen_random_uuid())")
+
+    @pytest.mark.slow
+    def test_it_makes_the_runtimes_role_where_there_is_none(self, tmp_path: Path):
+        with EmbeddedPostgres(tmp_path / "postgres") as server:
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                connection.execute("alter database raymart owner to raymart")
+                for role in ("raymart_app", "raymart_owner", "raymart_runtime"):
+                    connection.execute(f"drop role {role}")
+                connection.execute("create role plain login createrole password 'plain'")
+                connection.execute("alter database raymart owner to plain")
+            url = urlsplit(server.url)
+            migrate.upgrade(f"postgresql://plain:plain@{url.hostname}:{url.port}/raymart")
+            with psycopg.connect(server.url) as connection:
+                assert connection.execute(
+                    "select rolcanlogin from pg_roles where rolname = 'raymart_runtime'"
+                ).fetchall() == [(False,)]
 
 
 class TestModels:

@@ -26,7 +26,7 @@ async def spend(
             {"id": new_id(), "owner": owner, "limit": limit},
         )
     async with await psycopg.AsyncConnection.connect(owner_url) as connection:
-        await connection.execute("set local raymart.writer = 'lease'")
+        await connection.execute("set local search_path = public, lease_writer, pg_temp")
         await connection.execute(_COUNT, (budget_id, spent))
 
 
