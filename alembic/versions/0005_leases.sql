@@ -133,6 +133,32 @@ begin
 end $$;
 
 
+-- The hold of a lease begins, changes and ends with its lease: resolved by other means, its lease would count on money
+-- that is gone, and the statement that gives it back would fail for ever.
+create function lease_refuse_holds() returns trigger
+language plpgsql security definer set search_path = public, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+    v_key text;
+begin
+    select n.key into v_key
+      from inserted n left join transfer h on h.id = n.pending_id
+     where n.key like 'lease:%' or h.key like 'lease:%'
+     limit 1;
+    if found then
+        raise exception using
+            errcode = 'check_violation', constraint = 'ck_transfer_lease_writes_it', table = 'transfer',
+            message = 'transfer ' || v_key || ' is refused: only its lease writes or resolves a hold with a lease''s key',
+            hint = 'return the lease (lease_return), or let it expire (lease_expire)';
+    end if;
+    return null;
+end $$;
+create trigger apply_3_lease_holds after insert on transfer
+    referencing new table as inserted for each statement
+    when (current_setting('search_path') <> 'public, lease_writer, pg_temp')
+    execute function lease_refuse_holds();
+
+
 -- Gateways -------------------------------------------------------------------------------------------------------
 
 -- Make a gateway process known. Returns its number; its session then takes `pg_advisory_lock(gateway_lock_class(),
@@ -505,18 +531,23 @@ begin
     return v_changed;
 end $$;
 
--- Void up to `p_limit` leases that are past their time and whose gateway is gone. Returns how many. After a restart of
--- the server every gateway's lock is free until it is back: `p_grace` counts from then.
-create function lease_expire(p_limit integer, p_grace interval) returns integer
+-- Void up to `p_limit` leases that are past their time and whose gateway is gone. Returns how many were voided, and those
+-- that the ledger refused to void, which only an edit behind the guards can bring about: they are passed over, for an
+-- operator to look at (`raymart ledger verify` names them), and tried again `p_retry` from now, so that they neither
+-- stop the others nor crowd them out. After a restart of the server every gateway's lock is free until it is back:
+-- `p_grace` counts from then.
+create function lease_expire(p_limit integer, p_grace interval, p_retry interval default interval '10 minutes')
+returns table (expired integer, broken uuid[], refusals text[])
 language plpgsql security definer set search_path = public, lease_writer, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     v_leases uuid[];
     v_lease record;
-    v_expired integer := 0;
 begin
+    expired := 0;
     if pg_postmaster_start_time() + p_grace > clock_timestamp() then
-        return 0;
+        return next;
+        return;
     end if;
     v_leases := array(
         select id from credit_lease
@@ -534,11 +565,17 @@ begin
         select id from credit_lease
          where id = any(v_leases) and closed_at is null and expires_at <= clock_timestamp() order by id
     loop
-        perform lease_resize(v_lease.id, 0, 'hold_expired');
-        update credit_lease set closed_at = clock_timestamp() where id = v_lease.id;
-        v_expired := v_expired + 1;
+        begin
+            perform lease_resize(v_lease.id, 0, 'hold_expired');
+            update credit_lease set closed_at = clock_timestamp() where id = v_lease.id;
+            expired := expired + 1;
+        exception when integrity_constraint_violation or no_data_found then
+            broken := broken || v_lease.id;
+            refusals := refusals || sqlerrm;
+            update credit_lease set expires_at = clock_timestamp() + p_retry where id = v_lease.id;
+        end;
     end loop;
-    return v_expired;
+    return next;
 end $$;
 
 -- Forget leases that were closed more than `p_age` ago, and gateways long gone. Returns how many leases.
@@ -747,12 +784,12 @@ begin
 end $$;
 
 revoke execute on function
-    lease_refuse(), gateway_register(uuid), gateway_is_alive(uuid), lease_lock_organization(uuid), lease_recall(uuid),
+    lease_refuse(), lease_refuse_holds(), gateway_register(uuid), gateway_is_alive(uuid), lease_lock_organization(uuid), lease_recall(uuid),
     budget_set(uuid, uuid, text, uuid, text, bigint, uuid), budget_remove(uuid, uuid), budgets_of(uuid, uuid, uuid),
     billing_block_set(uuid, text, uuid), billing_block_lift(uuid), lease_resize(uuid, bigint, text),
     lease_elsewhere(uuid, uuid), lease_refuse_balance(uuid, uuid, bigint, bigint),
     lease_take(uuid, integer, uuid, uuid, uuid, uuid, bigint, bigint, integer, interval, boolean),
     lease_renew(uuid, interval), lease_return(uuid, uuid[], integer[], bigint[], boolean[]),
-    lease_expire(integer, interval), lease_prune(integer, interval),
+    lease_expire(integer, interval, interval), lease_prune(integer, interval),
     ledger_capture_usage(uuid[], uuid[], uuid[], bigint[], bigint[], bigint[], uuid[])
 from public;

@@ -6,7 +6,7 @@ alter table usage_record drop column lease_id;
 
 drop function ledger_capture_usage(uuid[], uuid[], uuid[], bigint[], bigint[], bigint[], uuid[]);
 drop function lease_prune(integer, interval);
-drop function lease_expire(integer, interval);
+drop function lease_expire(integer, interval, interval);
 drop function lease_return(uuid, uuid[], integer[], bigint[], boolean[]);
 drop function lease_renew(uuid, interval);
 drop function lease_take(uuid, integer, uuid, uuid, uuid, uuid, bigint, bigint, integer, interval, boolean);
@@ -25,6 +25,8 @@ drop function budget_starts_on(text, timestamp with time zone);
 drop function gateway_is_alive(uuid);
 drop function gateway_lock_class();
 drop function gateway_register(uuid);
+drop trigger apply_3_lease_holds on transfer;
+drop function lease_refuse_holds();
 drop table billing_block;
 drop table lease_budget;
 drop table budget_period;

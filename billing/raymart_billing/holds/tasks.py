@@ -15,7 +15,7 @@ from raymart_billing.work import Context, Periodic, SweepStage, SweepStep
 async def expire_leases(context: Context) -> None:
     """Void the leases of gateways that are gone, once their time is over."""
     async with context.pool.connection() as connection:
-        while await sweep_leases(connection) == LEASES_PER_SWEEP_MAX:
+        while (await sweep_leases(connection)).seen == LEASES_PER_SWEEP_MAX:
             pass
 
 

@@ -43,7 +43,7 @@ async def gateway(url, books, **variables):
 
 async def sweep(pool):
     async with pool.connection() as connection:
-        return await sweep_leases(connection, grace_s=0)
+        return (await sweep_leases(connection, grace_s=0)).leases
 
 
 async def held(books):
@@ -144,7 +144,7 @@ class TestClocks:
 async def expire_by_the_clock(url, lease_id):
     """What a jump by an hour does to a lease: its time is over. Past the guard, which nobody but a test does."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
-        await connection.execute("set local raymart.writer = 'lease'")
+        await connection.execute("set local search_path = public, lease_writer, pg_temp")
         await connection.execute(
             "update credit_lease set expires_at = clock_timestamp() - interval '1 hour' where id = %s",
             (lease_id,),

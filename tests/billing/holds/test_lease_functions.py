@@ -268,11 +268,11 @@ class TestExpire:
         async with books.pool.connection() as session:
             await session.execute(b"select pg_advisory_lock(gateway_lock_class(), %s)", (number,))
             assert await books.value("select gateway_is_alive(%s)", desk.gateway_id)
-            await books.value("select lease_expire(1000, '0')")
+            await books.value("select expired from lease_expire(1000, '0')")
             assert (await desk.lease(due)).held == 100
             await session.execute(b"select pg_advisory_unlock_all()")
         assert not await books.value("select gateway_is_alive(%s)", desk.gateway_id)
-        assert await books.value("select lease_expire(1000, '0')") >= 1
+        assert await books.value("select expired from lease_expire(1000, '0')") >= 1
         assert await desk.lease(due) == Lease(0, 0, 1, 1, False)
         assert (await desk.lease(running)).held == 200
         assert (await books.columns("customer_balance")).debits_pending == 200
@@ -289,7 +289,7 @@ class TestExpire:
         await books.fund(1_000)
         await desk.take(new_id(), 100, ttl="1 microsecond")
         await asyncio.sleep(0.001)
-        assert await books.value("select lease_expire(1000, '1 day')") == 0
+        assert await books.value("select expired from lease_expire(1000, '1 day')") == 0
 
 
 class TestBudgets:
