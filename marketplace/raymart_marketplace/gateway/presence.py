@@ -41,8 +41,13 @@ class Presence:
         self._watch.cancel()
 
     async def _wait_for_disconnect(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass  # A body that goes on after it was read is nobody's.
+        try:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass  # A body that goes on after it was read is nobody's.
+        except asyncio.CancelledError:
+            # Its traceback holds this object, which holds the task, which would hold the error: a circle of thirty
+            # objects that every request would leave to the garbage collector.
+            return
         self._give_up()
 
     def _give_up(self) -> None:
