@@ -13,6 +13,7 @@ from raymart_graphql.router import GraphQLEndpoint
 from raymart_graphql.schema import build_schema
 from raymart_graphql.services import Services, build_services, running
 from raymart_graphql.webhooks import webhook_routes
+from raymart_marketplace.gateway.collector import rare_collections
 from raymart_marketplace.gateway.routes import gateway_routes
 from raymart_marketplace.settings import ControlSettings
 
@@ -49,7 +50,8 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with running(app.state.services):
-        yield
+        with rare_collections():
+            yield
 
 
 def _gateway(services: Services) -> list[BaseRoute]:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from raymart_billing.connections import make_pool
 from raymart_core.ports import Prices
 from raymart_marketplace.db.session import make_engine, make_sessions
+from raymart_marketplace.gateway.collector import rare_collections
 from raymart_marketplace.gateway.http_guard import GuardedHttpProtocol
 from raymart_marketplace.gateway.routes import gateway_routes
 from support.gateway_market import LIMITS, GatewayMarket
@@ -100,7 +101,7 @@ async def main() -> None:
         await server.startup()
         port = server.servers[0].sockets[0].getsockname()[1]
         print(json.dumps({"port": port, "key": market.key, "model": market.slug}), flush=True)
-        with server.capture_signals():
+        with rare_collections(), server.capture_signals():
             await server.main_loop()
         await server.shutdown()
 
