@@ -194,6 +194,93 @@ create table usage_set_aside (
     constraint ck_usage_set_aside_recordorigin check (origin in ('stream', 'file', 'checkpoint'))
 );
 
+-- Writing a batch ------------------------------------------------------------------------------------------------
+
+-- A finished request as the gateway hands it over: JSON of `core.ports.FinishedRequest`, read by the fields' names, so a
+-- field that a newer release adds is passed over and one that is absent is null.
+create type usage_wire_numbers as (
+    token_prompt bigint, token_completion bigint, token_cached bigint, image_megapixel_step bigint, gpu_second bigint,
+    request bigint
+);
+create type usage_wire_money as (amount bigint);
+create type usage_wire_entry as (
+    provider_id uuid, endpoint_id uuid, offer_id uuid, revision_id uuid,
+    quantities usage_wire_numbers, prices usage_wire_numbers,
+    customer_amount usage_wire_money, provider_amount usage_wire_money, fee_amount usage_wire_money, exact boolean
+);
+create type usage_wire_attempt as (
+    id uuid, started_at timestamp with time zone, endpoint_id uuid, provider_id uuid, node_id uuid, outcome text,
+    fault text, reason text, tokens_delivered integer, first_token_ms integer, duration_ms integer
+);
+create type usage_wire_request as (
+    id uuid, created_at timestamp with time zone, organization_id uuid, project_id uuid, api_key_id uuid, user_id uuid,
+    surface text, model_asked text, model_served text, state text, finish_reason text, error_code text,
+    streamed boolean, first_token_ms integer, duration_ms integer, attempts usage_wire_attempt[],
+    usage usage_wire_entry, lease_id uuid
+);
+
+-- Write a batch of finished requests, an array of `usage_wire_request`, with their attempts and usage; returns how many
+-- were new. One that is recorded already is left as it is, so a repeat is safe and a request's row tells that the rest
+-- of it is there. `p_forget` deletes their checkpoints too: from then on what was recorded counts, and not what a crash
+-- would have left. In id order, so that two who write the same requests wait for each other instead of deadlocking.
+create function usage_record_batch(p_requests json, p_forget boolean) returns integer
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_fresh integer;
+begin
+    with wire as materialized (
+        select distinct on (id) * from json_populate_recordset(null::usage_wire_request, p_requests) order by id
+    ), fresh as (
+        insert into request (
+            id, created_at, organization_id, project_id, api_key_id, user_id, surface, model_asked, model_served, state,
+            finish_reason, error_code, streamed, first_token_ms, duration_ms
+        )
+        select id, created_at, organization_id, project_id, api_key_id, user_id, surface, model_asked, model_served,
+               state, finish_reason, error_code, streamed, first_token_ms, duration_ms
+          from wire
+         order by id
+        on conflict (id) do nothing
+        returning id
+    ), tries as (
+        insert into attempt (
+            id, created_at, request_id, position, endpoint_id, provider_id, node_id, outcome, fault, reason,
+            tokens_delivered, first_token_ms, duration_ms
+        )
+        select a.id, a.started_at, w.id, a.ordinality - 1, a.endpoint_id, a.provider_id, a.node_id, a.outcome, a.fault,
+               a.reason, a.tokens_delivered, a.first_token_ms, a.duration_ms
+          from wire w
+          join fresh on fresh.id = w.id
+         cross join lateral unnest(w.attempts) with ordinality a
+    ), used as (
+        insert into usage_record (
+            id, organization_id, project_id, api_key_id, provider_id, endpoint_id, offer_id, revision_id,
+            tokens_prompt, tokens_completion, tokens_cached, image_pixel_steps, gpu_ms, requests_priced,
+            price_prompt_nano_usd, price_completion_nano_usd, price_cached_nano_usd, price_megapixel_step_nano_usd,
+            price_gpu_second_nano_usd, price_request_nano_usd,
+            customer_nano_usd, provider_nano_usd, fee_nano_usd, exact, lease_id
+        )
+        select w.id, w.organization_id, w.project_id, w.api_key_id, (w.usage).provider_id, (w.usage).endpoint_id,
+               (w.usage).offer_id, (w.usage).revision_id,
+               (w.usage).quantities.token_prompt + (w.usage).quantities.token_cached,
+               (w.usage).quantities.token_completion, (w.usage).quantities.token_cached,
+               (w.usage).quantities.image_megapixel_step, (w.usage).quantities.gpu_second,
+               (w.usage).quantities.request,
+               (w.usage).prices.token_prompt, (w.usage).prices.token_completion, (w.usage).prices.token_cached,
+               (w.usage).prices.image_megapixel_step, (w.usage).prices.gpu_second, (w.usage).prices.request,
+               (w.usage).customer_amount.amount, (w.usage).provider_amount.amount, (w.usage).fee_amount.amount,
+               (w.usage).exact, w.lease_id
+          from wire w
+          join fresh on fresh.id = w.id
+         where w.usage is distinct from null
+    )
+    select count(*) into v_fresh from fresh;
+    if p_forget then
+        delete from usage_checkpoint
+         where request_id in (select (item ->> 'id')::uuid from json_array_elements(p_requests) item);
+    end if;
+    return v_fresh;
+end $$;
+
 -- Rollups --------------------------------------------------------------------------------------------------------
 
 -- Sums of posted usage by customer, project, key, revision and provider, per hour and per day (UTC) of the request's

@@ -9,6 +9,8 @@ drop function usage_hours_of(date);
 drop function usage_hour_sums(timestamp with time zone);
 drop table usage_day;
 drop table usage_hour;
+drop function usage_record_batch(json, boolean);
+drop type usage_wire_request, usage_wire_attempt, usage_wire_entry, usage_wire_money, usage_wire_numbers;
 drop table usage_set_aside;
 drop table usage_checkpoint;
 

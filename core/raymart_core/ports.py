@@ -158,7 +158,7 @@ class UsageSink(Protocol):
     async def record(self, request: FinishedRequest) -> None:
         """Return only when `request` is durable; its capture follows by itself. Idempotent on the request's id.
 
-        When it carries no usage, its hold is voided. Raises: Unavailable when it could not be made durable in time;
+        When it carries no usage, what it reserved is available again. Raises: Unavailable when it could not be made durable in time;
         the caller must then not send the final byte.
         """
 

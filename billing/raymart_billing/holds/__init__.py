@@ -5,7 +5,6 @@ from raymart_billing.holds.gate import LeaseHoldGate
 from raymart_billing.holds.gateway_leases import GatewayLeases
 from raymart_billing.holds.limits import LeaseLimits
 from raymart_billing.holds.refusal import BudgetExceeded
-from raymart_billing.holds.release import hold_key, release_holds
 from raymart_billing.holds.settlements import NoSettlements, Settlements
 from raymart_billing.holds.sweep import sweep_holds, sweep_leases
 
@@ -18,8 +17,6 @@ __all__ = [
     "Settlements",
     "block_of",
     "block_organization",
-    "hold_key",
-    "release_holds",
     "sweep_holds",
     "sweep_leases",
     "unblock_organization",

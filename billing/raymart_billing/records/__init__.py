@@ -1,5 +1,6 @@
-"""A finished request as bytes and as rows: the codec, the COPY, and the way from one to the other."""
+"""A finished request as bytes and as rows: codec, statement and COPY, and the way from one to the other."""
 
+from raymart_billing.records.batch import record_batch
 from raymart_billing.records.codec import UnreadableRecord, decode, encode
 from raymart_billing.records.copying import copy_requests
 from raymart_billing.records.models import RecordOrigin
@@ -12,6 +13,7 @@ __all__ = [
     "copy_requests",
     "decode",
     "encode",
+    "record_batch",
     "restore",
     "set_aside",
 ]

@@ -34,9 +34,7 @@ class UnreadableRecord(RaymartError):
 
 def encode(request: FinishedRequest) -> bytes:
     """`request` as bytes, a kilobyte or so. Text that PostgreSQL cannot store is replaced, as in its rows."""
-    attempts = tuple(replace(attempt, reason=storable(attempt.reason)) for attempt in request.attempts)
-    clean = replace(request, model_asked=storable(request.model_asked), attempts=attempts)
-    return bytes((VERSION,)) + _ENCODER.encode(clean)
+    return bytes((VERSION,)) + _ENCODER.encode(storable_request(request))
 
 
 def decode(record: bytes) -> FinishedRequest:
@@ -58,6 +56,12 @@ def request_id_of(record: bytes) -> UUID | None:
         return _NAME_DECODER.decode(memoryview(record)[1:]).id
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+
+
+def storable_request(request: FinishedRequest) -> FinishedRequest:
+    """`request` with text that PostgreSQL can store."""
+    attempts = tuple(replace(attempt, reason=storable(attempt.reason)) for attempt in request.attempts)
+    return replace(request, model_asked=storable(request.model_asked), attempts=attempts)
 
 
 def storable(text: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from raymart_billing.connections import make_pool
@@ -121,7 +122,7 @@ class TestCheckpoint:
         stream.tokens_delivered = 3
         sink.watch(stream)
         await wait_for(books, stream, asked=1)
-        with pytest.raises(AttributeError):
+        with pytest.raises(psycopg.errors.NotNullViolation):
             await sink.record(replace(stream.record(), model_asked=None))
         async with asyncio.timeout(10):
             while await saved(books, stream):
