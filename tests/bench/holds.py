@@ -1,8 +1,14 @@
 """Hold and record: CPU that the gateway spends on them per request, at 64 requests at once.
 
-The same gateway twice, with leases and usage sink, and with a gate and sink that do nothing; rounds alternate, the
-figure is the median of the rounds' differences. CPU is schedstat's, of every thread of the gateway's process; requests
-come over HTTP from another process, answers from a C replica.
+Two gateways of one code, each in a process of its own: one with leases and the usage sink, one whose gate and sink do
+nothing. Sockets, HTTP, authentication, routing, metering and the interpreter's settings (the garbage collector's too)
+are the same, and both keep their leases' and sink's idle tasks. Requests come over HTTP from another process, answers
+from a replica written in C.
+
+CPU is schedstat's, of every thread of the gateway's process, so it holds all that hold and record bring with them: the
+lease's growth and renewal, the batches, the wake-ups, the posting into the ledger. PostgreSQL's own CPU is not in it.
+The gateways take turns in pairs of short rounds, in both orders; the figure is the median of the pairs' differences,
+its range the middle half of them.
 """
 
 import contextlib
@@ -10,22 +16,46 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gateway import HERE, Workload, cpu_ns, gateway, load, started
+from gateway import HERE, Target, Workload, cpu_ns, gateway, load, started
 
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.db.migrate import upgrade
 from support.figures import Figure
 
-ROUNDS = 9
-WORKLOAD = Workload(name="unary, C=64", mode="unary", concurrency=64, requests=4_000, tokens=16, pace_us=0)
+PAIRS = 24
+WORKLOAD = Workload(name="unary, C=64", mode="unary", concurrency=64, requests=1_500, tokens=16, pace_us=0)
+WARM = 1_500
 MUST_MS = 0.03
 
 
 def measure() -> Sequence[Figure]:
     """Run the rounds on a server of their own."""
+    with gateways() as (paid, free):
+        for target in (paid, free):
+            load(target, WORKLOAD, requests=WARM)
+        differences, bases = [], []
+        for number in range(PAIRS):
+            order = (paid, free) if number % 2 else (free, paid)
+            spent = {target.name: cost_ms(target) for target in order}
+            differences.append(spent[paid.name] - spent[free.name])
+            bases.append(spent[free.name])
+    low, added, high = statistics.quantiles(differences, n=4)
+    return [
+        Figure(
+            name="hold + record, C=64",
+            measured=f"{added:.4f} ms a request ({low:.4f} to {high:.4f}), beside {statistics.median(bases):.3f} ms",
+            target=f"must <= {MUST_MS} ms",
+            holds=added <= MUST_MS,
+        )
+    ]
+
+
+@contextlib.contextmanager
+def gateways() -> Iterator[tuple[Target, Target]]:
+    """The gateway that holds and records, and the one that does not."""
     compiler = shutil.which("cc")
     assert compiler is not None, "the bench needs a C compiler (cc)"
     with contextlib.ExitStack() as stack:
@@ -41,24 +71,12 @@ def measure() -> Sequence[Figure]:
             stack.enter_context(gateway(money, [url, line.strip(), "2", "bare", money]))
             for money in ("ledger", "memory")
         )
-        for target in (paid, free):
-            load(target, WORKLOAD, requests=1_000)
-        differences, bases = [], []
-        for _ in range(ROUNDS):
-            spent = {}
-            for target in (paid, free):
-                before = cpu_ns(target.pid)
-                result = load(target, WORKLOAD, requests=WORKLOAD.requests)
-                spent[target.name] = (cpu_ns(target.pid) - before) / 1e6 / result["requests"]
-                assert result["good"] == result["requests"], f"{target.name}: {result}"
-            differences.append(spent["ledger"] - spent["memory"])
-            bases.append(spent["memory"])
-    added, base = statistics.median(differences), statistics.median(bases)
-    return [
-        Figure(
-            name="hold + record, C=64",
-            measured=f"{added:.4f} ms a request ({min(differences):.4f}-{max(differences):.4f}), beside {base:.3f} ms",
-            target=f"must <= {MUST_MS} ms",
-            holds=added <= MUST_MS,
-        )
-    ]
+        yield paid, free
+
+
+def cost_ms(target: Target) -> float:
+    """CPU of one request in a round."""
+    before = cpu_ns(target.pid)
+    result = load(target, WORKLOAD, requests=WORKLOAD.requests)
+    assert result["good"] == result["requests"], f"{target.name}: {result}"
+    return (cpu_ns(target.pid) - before) / 1e6 / result["requests"]
