@@ -55,7 +55,7 @@ _OPEN_HOLDS = b"""
 """
 # A lease's money is one open hold under its own key; an open hold under a lease's key is that lease's.
 _LEASES = b"""
-    select l.id, l.held, h.id, h.amount
+    select l.id, l.held, h.id, h.amount, h.key
       from credit_lease l
       full join (
         select t.id, t.key, t.amount from open_hold o join transfer t on t.id = o.transfer_id
@@ -150,8 +150,15 @@ async def hold_findings(connection: Connection) -> AsyncIterator[str]:
             yield f"hold {transfer_id} is open and open_hold lacks it: it would never expire"
         else:
             yield f"hold {transfer_id} expires at another time than open_hold says"
-    async for lease_id, held, transfer_id, amount in _rows(connection, _LEASES):
-        yield f"lease {lease_id} says it holds {held}, the ledger holds {amount} for it (transfer {transfer_id})"
+    async for lease_id, held, transfer_id, amount, key in _rows(connection, _LEASES):
+        if transfer_id is None:
+            yield f"lease {lease_id} says it holds {held}, and no open hold is its own"
+        elif lease_id is None:
+            yield f"hold {transfer_id} ({key}) is open and no lease counts on it: nothing would give it back"
+        elif held != amount:
+            yield f"lease {lease_id} says it holds {held}, and its hold {transfer_id} is of {amount}"
+        else:
+            yield f"lease {lease_id} counts on hold {transfer_id}, whose key {key!r} is not of its generation"
 
 
 async def balance_findings(connection: Connection) -> AsyncIterator[str]:

@@ -91,7 +91,7 @@ class TestBrokenLease:
         await spoil(sound, broken)
         findings = (await verify(sound, key=None, head=None)).findings
         assert [finding.text for finding in findings] == [
-            f"lease {broken} says it holds 100, the ledger holds None for it (transfer None)"
+            f"lease {broken} says it holds 100, and no open hold is its own"
         ]
 
 

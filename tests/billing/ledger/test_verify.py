@@ -4,7 +4,9 @@ import pytest
 
 from raymart_billing.ledger.head import Head
 from raymart_billing.ledger.verify import Check, verify
+from raymart_core.ids import new_id
 from support.books import fetch
+from support.leases import LeaseDesk
 from support.sealed_books import SEAL_KEY, trade
 
 CHARGE = "(select min(id) from transfer where code = 'usage_charge')"
@@ -217,6 +219,107 @@ HIDDEN = {
         "account {(select min(id) from ledger_account where kind = 'usage_clearing')} (usage_clearing)",
     ),
 }
+
+
+class TestLeases:
+    """A lease's money is one open hold under its own key; an open hold under a lease's key is that lease's."""
+
+    @pytest.fixture
+    async def leased(self, sound_books):
+        """(lease, its hold, the key), in the order of the leases' ids: of 400, and of 300 after 100 were posted."""
+        await sound_books.fund(1_000)
+        desk, leases = LeaseDesk(sound_books), sorted(new_id() for _ in range(2))
+        for lease_id in leases:
+            await desk.take(lease_id, 400)
+        await desk.capture({new_id(): 100}, leases[1])
+        return await sound_books.fetch(
+            "select l.id, t.id, t.key from credit_lease l join transfer t on t.id = l.transfer_id"
+            " where l.gateway_id = %s order by l.id",
+            desk.gateway_id,
+        )
+
+    async def found(self, sound):
+        findings = (await verify(sound, key=None, head=None)).findings
+        assert {finding.check for finding in findings} <= {Check.HOLDS}
+        return [finding.text for finding in findings]
+
+    async def test_leases_in_every_state_are_no_fault(self, sound, sound_books, leased):
+        desk = LeaseDesk(sound_books)
+        grown, returned, closed, used_up, single = (new_id() for _ in range(5))
+        for lease_id in (grown, returned, closed, used_up):
+            await desk.take(lease_id, 20)
+        await desk.take(grown, 10, step=2)
+        await desk.give_back(returned, 5, step=2)
+        await desk.give_back(closed, step=2, closes=True)
+        await desk.capture({new_id(): 20}, used_up)
+        await desk.take(single, 10, single_use=True)
+        await desk.capture({single: 5}, single)
+        assert await self.found(sound) == []
+
+    async def test_a_lease_that_claims_more_than_its_hold_is_named(self, sound, leased):
+        _, (lease_id, hold, _) = leased
+        await tamper(sound, f"update credit_lease set held = 301 where id = '{lease_id}'")
+        assert await self.found(sound) == [
+            f"lease {lease_id} says it holds 301, and its hold {hold} is of 300"
+        ]
+
+    async def test_a_lease_whose_hold_is_resolved_is_named(self, sound, leased):
+        (lease_id, _, key), _ = leased
+        await sound.execute("alter table transfer disable trigger apply_3_lease_holds")
+        await sound.execute("select ledger_post_hold(%s, 400, 'usage_charge')", (key,))
+        findings = (await verify(sound, key=None, head=None)).findings
+        assert findings[0].check is Check.HOLDS
+        assert findings[0].text == f"lease {lease_id} says it holds 400, and no open hold is its own"
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "delete from credit_lease where id = '{}'",
+            "update credit_lease set held = 0, transfer_id = null where id = '{}'",
+        ],
+    )
+    async def test_a_hold_without_its_lease_is_named(self, sound, leased, statement):
+        (lease_id, hold, key), _ = leased
+        await tamper(sound, statement.format(lease_id))
+        assert await self.found(sound) == [
+            f"hold {hold} ({key}) is open and no lease counts on it: nothing would give it back"
+        ]
+
+    async def test_a_lease_that_counts_on_a_hold_of_before_is_named(self, sound, leased):
+        (lease_id, hold, key), _ = leased
+        await tamper(sound, f"update credit_lease set generation = generation + 1 where id = '{lease_id}'")
+        assert await self.found(sound) == [
+            f"lease {lease_id} counts on hold {hold}, whose key {key!r} is not of its generation"
+        ]
+
+    async def test_leases_that_count_on_each_others_holds_are_named_in_their_order(self, sound, leased):
+        (first, first_hold, _), (second, second_hold, _) = leased
+        await tamper(
+            sound,
+            f"update credit_lease set transfer_id = null, held = 0 where id = '{second}'",
+            f"update credit_lease set transfer_id = {second_hold}, held = 300 where id = '{first}'",
+            f"update credit_lease set transfer_id = {first_hold}, held = 400 where id = '{second}'",
+        )
+        found = await self.found(sound)
+        assert [text.split(", whose")[0] for text in found] == [
+            f"lease {first} counts on hold {second_hold}",
+            f"lease {second} counts on hold {first_hold}",
+        ]
+
+    async def test_a_hold_of_a_request_is_no_leases(self, sound, leased):
+        """Nor does a lease that lays claim to it go unnamed."""
+        (lease_id, own, key), _ = leased
+        request_hold = await value(
+            sound, "select min(o.transfer_id) from open_hold o join transfer t on t.id = o.transfer_id"
+            " where t.key like 'hold:%'"
+        )  # fmt: skip
+        await tamper(
+            sound, f"update credit_lease set transfer_id = {request_hold}, held = 100 where id = '{lease_id}'"
+        )
+        assert await self.found(sound) == [
+            f"lease {lease_id} says it holds 100, and no open hold is its own",
+            f"hold {own} ({key}) is open and no lease counts on it: nothing would give it back",
+        ]
 
 
 class TestOtherRows:
