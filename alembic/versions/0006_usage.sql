@@ -311,8 +311,6 @@ create table usage_hour (
 create index ix_usage_hour_provider_id_hour on usage_hour (provider_id, hour);
 create index ix_usage_hour_hour on usage_hour (hour);
 
--- In 16 partitions by customer, so that a customer's rows lie closer together: they are written hour by hour among those of
--- everybody else, and read by the month.
 create table usage_day (
     organization_id uuid not null,
     day date not null,
@@ -333,17 +331,35 @@ create table usage_day (
     constraint uq_usage_day_key unique nulls not distinct (
         organization_id, day, project_id, api_key_id, revision_id, provider_id
     )
-) partition by hash (organization_id);
-do $$ begin
-    for n in 0..15 loop
-        execute format(
-            'create table usage_month.%I partition of usage_day for values with (modulus 16, remainder %s)
-               with (fillfactor = 80)', 'usage_day_' || n, n
-        );
-    end loop;
-end $$;
+) with (fillfactor = 80);
 create index ix_usage_day_provider_id_day on usage_day (provider_id, day);
 create index ix_usage_day_day on usage_day (day);
+
+-- The day's sums in two parts, each whole: by project and key (revision and provider null), and by revision and provider
+-- (project and key null). What a customer's month is shown from: its days have as many rows as it has keys and offers,
+-- and not as many as there are combinations of them.
+create table usage_day_part (
+    organization_id uuid not null,
+    day date not null,
+    project_id uuid,
+    api_key_id uuid,
+    revision_id uuid,
+    provider_id uuid,
+    requests bigint not null,
+    tokens_prompt bigint not null,
+    tokens_completion bigint not null,
+    tokens_cached bigint not null,
+    image_pixel_steps bigint not null,
+    gpu_ms bigint not null,
+    requests_priced bigint not null,
+    customer_nano_usd bigint not null,
+    provider_nano_usd bigint not null,
+    fee_nano_usd bigint not null,
+    constraint uq_usage_day_part_key unique nulls not distinct (
+        organization_id, day, revision_id, provider_id, project_id, api_key_id
+    )
+) with (fillfactor = 80);
+create index ix_usage_day_part_day on usage_day_part (day);
 
 -- One hour's posted usage, summed from the records themselves: a short range of ids, and of memory its sums alone.
 create function usage_hour_sums(p_hour timestamp with time zone) returns setof usage_hour
@@ -381,7 +397,19 @@ language sql stable security definer set search_path = public, pg_temp as $$
      group by organization_id, project_id, api_key_id, revision_id, provider_id
 $$;
 
--- Add usages to their hour and day. The caller has marked them in this transaction, and holds the platform's fee
+-- A day's parts, from its sums as they are kept.
+create function usage_day_part_sums(p_day date) returns setof usage_day_part
+language sql stable security definer set search_path = public, pg_temp as $$
+    select organization_id, p_day, project_id, api_key_id, revision_id, provider_id,
+           sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
+      from usage_day
+     where day = p_day
+     group by grouping sets (
+        (organization_id, project_id, api_key_id), (organization_id, revision_id, provider_id)
+     )
+$$;
+
+-- Add usages to their hour, their day, and its parts. The caller has marked them in this transaction, and holds the platform's fee
 -- account: posters take turns there, and rows are added to in the order of their key all the same.
 create function usage_roll_up(p_ids uuid[]) returns void
 language plpgsql security definer set search_path = public, pg_temp
@@ -422,14 +450,46 @@ begin
                customer_nano_usd = t.customer_nano_usd + excluded.customer_nano_usd,
                provider_nano_usd = t.provider_nano_usd + excluded.provider_nano_usd,
                fee_nano_usd = t.fee_nano_usd + excluded.fee_nano_usd
+    ), daily as (
+        select organization_id, (hour at time zone 'UTC')::date as day, project_id, api_key_id, revision_id,
+               provider_id,
+               sum(requests)::bigint as requests,
+               sum(tokens_prompt)::bigint as tokens_prompt,
+               sum(tokens_completion)::bigint as tokens_completion,
+               sum(tokens_cached)::bigint as tokens_cached,
+               sum(image_pixel_steps)::bigint as image_pixel_steps,
+               sum(gpu_ms)::bigint as gpu_ms,
+               sum(requests_priced)::bigint as requests_priced,
+               sum(customer_nano_usd)::bigint as customer_nano_usd,
+               sum(provider_nano_usd)::bigint as provider_nano_usd,
+               sum(fee_nano_usd)::bigint as fee_nano_usd
+          from hourly
+         group by 1, 2, 3, 4, 5, 6
+    ), days as (
+        insert into usage_day as t
+        select * from daily order by organization_id, day, project_id, api_key_id, revision_id, provider_id
+        on conflict (organization_id, day, project_id, api_key_id, revision_id, provider_id) do update
+           set
+               requests = t.requests + excluded.requests,
+               tokens_prompt = t.tokens_prompt + excluded.tokens_prompt,
+               tokens_completion = t.tokens_completion + excluded.tokens_completion,
+               tokens_cached = t.tokens_cached + excluded.tokens_cached,
+               image_pixel_steps = t.image_pixel_steps + excluded.image_pixel_steps,
+               gpu_ms = t.gpu_ms + excluded.gpu_ms,
+               requests_priced = t.requests_priced + excluded.requests_priced,
+               customer_nano_usd = t.customer_nano_usd + excluded.customer_nano_usd,
+               provider_nano_usd = t.provider_nano_usd + excluded.provider_nano_usd,
+               fee_nano_usd = t.fee_nano_usd + excluded.fee_nano_usd
     )
-    insert into usage_day as t
-    select organization_id, (hour at time zone 'UTC')::date, project_id, api_key_id, revision_id, provider_id,
+    insert into usage_day_part as t
+    select organization_id, day, project_id, api_key_id, revision_id, provider_id,
            sum(requests)::bigint, sum(tokens_prompt)::bigint, sum(tokens_completion)::bigint, sum(tokens_cached)::bigint, sum(image_pixel_steps)::bigint, sum(gpu_ms)::bigint, sum(requests_priced)::bigint, sum(customer_nano_usd)::bigint, sum(provider_nano_usd)::bigint, sum(fee_nano_usd)::bigint
-      from hourly
-     group by 1, 2, 3, 4, 5, 6
+      from daily
+     group by grouping sets (
+        (organization_id, day, project_id, api_key_id), (organization_id, day, revision_id, provider_id)
+     )
      order by 1, 2, 3, 4, 5, 6
-    on conflict (organization_id, day, project_id, api_key_id, revision_id, provider_id) do update
+    on conflict (organization_id, day, revision_id, provider_id, project_id, api_key_id) do update
        set
                requests = t.requests + excluded.requests,
                tokens_prompt = t.tokens_prompt + excluded.tokens_prompt,
@@ -526,13 +586,41 @@ language sql stable security definer set search_path = public, pg_temp set work_
                   tokens_completion, tokens_cached, image_pixel_steps, gpu_ms, requests_priced, customer_nano_usd,
                   provider_nano_usd, fee_nano_usd
         having sum(side) <> 0
+    ), part_balance as (
+        select sum(side) as balance
+          from (
+            select organization_id, day, project_id, api_key_id, revision_id, provider_id,
+                   sum(requests)::bigint as requests,
+                   sum(tokens_prompt)::bigint as tokens_prompt,
+                   sum(tokens_completion)::bigint as tokens_completion,
+                   sum(tokens_cached)::bigint as tokens_cached,
+                   sum(image_pixel_steps)::bigint as image_pixel_steps,
+                   sum(gpu_ms)::bigint as gpu_ms,
+                   sum(requests_priced)::bigint as requests_priced,
+                   sum(customer_nano_usd)::bigint as customer_nano_usd,
+                   sum(provider_nano_usd)::bigint as provider_nano_usd,
+                   sum(fee_nano_usd)::bigint as fee_nano_usd,
+                   1 as side
+              from days
+             group by grouping sets (
+                (organization_id, day, project_id, api_key_id), (organization_id, day, revision_id, provider_id)
+             )
+            union all
+            select *, -1 from usage_day_part where day = p_day
+          ) sides
+         group by organization_id, day, project_id, api_key_id, revision_id, provider_id, requests, tokens_prompt,
+                  tokens_completion, tokens_cached, image_pixel_steps, gpu_ms, requests_priced, customer_nano_usd,
+                  provider_nano_usd, fee_nano_usd
+        having sum(side) <> 0
     )
     select 'hour', coalesce(sum(abs(balance)), 0)::bigint from hour_balance
     union all
     select 'day', coalesce(sum(abs(balance)), 0)::bigint from day_balance
+    union all
+    select 'part', coalesce(sum(abs(balance)), 0)::bigint from part_balance
 $$;
 
--- Sum a day's rollups anew from its records, hour by hour. Locks both tables against posters meanwhile: for a day of half
+-- Sum a day's rollups anew from its records, hour by hour. Locks its tables against posters meanwhile: for a day of half
 -- a million usages a few seconds. A month is summed anew day by day, each in a transaction of its own.
 create function usage_rollup_rebuild(p_day date) returns void
 language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '5s' set work_mem = '16MB' as $$
@@ -545,14 +633,16 @@ begin
             message = 'the records of ' || to_char(p_day, 'YYYYMM') || ' are not in the database',
             hint = 'rollups of archived months are all that is left of them here';
     end if;
-    lock table usage_hour, usage_day in share row exclusive mode;
+    lock table usage_hour, usage_day, usage_day_part in share row exclusive mode;
     delete from usage_hour
      where hour >= p_day::timestamp at time zone 'UTC' and hour < (p_day + 1)::timestamp at time zone 'UTC';
     delete from usage_day where day = p_day;
+    delete from usage_day_part where day = p_day;
     for v_hour in select usage_hours_of(p_day) loop
         insert into usage_hour select * from usage_hour_sums(v_hour);
     end loop;
     insert into usage_day select * from usage_day_sums(p_day);
+    insert into usage_day_part select * from usage_day_part_sums(p_day);
 end $$;
 
 -- What was posted before there were rollups.
@@ -564,8 +654,10 @@ select sums.*
 insert into usage_day
 select sums.*
   from (select distinct (hour at time zone 'UTC')::date as day from usage_hour) used, lateral usage_day_sums(used.day) sums;
+insert into usage_day_part
+select sums.* from (select distinct day from usage_day) used, lateral usage_day_part_sums(used.day) sums;
 
 revoke execute on function
-    usage_hour_sums(timestamp with time zone), usage_day_sums(date), usage_roll_up(uuid[]), usage_post(uuid[]),
-    usage_rollup_drift(date), usage_rollup_rebuild(date)
+    usage_hour_sums(timestamp with time zone), usage_day_sums(date), usage_day_part_sums(date), usage_roll_up(uuid[]),
+    usage_post(uuid[]), usage_rollup_drift(date), usage_rollup_rebuild(date)
 from public;

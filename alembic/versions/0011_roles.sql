@@ -29,7 +29,7 @@ alter default privileges in schema public grant usage on sequences to raymart_ru
 revoke insert, update, delete on
     ledger_account, transfer, open_hold, transfer_code, ledger_snapshot, account_snapshot, transfer_seal,
     gateway, credit_lease, lease_budget, budget, budget_period, billing_block,
-    usage_hour, usage_day, alembic_version
+    usage_hour, usage_day, usage_day_part, alembic_version
 from raymart_runtime;
 -- Written once and kept: what was delivered, and what a check found. A function marks usage as posted.
 revoke update, delete on request, attempt, usage_record, ledger_check from raymart_runtime;

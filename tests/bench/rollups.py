@@ -41,9 +41,9 @@ MEMORY_MB_MAX = 256
 """Of the server's process that sums, the shared buffers of 64 MB included."""
 
 _SHUFFLE = """
-    create temporary table kept as select * from usage_day;
-    truncate usage_day;
-    insert into usage_day select * from kept order by day, random();
+    create temporary table kept as select * from usage_day_part;
+    truncate usage_day_part;
+    insert into usage_day_part select * from kept order by day, random();
     drop table kept;
 """
 
@@ -91,7 +91,7 @@ async def summed(url: str, month: date) -> Summing:
             await rebuild(connection, day)
             times.append(time.perf_counter() - begun)
             drift = await drift_of(connection, day)
-            differing += drift.hour_rows + drift.day_rows
+            differing += drift.rows
             say(f"{day}: summed in {times[-1]:.1f} s, {differing} rows differ so far")
         status = Path(f"/proc/{connection.info.backend_pid}/status").read_text()
     peak = re.search(r"VmHWM:\s+(\d+) kB", status)
@@ -126,12 +126,12 @@ def measure(history: UsageHistory) -> Sequence[Figure]:
     with psycopg.connect(url, autocommit=True) as connection:
         say("shuffling the sums of each day")
         connection.execute(_SHUFFLE)
-        connection.execute("vacuum analyze usage_hour, usage_day")
+        connection.execute("vacuum analyze usage_hour, usage_day, usage_day_part")
         [(hours, days)] = connection.execute(
             "select (select count(*) from usage_hour), (select count(*) from usage_day)"
         ).fetchall()
         [(largest,)] = connection.execute(
-            "select count(*) from usage_day where organization_id = %s", (customer_id(1),)
+            "select count(*) from usage_day_part where organization_id = %s", (customer_id(1),)
         ).fetchall()
     say("reading month views")
     drawn = asyncio.run(view_times_ms(url, month, [rank_drawn(random.random()) for _ in range(VIEWS)]))

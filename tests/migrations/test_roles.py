@@ -76,13 +76,13 @@ AS_OWNER = {
 }
 BY_FUNCTION_ONLY = {
     "ledger_account", "transfer", "open_hold", "transfer_code", "ledger_snapshot", "account_snapshot", "transfer_seal",
-    "gateway", "credit_lease", "lease_budget", "budget", "budget_period", "billing_block", "usage_hour", "usage_day",
+    "gateway", "credit_lease", "lease_budget", "budget", "budget_period", "billing_block", "usage_hour", "usage_day", "usage_day_part",
     "alembic_version",
 }  # fmt: skip
 KEPT = {"request", "attempt", "usage_record", "ledger_check"}
 """Tables that the runtime adds to and does not change."""
 INTERNAL = {
-    "lease_resize", "lease_lock_organization", "lease_elsewhere", "usage_day_sums", "usage_hour_sums", "usage_roll_up", "detach_usage_month",
+    "lease_resize", "lease_lock_organization", "lease_elsewhere", "usage_day_sums", "usage_day_part_sums", "usage_hour_sums", "usage_roll_up", "detach_usage_month",
 }  # fmt: skip
 """Functions with their owner's rights that only other functions, or the owner, call."""
 

@@ -122,7 +122,7 @@ class TestRollups:
         )
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("update usage_hour set requests = requests + 1")
-        with pytest.raises(Conflict, match="rows of hours and 0 of days"):
+        with pytest.raises(Conflict, match="rows of hours, 0 of days and 0 of their parts"):
             raymart("rebuild-rollups", "--month", MONTH)
         assert "summed anew" in raymart("rebuild-rollups", "--month", MONTH, "--fix").stdout
         assert "agree" in raymart("rebuild-rollups", "--month", MONTH).stdout

@@ -54,14 +54,13 @@ class UsageHour(Measures, Base):
 
 
 class UsageDay(Measures, Base):
-    """One day. Partitioned by customer, whose rows are read by the month and written among everybody's."""
+    """One day."""
 
     __tablename__ = "usage_day"
     __table_args__ = (
         UniqueConstraint(*_key("day"), name="uq_usage_day_key", postgresql_nulls_not_distinct=True),
         Index("ix_usage_day_provider_id_day", "provider_id", "day"),
         Index("ix_usage_day_day", "day"),
-        {"postgresql_partition_by": "HASH (organization_id)"},
     )
     __mapper_args__ = {"primary_key": _key("day")}
 
@@ -72,3 +71,25 @@ class UsageDay(Measures, Base):
     """None for what people asked with a token of their own."""
     revision_id: Mapped[UUID]
     provider_id: Mapped[UUID]
+
+
+class UsageDayPart(Measures, Base):
+    """A customer's day in two parts, each whole: by project and key, and by revision and provider; null is not grouped by.
+
+    A row of the first part has no revision, one of the second no project. Far fewer than the combinations of both.
+    """
+
+    __tablename__ = "usage_day_part"
+    _KEY = ("organization_id", "day", "revision_id", "provider_id", "project_id", "api_key_id")
+    __table_args__ = (
+        UniqueConstraint(*_KEY, name="uq_usage_day_part_key", postgresql_nulls_not_distinct=True),
+        Index("ix_usage_day_part_day", "day"),
+    )
+    __mapper_args__ = {"primary_key": _KEY}
+
+    organization_id: Mapped[UUID]
+    day: Mapped[date]
+    project_id: Mapped[UUID | None]
+    api_key_id: Mapped[UUID | None]
+    revision_id: Mapped[UUID | None]
+    provider_id: Mapped[UUID | None]

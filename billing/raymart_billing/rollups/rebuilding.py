@@ -22,9 +22,15 @@ class Drift:
     day: date
     hour_rows: int
     day_rows: int
+    part_rows: int
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return self.hour_rows + self.day_rows + self.part_rows
 
     def __bool__(self) -> bool:
-        return bool(self.hour_rows or self.day_rows)
+        return self.rows > 0
 
 
 def days_of(month: date) -> list[date]:
@@ -37,13 +43,13 @@ def days_of(month: date) -> list[date]:
 async def drift_of(connection: Connection, day: date) -> Drift:
     """Sum the records of `day` (UTC) and compare; reads only."""
     rows: dict[str, int] = dict(await (await connection.execute(_DRIFT, {"day": day})).fetchall())
-    return Drift(day=day, hour_rows=rows["hour"], day_rows=rows["day"])
+    return Drift(day=day, hour_rows=rows["hour"], day_rows=rows["day"], part_rows=rows["part"])
 
 
 async def rebuild(connection: Connection, day: date) -> None:
     """Replace the rollups of `day` (UTC) by the sums of its records, in one transaction. Idempotent.
 
-    Locks both tables against posters meanwhile, a few seconds for half a million usages.
+    Locks their tables against posters meanwhile, a few seconds for half a million usages.
     Raises: psycopg.errors.ObjectNotInPrerequisiteState when the records of its month are archived.
     """
     await connection.execute(_REBUILD, {"day": day})

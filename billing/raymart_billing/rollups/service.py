@@ -14,17 +14,19 @@ from sqlalchemy import (
     Select,
     Subquery,
     Uuid,
+    case,
     cast,
     func,
     literal,
     select,
     tuple_,
+    union_all,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from raymart_billing.rollups.models import UsageDay, UsageHour
+from raymart_billing.rollups.models import UsageDay, UsageDayPart, UsageHour
 from raymart_core.errors import InvalidRequest
 from raymart_marketplace.catalog.models import ModelRevision
 
@@ -84,7 +86,8 @@ class Scope:
 
 _MEASURES = tuple(Totals.__dataclass_fields__)
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
-Table = type[UsageDay] | type[UsageHour]
+DayTable = type[UsageDay] | type[UsageDayPart]
+Table = DayTable | type[UsageHour]
 Summed = Table | ReadOnlyColumnCollection[str, Any]
 """What has the columns of a rollup: its table, or a subquery's sums of it."""
 AnySelect = Select[*tuple[Any, ...]]
@@ -104,8 +107,9 @@ async def usage_by_day(
     Raises: InvalidRequest for an empty or too long range, or more than `sums_max` sums.
     """
     _require_range(until - since, limit=DAYS_MAX * _DAY)
-    within = (UsageDay.day >= since, UsageDay.day < until, *_scoped(UsageDay, scope))
-    statement = _buckets(UsageDay, UsageDay.day, within, by=by).limit(sums_max + 1)
+    table, part = _days_for(scope, by=by)
+    within = (table.day >= since, table.day < until, *_scoped(table, scope), *part)
+    statement = _buckets(table, table.day, within, by=by).limit(sums_max + 1)
     rows = _few((await session.execute(statement)).all(), sums_max)
     return [UsageSum(starts_at=start_of(row[0]), member_id=row[1], totals=_totals(row[2:])) for row in rows]
 
@@ -142,31 +146,16 @@ async def usage_summary(
     """The month that `month` lies in, in one statement; of each dimension at most `members_max` members."""
     first = month.replace(day=1)
     after = (first + 32 * _DAY).replace(day=1)
-    # First each combination over the month, then those few by each dimension.
-    keys = (UsageDay.project_id, UsageDay.api_key_id, UsageDay.revision_id, UsageDay.provider_id)
-    sums = (
-        select(*keys, *_measures(UsageDay))
-        .where(UsageDay.day >= first, UsageDay.day < after, *_scoped(UsageDay, scope))
-        .group_by(*keys)
-        .subquery()
-    )
-    columns = [_member(sums.c, by) for by in Dimension]
-    statement = (
-        select(func.grouping(*columns), func.coalesce(*columns), *_measures(sums.c))
-        .select_from(_with_model(sums))
-        .group_by(func.grouping_sets(tuple_(), *map(tuple_, columns)))
-    )
-    # GROUPING has a bit for each column, the first one's highest: 0 where rows were grouped by it.
-    nothing = (1 << len(columns)) - 1
-    dimensions = {nothing & ~(1 << (len(columns) - 1 - place)): by for place, by in enumerate(Dimension)}
+    days = (first, after)
+    statement = union_all(_month_by_key(scope, days), _month_by_offer(scope, days))
     totals = Totals()
     found: dict[Dimension, list[UsageSum]] = {by: [] for by in Dimension}
-    for row in await session.execute(statement):
-        if row[0] == nothing:
-            totals = _totals(row[2:])
+    for dimension, member_id, *measures in await session.execute(statement):
+        if dimension is None:
+            totals = _totals(measures)
         else:
-            member = UsageSum(starts_at=start_of(first), member_id=row[1], totals=_totals(row[2:]))
-            found[dimensions[row[0]]].append(member)
+            member = UsageSum(starts_at=start_of(first), member_id=member_id, totals=_totals(measures))
+            found[Dimension(dimension)].append(member)
     for members in found.values():
         members.sort(key=lambda member: (-member.totals.customer_nano_usd, str(member.member_id)))
         del members[members_max:]
@@ -176,6 +165,51 @@ async def usage_summary(
 def start_of(day: date) -> datetime:
     """The first moment of `day` in UTC."""
     return datetime.combine(day, time(), UTC)
+
+
+def _days_for(scope: Scope, *, by: Dimension | None) -> tuple[DayTable, Sequence[ColumnElement[bool]]]:
+    """Where the days of `scope` are read from, and which of its rows: what is narrowed to a project or a provider needs
+    the combinations, and everything else one of the parts.
+    """
+    if scope.project_id is not None or scope.provider_id is not None:
+        return UsageDay, ()
+    if by in (Dimension.MODEL, Dimension.PROVIDER):
+        return UsageDayPart, (UsageDayPart.project_id.is_(None),)
+    return UsageDayPart, (UsageDayPart.revision_id.is_(None),)
+
+
+def _month_by_key(scope: Scope, days: tuple[date, date]) -> AnySelect:
+    """(dimension, member, measures) of the total, which has neither, of each project and of each key."""
+    table, part = _days_for(scope, by=Dimension.API_KEY)
+    project, key = table.project_id, table.api_key_id
+    dimension = case(
+        (func.grouping(project) == 0, Dimension.PROJECT.value),
+        (func.grouping(key) == 0, Dimension.API_KEY.value),
+    )
+    return (
+        select(dimension, func.coalesce(project, key), *_measures(table))
+        .where(table.day >= days[0], table.day < days[1], *_scoped(table, scope), *part)
+        .group_by(func.grouping_sets(tuple_(), tuple_(project), tuple_(key)))
+    )
+
+
+def _month_by_offer(scope: Scope, days: tuple[date, date]) -> AnySelect:
+    """(dimension, member, measures) of each model and of each provider."""
+    table, part = _days_for(scope, by=Dimension.PROVIDER)
+    keys = (table.revision_id, table.provider_id)
+    sums = (
+        select(*keys, *_measures(table))
+        .where(table.day >= days[0], table.day < days[1], *_scoped(table, scope), *part)
+        .group_by(*keys)
+        .subquery()
+    )
+    model, provider = ModelRevision.model_id, sums.c.provider_id
+    dimension = case((func.grouping(model) == 0, Dimension.MODEL.value), else_=Dimension.PROVIDER.value)
+    return (
+        select(dimension, func.coalesce(model, provider), *_measures(sums.c))
+        .select_from(_with_model(sums))
+        .group_by(func.grouping_sets(tuple_(model), tuple_(provider)))
+    )
 
 
 def _buckets(

@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
 from typing import Annotated, TypeVar
@@ -145,14 +145,14 @@ def rebuild_rollups(
     async def compare(connection: Connection) -> list[Drift]:
         found = []
         async for drift in drifting_days(connection, first):
-            typer.echo(f"{drift.day}: {_differing(drift.hour_rows, drift.day_rows)}", err=True)
+            typer.echo(f"{drift.day}: {_differing([drift])}", err=True)
             if fix:
                 await rebuild(connection, drift.day)
             found.append(drift)
         return found
 
     found = _with_connection(database_settings().database_url, compare)
-    what = _differing(sum(drift.hour_rows for drift in found), sum(drift.day_rows for drift in found))
+    what = _differing(found)
     if not found:
         typer.echo(f"the rollups of {month} agree with its records")
     elif fix:
@@ -163,8 +163,11 @@ def rebuild_rollups(
         )
 
 
-def _differing(hour_rows: int, day_rows: int) -> str:
-    return f"{hour_rows} rows of hours and {day_rows} of days differ"
+def _differing(drifts: Sequence[Drift]) -> str:
+    hours, days, parts = (
+        sum(getattr(drift, name) for drift in drifts) for name in ("hour_rows", "day_rows", "part_rows")
+    )
+    return f"{hours} rows of hours, {days} of days and {parts} of their parts differ"
 
 
 @usage.command("export")

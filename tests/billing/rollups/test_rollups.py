@@ -99,6 +99,25 @@ class TestRollUp:
             "select day from usage_day where organization_id = %s", funded.organization_id
         ) == [(hour.date(),)]
 
+    async def test_a_days_parts_are_each_whole(self, pool, funded):
+        project = new_id()
+        requests = [
+            funded.finished(project_id=project, api_key_id=key) for key in (new_id(), None) for _ in range(3)
+        ]
+        for request in requests:
+            object.__setattr__(request.usage, "revision_id", project)
+        await post(pool, await record(pool, requests))
+        parts = await funded.fetch(
+            "select project_id is null, api_key_id is null, revision_id is null, provider_id is null, requests"
+            " from usage_day_part where organization_id = %s order by 1, 2, 3",
+            funded.organization_id,
+        )
+        assert parts == [
+            (False, False, True, True, 3),
+            (False, True, True, True, 3),
+            (True, True, False, False, 6),
+        ]
+
     async def test_posters_side_by_side_count_each_usage_once(self, pool, funded):
         ids = await record(pool, [funded.finished(api_key_id=None) for _ in range(300)])
         orders = [random.sample(ids, len(ids)) for _ in range(6)]
@@ -107,6 +126,7 @@ class TestRollUp:
         assert sum(posted) == 300
         assert (await rolled_up(funded, "usage_hour"))[0] == 300
         assert (await rolled_up(funded, "usage_day"))[0] == 300
+        assert (await rolled_up(funded, "usage_day_part"))[0] == 2 * 300
 
 
 def id_of(moment: datetime):
@@ -119,7 +139,7 @@ async def rows_of(books) -> list[list[tuple]]:
         await books.fetch(
             f"select * from {table} t where organization_id = %s order by t::text", books.organization_id
         )
-        for table in ("usage_hour", "usage_day")
+        for table in ("usage_hour", "usage_day", "usage_day_part")
     ]
 
 
@@ -148,6 +168,11 @@ class TestRebuild:
         before = await rows_of(funded)
         assert sum(row[6] for row in before[0]) == sum(row[6] for row in before[1]) == 400
         assert 12 <= len(before[1]) <= 24 < len(before[0])
+        by_key, by_offer = (
+            [row for row in before[2] if (row[4] is None) is is_key] for is_key in (True, False)
+        )
+        assert sum(row[6] for row in by_key) == sum(row[6] for row in by_offer) == 400
+        assert (len(by_key), len(by_offer)) == (2 * 2 * 3, 2 * 2)
         for day in days:
             await funded.value("select usage_rollup_rebuild(%s)", day)
         assert await rows_of(funded) == before
@@ -178,7 +203,7 @@ class TestRebuild:
         await post(pool, await record(pool, [funded.finished() for _ in range(20)]))
         today = datetime.now(UTC).date()
         await funded.value("select usage_rollup_rebuild(%s)", today)  # Other tests write rows of their own.
-        assert await drift(funded) == {"hour": 0, "day": 0}
+        assert await drift(funded) == {"hour": 0, "day": 0, "part": 0}
         before = await rolled_up(funded, "usage_day")
 
         async with await psycopg.AsyncConnection.connect(owner_url) as superuser:
@@ -187,9 +212,9 @@ class TestRebuild:
                 " and ctid = (select min(ctid) from usage_day where organization_id = %s)",
                 (funded.organization_id, funded.organization_id),
             )
-        assert await drift(funded) == {"hour": 0, "day": 2}
+        assert await drift(funded) == {"hour": 0, "day": 2, "part": 0}
         await funded.value("select usage_rollup_rebuild(%s)", today)
-        assert await drift(funded) == {"hour": 0, "day": 0}
+        assert await drift(funded) == {"hour": 0, "day": 0, "part": 0}
         assert await rolled_up(funded, "usage_day") == before
 
     async def test_nothing_is_counted_twice_by_a_rebuild_beside_posters(self, pool, funded):

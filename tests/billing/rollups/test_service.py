@@ -113,6 +113,33 @@ class TestBy:
         assert dearest == sorted(dearest, reverse=True)
 
 
+class TestNarrowed:
+    @pytest.mark.parametrize("by", [None, *Dimension])
+    async def test_a_customers_days_are_the_sum_of_its_projects(self, session, books, by):
+        """A customer's are read from the parts of its days, a project's from the combinations."""
+        projects = [new_id(), new_id()]
+        for project, key in ((projects[0], new_id()), (projects[0], None), (projects[1], new_id())):
+            await use(books, 2, project_id=project, api_key_id=key)
+        span = {"since": TODAY - DAY, "until": TODAY + DAY, "by": by}
+        whole, narrowed = {}, {}
+        for row in await usage_by_day(session, Scope(organization_id=books.organization_id), **span):
+            whole[row.member_id] = row.totals.customer_nano_usd
+        for project in projects:
+            scope = Scope(organization_id=books.organization_id, project_id=project)
+            for row in await usage_by_day(session, scope, **span):
+                narrowed[row.member_id] = narrowed.get(row.member_id, 0) + row.totals.customer_nano_usd
+        assert narrowed == whole
+        assert sum(whole.values()) == 6 * 120
+
+    async def test_a_months_totals_are_the_same_from_parts_and_combinations(self, session, books):
+        await use(books, 3, api_key_id=None)
+        whole = await usage_summary(session, Scope(organization_id=books.organization_id), month=TODAY)
+        narrowed = await usage_summary(session, Scope(provider_id=books.provider_id), month=TODAY)
+        assert whole == narrowed
+        assert whole.totals.requests == 3
+        assert [len(whole.by[by]) for by in Dimension] == [3, 1, 1, 1]
+
+
 class TestSummary:
     async def test_a_month_without_usage_is_zero(self, session, books):
         summary = await usage_summary(
