@@ -620,7 +620,7 @@ language sql stable security definer set search_path = public, pg_temp set work_
     select 'part', coalesce(sum(abs(balance)), 0)::bigint from part_balance
 $$;
 
--- Sum a day's rollups anew from its records, hour by hour. Locks its tables against posters meanwhile: for a day of half
+-- Sum a day's rollups anew from its records, hour by hour. Locks posters out meanwhile: for a day of half
 -- a million usages a few seconds. A month is summed anew day by day, each in a transaction of its own.
 create function usage_rollup_rebuild(p_day date) returns void
 language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '5s' set work_mem = '16MB' as $$
@@ -633,7 +633,8 @@ begin
             message = 'the records of ' || to_char(p_day, 'YYYYMM') || ' are not in the database',
             hint = 'rollups of archived months are all that is left of them here';
     end if;
-    lock table usage_hour, usage_day, usage_day_part in share row exclusive mode;
+    -- This one alone: posters write all three tables or none, but lock them in an order that is not ours to choose.
+    lock table usage_hour in share row exclusive mode;
     delete from usage_hour
      where hour >= p_day::timestamp at time zone 'UTC' and hour < (p_day + 1)::timestamp at time zone 'UTC';
     delete from usage_day where day = p_day;

@@ -49,7 +49,7 @@ async def drift_of(connection: Connection, day: date) -> Drift:
 async def rebuild(connection: Connection, day: date) -> None:
     """Replace the rollups of `day` (UTC) by the sums of its records, in one transaction. Idempotent.
 
-    Locks their tables against posters meanwhile, a few seconds for half a million usages.
+    Locks posters out meanwhile, a few seconds for half a million usages.
     Raises: psycopg.errors.ObjectNotInPrerequisiteState when the records of its month are archived.
     """
     await connection.execute(_REBUILD, {"day": day})
