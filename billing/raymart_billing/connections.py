@@ -1,8 +1,9 @@
 """Connections of the hot path: a psycopg pool without ORM, and patience while PostgreSQL restarts."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import psycopg
@@ -78,6 +79,31 @@ async def insist(
             if pauses.taken == 0:  # Once a call: an outage is no reason to fill the log.
                 log.warning("database.away", purpose=purpose, error=type(error).__name__)
         await pauses.rest()
+
+
+class KeptConnection:
+    """A connection of `pool` that one user keeps while there is more to do: borrowing takes as long as a short statement."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._connection: Connection | None = None
+
+    @contextlib.asynccontextmanager
+    async def use(self, timeout_s: float) -> AsyncIterator[Connection]:
+        """The connection that is kept, or one that comes within `timeout_s`. Whatever goes wrong with it, it goes back."""
+        if self._connection is None:
+            self._connection = await self._pool.getconn(timeout_s)
+        try:
+            yield self._connection
+        except BaseException:
+            await self.give_back()  # The pool looks whether it is still good.
+            raise
+
+    async def give_back(self) -> None:
+        """Keep none; a no-op when none is kept."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._pool.putconn(connection)
 
 
 class Pauses:

@@ -1,6 +1,6 @@
 """Usage ingestion: group-committed COPY with dedupe against one INSERT and commit an event, at 10 million.
 
-What writes the batches is what the gateway's sink calls, `record_batch`, with as many as it gathers at most.
+What writes the batches is what the gateway's sink calls, `BatchStatement.record`, with as many as it gathers at most.
 An event is a finished request: its row, its attempt and its usage record. Both sides write the same rows into the same
 tables, which hold 10 million, drop what is there already, and are durable when they say so (fsync on). What is compared
 with is one statement an event, so that it pays for one round trip and one commit and for nothing else.
@@ -21,7 +21,7 @@ from progress import say
 from usage_history import ROWS, UsageHistory, customer_id, rank_drawn
 
 from raymart_billing.connections import Connection, make_pool
-from raymart_billing.records import copying, record_batch
+from raymart_billing.records import BatchStatement, copying
 from raymart_billing.records.copy_format import CopiedTable
 from raymart_core.ids import new_id
 from raymart_core.ports import FinishedRequest
@@ -82,7 +82,7 @@ async def in_batches(connection: Connection, requests: Sequence[FinishedRequest]
     for start in range(0, len(requests), BATCH):
         repeats = requests[max(0, start - BATCH // 10) : start]
         batch = [*repeats, *requests[start : start + BATCH]]
-        await record_batch(connection, batch, forget_checkpoints=False)
+        await BatchStatement().record(connection, batch, forget_checkpoints=False)
     return len(requests) / (time.perf_counter() - begun)
 
 
@@ -119,7 +119,7 @@ async def costs_of_a_row(urls: Sequence[str]) -> list[float]:
                 batch = events(BATCH)
                 server = connection.info.backend_pid
                 begun = cpu_s(server) + time.process_time()
-                await record_batch(connection, batch, forget_checkpoints=False)
+                await BatchStatement().record(connection, batch, forget_checkpoints=False)
                 if turn >= WARM_BATCHES:
                     found.append((cpu_s(server) + time.process_time() - begun) / BATCH * 1e6)
     return [statistics.median(found) for found in costs]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from raymart_billing.connections import ACQUIRE_TIMEOUT_S, OUTAGE, Pauses, Pool
+from raymart_billing.connections import ACQUIRE_TIMEOUT_S, OUTAGE, KeptConnection, Pauses, Pool
 from raymart_billing.holds import Settlements
 from raymart_billing.posting.gathering import Gathering
 from raymart_billing.posting.post import USAGES_PER_POST_MAX, post_requests
@@ -36,7 +36,7 @@ class UsagePoster:
     """Posts what `committed` is told of; `run` is its task. `settlements` hears what was taken from each lease."""
 
     def __init__(self, pool: Pool, settlements: Settlements, *, usages_max: int) -> None:
-        self._pool = pool
+        self._kept = KeptConnection(pool)
         self._settlements = settlements
         self._usages: Gathering[_Used] = Gathering(
             items_max=usages_max, batch_max=USAGES_PER_POST_MAX, pace_s=PACE_S
@@ -62,17 +62,19 @@ class UsagePoster:
 
     async def run(self) -> None:
         """Post until closed and empty."""
-        while batch := await self._usages.batch():
-            await self._post(batch)
+        try:
+            while batch := await self._usages.batch():
+                await self._post(batch)
+                if not self._usages:
+                    await self._kept.give_back()
+        finally:
+            await self._kept.give_back()
 
     async def _post(self, batch: Sequence[_Used]) -> None:
         pauses = Pauses()
         for _ in range(TRIES_MAX):
             try:
-                async with (
-                    asyncio.timeout(POST_TIMEOUT_S),
-                    self._pool.connection(ACQUIRE_TIMEOUT_S) as connection,
-                ):
+                async with asyncio.timeout(POST_TIMEOUT_S), self._kept.use(ACQUIRE_TIMEOUT_S) as connection:
                     await post_requests(connection, [used.request_id for used in batch])
                 self._tell_leases(batch)
                 return

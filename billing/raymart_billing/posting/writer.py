@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from raymart_billing.connections import ACQUIRE_TIMEOUT_S, OUTAGE, Connection, Pauses, Pool
+from raymart_billing.connections import ACQUIRE_TIMEOUT_S, OUTAGE, KeptConnection, Pauses, Pool
 from raymart_billing.posting.fallback import SPILL_AFTER_S, Fallback
 from raymart_billing.posting.gathering import Gathering
-from raymart_billing.records.batch import record_batch
+from raymart_billing.records import BatchStatement
 from raymart_core.errors import Unavailable
 from raymart_core.ids import Prefix, show
 from raymart_core.ports import FinishedRequest
@@ -71,13 +71,12 @@ class RecordWriter:
         on_durable: Callable[[Sequence[FinishedRequest]], None],
         on_committed: Callable[[Sequence[FinishedRequest]], None],
     ) -> None:
-        self._pool = pool
         self._records = records
         self._fallback = fallback
         self._on_durable = on_durable
         self._on_committed = on_committed
-        self._connection: Connection | None = None
-        """Kept from batch to batch while there is more to write; borrowed anew otherwise."""
+        self._statement = BatchStatement()
+        self._kept = KeptConnection(pool)
         self.batch: Sequence[Waiting] = ()
         """What is being written."""
 
@@ -89,11 +88,11 @@ class RecordWriter:
                 await self._write(batch)
                 self.batch = ()
                 if not self._records:
-                    await self._return_connection()
+                    await self._kept.give_back()
         finally:
-            await self._return_connection()
             for waiting in self.batch:  # Nobody waits for a writer that was cancelled.
                 waiting.fail(unavailable(waiting.request, "the process is stopping"))
+            await self._kept.give_back()
 
     async def _write(self, batch: Sequence[Waiting]) -> None:
         """Write `batch` whole, waiting out outages; when the database refuses it, by halves down to the culprit.
@@ -126,25 +125,14 @@ class RecordWriter:
         timeout_s, acquire_s = WRITE_TIMEOUT_S, ACQUIRE_TIMEOUT_S
         if self._fallback is not None:
             timeout_s, acquire_s = SPILL_WRITE_TIMEOUT_S, SPILL_AFTER_S
-        async with asyncio.timeout(timeout_s):
-            if self._connection is None:
-                self._connection = await self._pool.getconn(acquire_s)
+        async with asyncio.timeout(timeout_s), self._kept.use(acquire_s) as connection:
             written = _wanted(batch)
-            try:
-                await record_batch(
-                    self._connection,
-                    [waiting.request for waiting in written],
-                    forget_checkpoints=any(waiting.has_checkpoint for waiting in written),
-                )
-            except BaseException:
-                await self._return_connection()  # Where the pool looks what has become of it.
-                raise
+            await self._statement.record(
+                connection,
+                [waiting.request for waiting in written],
+                forget_checkpoints=any(waiting.has_checkpoint for waiting in written),
+            )
             return written
-
-    async def _return_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await self._pool.putconn(connection)
 
     async def _spilled(self, batch: Sequence[Waiting]) -> bool:
         """While PostgreSQL is away, keep `batch` elsewhere; false when it is not, or nothing else takes them either."""
