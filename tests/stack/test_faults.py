@@ -171,17 +171,21 @@ class TestDatabaseRestart:
                         await asyncio.sleep(0.05)
 
         running = [asyncio.create_task(load()) for _ in range(6)]
-        await asyncio.sleep(2)
-        before = len(acknowledged)
-        await asyncio.to_thread(ready.postgres.stop, "immediate")
-        await asyncio.to_thread(ready.postgres.start)
-        restarted_at = time.monotonic()
-        while len(acknowledged) < before + 30 and time.monotonic() - restarted_at < 30:
-            await asyncio.sleep(0.1)
-        stop.set()
-        await asyncio.gather(*running)
-        assert before > 0
-        assert len(acknowledged) >= before + 30, "requests are served again"
+
+        async def served(count: int) -> None:
+            """On a busy machine the first answer alone takes seconds."""
+            async with asyncio.timeout(120):
+                while len(acknowledged) < count:
+                    await asyncio.sleep(0.05)
+
+        try:
+            await served(10)
+            await asyncio.to_thread(ready.postgres.stop, "immediate")
+            await asyncio.to_thread(ready.postgres.start)
+            await served(len(acknowledged) + 30)
+        finally:
+            stop.set()
+            await asyncio.gather(*running)
         ids = [parse(Prefix.REQUEST, shown) for shown in acknowledged]
         [(recorded,)] = ready.rows("select count(*) from usage_record where id = any(%s)", ids)
         assert recorded == len(set(ids)) == len(ids)
