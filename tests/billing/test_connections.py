@@ -7,8 +7,16 @@ import time
 
 import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 
-from raymart_billing.connections import PAUSE_S_MAX, RECONNECT_EVERY_S, Pauses, insist, make_pool
+from raymart_billing.connections import (
+    PAUSE_S_MAX,
+    RECONNECT_EVERY_S,
+    KeptConnection,
+    Pauses,
+    insist,
+    make_pool,
+)
 from raymart_core.errors import Unavailable
 
 
@@ -142,3 +150,32 @@ class TestPauses:
         assert slept[0] <= 0.02
         assert min(slept[10:]) >= PAUSE_S_MAX / 2
         assert max(slept) <= PAUSE_S_MAX
+
+
+class TestKeptConnection:
+    @pytest.fixture
+    async def one(self, database_url):
+        async with make_pool(database_url, size_max=1) as pool:
+            yield pool
+
+    async def test_it_is_the_same_from_use_to_use_until_it_is_given_back(self, one):
+        kept = KeptConnection(one)
+        async with kept.use(5) as first:
+            pass
+        async with kept.use(5) as second:
+            assert second is first
+        with pytest.raises(PoolTimeout):
+            await one.getconn(0.01)
+        await kept.give_back()
+        await kept.give_back()
+        async with one.connection(5) as connection:
+            await connection.execute("select 1")
+
+    async def test_one_that_was_lost_is_not_kept(self, one):
+        kept = KeptConnection(one)
+        with pytest.raises(psycopg.OperationalError):
+            async with kept.use(5) as connection:
+                await connection.execute("select pg_terminate_backend(pg_backend_pid())")
+        async with kept.use(5) as connection:
+            await connection.execute("select 1")
+        await kept.give_back()

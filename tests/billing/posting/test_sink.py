@@ -184,6 +184,20 @@ class TestCallersThatLeave:
         await sink.stop()
         assert await books.is_recorded(request.id)
 
+    async def test_nor_does_one_whose_record_was_still_queued(self, sink, books, dam):
+        request = books.finished()
+        async with dam:
+            first = asyncio.create_task(sink.record(books.finished()))
+            await dam.writer_waits()
+            queued = asyncio.create_task(sink.record(request))
+            await asyncio.sleep(0)
+            queued.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await queued
+        await first
+        await sink.stop()
+        assert await books.is_recorded(request.id)
+
     async def test_a_caller_that_gave_up_is_not_billed_for_what_was_still_queued(self, pool, books, dam):
         sink = LedgerUsageSink(pool, record_timeout_s=0.3)
         await sink.start()
