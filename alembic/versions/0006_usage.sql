@@ -337,7 +337,8 @@ create index ix_usage_day_day on usage_day (day);
 
 -- The day's sums in two parts, each whole: by project and key (revision and provider null), and by revision and provider
 -- (project and key null). What a customer's month is shown from: its days have as many rows as it has keys and offers,
--- and not as many as there are combinations of them.
+-- and not as many as there are combinations of them. In 16 partitions by customer, so that a customer's rows lie closer
+-- together: they are written among those of everybody else, and read by the month.
 create table usage_day_part (
     organization_id uuid not null,
     day date not null,
@@ -358,7 +359,15 @@ create table usage_day_part (
     constraint uq_usage_day_part_key unique nulls not distinct (
         organization_id, day, revision_id, provider_id, project_id, api_key_id
     )
-) with (fillfactor = 80);
+) partition by hash (organization_id);
+do $$ begin
+    for n in 0..15 loop
+        execute format(
+            'create table usage_month.%I partition of usage_day_part for values with (modulus 16, remainder %s)
+               with (fillfactor = 80)', 'usage_day_part_' || n, n
+        );
+    end loop;
+end $$;
 create index ix_usage_day_part_day on usage_day_part (day);
 
 -- One hour's posted usage, summed from the records themselves: a short range of ids, and of memory its sums alone.
