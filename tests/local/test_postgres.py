@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,8 @@ class TestEmbeddedPostgres:
         with EmbeddedPostgres(data_dir) as server:
             assert one(server.url, "SHOW max_connections") == "200"
             assert one(server.url, "SHOW fsync") == "on"
+            how = "syncfs" if sys.platform == "linux" else "fsync"
+            assert one(server.url, "SHOW recovery_init_sync_method") == how
             assert one(server.url, "SHOW server_encoding") == "UTF8"
             assert one(server.url, "SHOW listen_addresses") == "127.0.0.1"
             assert one(server.url, "SELECT current_database()") == "raymart"
