@@ -109,7 +109,8 @@ class LeaseKeeper:
         for lease in self._book.leases.values():
             if lease.reserved or lease.settled != lease.settled_when_used:
                 lease.used_at, lease.settled_when_used = now, lease.settled
-            if lease.single_use or lease.closing:
+            # One that is being taken has no deadline yet: closed now, it would serve its first request and no other.
+            if lease.single_use or lease.closing or lease.confirmed_at is None:
                 continue
             if now >= lease.deadline or now - lease.used_at >= self._limits.idle_s:
                 lease.close()

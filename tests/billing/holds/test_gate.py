@@ -107,6 +107,19 @@ class TestSlices:
         three = await hold(leases, desk, 5, api_key_id=limited)
         assert one == two != three
 
+    async def test_a_lease_that_is_being_taken_is_not_closed_by_the_keeper(self, leases, desk, books):
+        """It has no deadline yet. The keeper looks right after a gateway is back, which is when leases are taken."""
+        await books.fund(1_000)
+        async with account_locked(books):
+            first = asyncio.create_task(hold(leases, desk, 10))
+
+            async def is_asked_for():
+                return bool(leases._book.leases)
+
+            await until(is_asked_for)
+            leases._keeper._close_what_is_over(asyncio.get_running_loop().time())
+        assert await hold(leases, desk, 10) == await first
+
     async def test_a_repeat_of_the_same_request_reserves_once(self, leases, desk, books):
         await books.fund(1_000)
         request_id = new_id()
