@@ -3,7 +3,7 @@
 Two gateways of one code, each in a process of its own: one with leases and the usage sink, one whose gate and sink do
 nothing. Sockets, HTTP, authentication, routing, metering and the interpreter's settings (the garbage collector's too)
 are the same, and both keep their leases' and sink's idle tasks. Requests come over HTTP from another process, answers
-from a replica written in C.
+from a replica written in C; these and PostgreSQL keep to core 1, the gateways to core 0.
 
 CPU is schedstat's, of every thread of the gateway's process, so it holds all that hold and record bring with them: the
 lease's growth and renewal, the batches, the wake-ups, the posting into the ledger. PostgreSQL's own CPU is not in it.
@@ -12,6 +12,7 @@ its range the middle half of them.
 """
 
 import contextlib
+import os
 import shutil
 import statistics
 import subprocess
@@ -62,6 +63,7 @@ def gateways() -> Iterator[tuple[Target, Target]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymart-bench-holds-")))
         mock = folder / "replica_mock"
         subprocess.run([compiler, "-O2", "-o", mock, HERE / "replica_mock.c"], check=True)
+        stack.enter_context(on_core(1))
         database = EmbeddedPostgres(folder / "postgres")
         url = database.start()
         stack.callback(database.destroy)
@@ -72,6 +74,18 @@ def gateways() -> Iterator[tuple[Target, Target]]:
             for money in ("ledger", "memory")
         )
         yield paid, free
+
+
+@contextlib.contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Keep this process and what it starts to one core: PostgreSQL must not run on the gateway's, in its caches."""
+    allowed = os.sched_getaffinity(0)
+    if core in allowed:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def cost_ms(target: Target) -> float:
