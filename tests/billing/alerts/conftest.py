@@ -1,4 +1,4 @@
-"""A customer with shorthand for its money; Stripe is not asked here."""
+"""A customer with shorthand for its money; Stripe is not asked here. The checks look at all customers and budgets."""
 
 from collections.abc import AsyncIterator
 
@@ -7,11 +7,14 @@ import pytest
 from raymart_marketplace.db.session import Sessions
 from support.card_market import CardCustomer, CardMarket
 from support.fake_stripe import FakeStripe
+from support.own_database import database_url, owner_url
+
+__all__ = ["database_url", "owner_url"]
 
 
 @pytest.fixture
 async def market(sessions: Sessions, owner_url: str) -> AsyncIterator[CardMarket]:
-    """Our side of the card rail, on the session's database."""
+    """Our side of the card rail, on the file's database."""
     with FakeStripe() as stripe:
         market = CardMarket(sessions, stripe, owner_url=owner_url)
         yield market

@@ -11,6 +11,9 @@ from raymart_billing.ledger import AccountKind, trial_balance
 from raymart_core.ids import new_id
 from raymart_core.money import Asset, Money
 from raymart_marketplace.db.session import make_engine, session_scope
+from support.own_database import database_url, owner_url
+
+__all__ = ["database_url", "owner_url"]
 
 
 @pytest.fixture
