@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from raymart_billing.connections import end_if_cancelled
@@ -10,7 +10,11 @@ from raymart_billing.connections import end_if_cancelled
 T = TypeVar("T")
 
 SHARED_MIN = 4
-"""A batch of so many shows that others come all the time, so that it pays to wait for them."""
+"""Records in a batch that show that others come all the time, so that it pays to wait for them."""
+
+
+def _one(_item: object) -> int:
+    return 1
 
 
 class Gathering(Generic[T]):
@@ -20,10 +24,13 @@ class Gathering(Generic[T]):
     after it did; who comes alone waits for nothing.
     """
 
-    def __init__(self, *, items_max: int, batch_max: int, pace_s: float) -> None:
+    def __init__(
+        self, *, items_max: int, batch_max: int, pace_s: float, records_in: Callable[[T], int] = _one
+    ) -> None:
         self._items_max = items_max
         self._batch_max = batch_max
         self._pace_s = pace_s
+        self._records_in = records_in
         self._items: deque[T] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._not_before = 0.0
@@ -61,7 +68,8 @@ class Gathering(Generic[T]):
         if pause_s > 0:
             await asyncio.sleep(pause_s)
         taken = self.take(self._batch_max)
-        self._not_before = loop.time() + self._pace_s if len(taken) >= SHARED_MIN else 0.0
+        is_shared = sum(map(self._records_in, taken)) >= SHARED_MIN
+        self._not_before = loop.time() + self._pace_s if is_shared else 0.0
         return taken
 
     def take(self, items_max: int) -> Sequence[T]:

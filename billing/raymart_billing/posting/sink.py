@@ -26,6 +26,7 @@ from raymart_billing.posting.fallback import Fallback
 from raymart_billing.posting.gathering import Gathering
 from raymart_billing.posting.poster import UsagePoster
 from raymart_billing.posting.writer import BATCH_MAX, PACE_S, RecordWriter, Waiting, unavailable
+from raymart_billing.records import encode_for_batch
 from raymart_billing.spill import Spill
 from raymart_core.ports import FinishedRequest, RunningRequest
 
@@ -33,6 +34,8 @@ log = structlog.get_logger()
 
 QUEUE_MAX = 10_000
 """Finished requests that may wait for the writer, about 20 MB; beyond, `record` refuses at once."""
+POSTS_MAX = 1_000
+"""Batches of records that may wait for the poster; the sweeper finds the rest."""
 STOP_TIMEOUT_S = 20.0
 
 
@@ -66,7 +69,7 @@ class LedgerUsageSink:
         )
         self._record_timeout_s = record_timeout_s
         self._records: Gathering[Waiting] = Gathering(items_max=queue_max, batch_max=BATCH_MAX, pace_s=PACE_S)
-        self._poster = UsagePoster(pool, self._settlements, usages_max=queue_max)
+        self._poster = UsagePoster(pool, self._settlements, batches_max=POSTS_MAX)
         self._writer = RecordWriter(
             pool,
             self._records,
@@ -129,7 +132,7 @@ class LedgerUsageSink:
         has_checkpoint = self._checkpoints is not None and self._checkpoints.settle(request.id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._record_timeout_s
-        waiting = Waiting(request, has_checkpoint, deadline, loop.create_future())
+        waiting = Waiting(request, encode_for_batch(request), has_checkpoint, deadline, loop.create_future())
         try:
             if not self._is_open:
                 raise unavailable(request, "the usage sink is not running")

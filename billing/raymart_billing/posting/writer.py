@@ -33,6 +33,8 @@ class Waiting:
     """
 
     request: FinishedRequest
+    encoded: bytes
+    """`request` as the batch's statement takes it."""
     has_checkpoint: bool
     deadline: float
     """On the loop's clock."""
@@ -102,19 +104,20 @@ class RecordWriter:
         pauses = Pauses()
         clock = asyncio.get_running_loop()
         begun = clock.time()
-        while wanted := _wanted(batch):
-            if await self._spilled(wanted):
+        while batch:
+            if await self._spilled(batch):
                 return
             try:
-                written = await self._insert(wanted)
+                written = await self._insert(batch)
             except OUTAGE as error:
-                log.warning("usage.write_retried", records=len(wanted), error=type(error).__name__)
+                log.warning("usage.write_retried", records=len(batch), error=type(error).__name__)
                 if self._fallback is not None and clock.time() - begun >= SPILL_AFTER_S:
                     self._fallback.database_went_away()
                 else:
                     await pauses.rest()
+                batch = _wanted(batch)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not stop the writer
-                await self._split(wanted, error)
+                await self._split(_wanted(batch), error)
                 return
             else:
                 self._acknowledge(written, is_committed=True)
@@ -130,6 +133,7 @@ class RecordWriter:
             await self._statement.record(
                 connection,
                 [waiting.request for waiting in written],
+                encoded=[waiting.encoded for waiting in written],
                 forget_checkpoints=any(waiting.has_checkpoint for waiting in written),
             )
             return written
@@ -138,9 +142,10 @@ class RecordWriter:
         """While PostgreSQL is away, keep `batch` elsewhere; false when it is not, or nothing else takes them either."""
         if self._fallback is None or not self._fallback.is_away:
             return False
-        if not await self._fallback.keep([waiting.request for waiting in batch]):
+        wanted = _wanted(batch)
+        if not await self._fallback.keep([waiting.request for waiting in wanted]):
             return False
-        self._acknowledge(batch, is_committed=False)
+        self._acknowledge(wanted, is_committed=False)
         return True
 
     async def _split(self, batch: Sequence[Waiting], error: Exception) -> None:

@@ -1,6 +1,6 @@
 """A finished request as bytes and as rows: codec, statement and COPY, and the way from one to the other."""
 
-from raymart_billing.records.batch import BatchStatement
+from raymart_billing.records.batch import BatchStatement, encode_for_batch
 from raymart_billing.records.codec import UnreadableRecord, decode, encode
 from raymart_billing.records.copying import copy_requests
 from raymart_billing.records.models import RecordOrigin
@@ -14,6 +14,7 @@ __all__ = [
     "copy_requests",
     "decode",
     "encode",
+    "encode_for_batch",
     "restore",
     "set_aside",
 ]

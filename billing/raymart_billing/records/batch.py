@@ -1,8 +1,9 @@
 """Finished requests into their tables by one statement: the way of the hot path.
 
-The gateway's CPU counts here: one round trip, one pass of a C encoder over the whole batch, and no cursor. PostgreSQL
-takes the JSON apart, which costs it some 20 µs a record more than COPY. A batch of hundreds is a backlog, which is to be
-written fast: that is copied.
+The gateway's CPU counts here: one round trip, no cursor, and a C encoder that sees each request while it is still in the
+processor's caches (6 µs a record when a batch was encoded as it was written, 2.4 at once). PostgreSQL takes the JSON
+apart, which costs it some 20 µs a record more than COPY. A batch of hundreds is a backlog, which is to be written fast:
+that is copied.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,15 @@ _ENCODER = msgspec.json.Encoder()
 _NUL = b"\\u0000"
 
 
+def encode_for_batch(request: FinishedRequest) -> bytes:
+    """`request` as an item of a batch, without text that PostgreSQL cannot store."""
+    try:
+        content = _ENCODER.encode(request)
+    except UnicodeEncodeError:  # Half a surrogate pair.
+        return _ENCODER.encode(storable_request(request))
+    return _ENCODER.encode(storable_request(request)) if _NUL in content else content
+
+
 class BatchStatement:
     """The statement that records a batch; prepared once on each connection that it is run on."""
 
@@ -35,11 +45,16 @@ class BatchStatement:
         self._prepared: WeakSet[Connection] = WeakSet()
 
     async def record(
-        self, connection: Connection, requests: Sequence[FinishedRequest], *, forget_checkpoints: bool
+        self,
+        connection: Connection,
+        requests: Sequence[FinishedRequest],
+        *,
+        forget_checkpoints: bool,
+        encoded: Sequence[bytes] | None = None,
     ) -> None:
         """Write those of `requests` that are not recorded yet, all or none; durable when this returns.
 
-        `connection` is in autocommit. `forget_checkpoints` deletes the checkpoints of `requests` in the same
+        `encoded` is what `encode_for_batch` made of each, where that was done before. `connection` is in autocommit. `forget_checkpoints` deletes the checkpoints of `requests` in the same
         transaction. Who writes the same requests at the same time waits for the other.
         Raises: psycopg.errors.UniqueViolation when `COPIED_MIN` or more are written while another writes one of the
         same; fewer of them at a time can be written then.
@@ -47,7 +62,9 @@ class BatchStatement:
         if len(requests) >= COPIED_MIN:
             await copy_requests(connection, requests, may_exist=True, forget_checkpoints=forget_checkpoints)
             return
-        values = (_as_json(requests), b"t" if forget_checkpoints else b"f")
+        if encoded is None:
+            encoded = [encode_for_batch(request) for request in requests]
+        values = (b"[" + b",".join(encoded) + b"]", b"t" if forget_checkpoints else b"f")
         async with connection.lock:
             # Past psycopg's cursor, which took half of a batch's time: 84 µs a call became 43.
             if connection not in self._prepared:
@@ -71,14 +88,3 @@ def _require_success(results: Sequence[PGresult]) -> None:
     for result in results:
         if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
             raise errors.error_from_result(result)
-
-
-def _as_json(requests: Sequence[FinishedRequest]) -> bytes:
-    """`requests` without text that PostgreSQL cannot store; that is rare, and only then each is looked at."""
-    try:
-        content = _ENCODER.encode(requests)
-    except UnicodeEncodeError:  # Half a surrogate pair.
-        return _ENCODER.encode([storable_request(request) for request in requests])
-    if _NUL in content:
-        return _ENCODER.encode([storable_request(request) for request in requests])
-    return content
