@@ -261,12 +261,13 @@ begin
         )
         select w.id, w.organization_id, w.project_id, w.api_key_id, (w.usage).provider_id, (w.usage).endpoint_id,
                (w.usage).offer_id, (w.usage).revision_id,
-               (w.usage).quantities.token_prompt + (w.usage).quantities.token_cached,
-               (w.usage).quantities.token_completion, (w.usage).quantities.token_cached,
-               (w.usage).quantities.image_megapixel_step, (w.usage).quantities.gpu_second,
-               (w.usage).quantities.request,
-               (w.usage).prices.token_prompt, (w.usage).prices.token_completion, (w.usage).prices.token_cached,
-               (w.usage).prices.image_megapixel_step, (w.usage).prices.gpu_second, (w.usage).prices.request,
+               coalesce((w.usage).quantities.token_prompt, 0) + coalesce((w.usage).quantities.token_cached, 0),
+               coalesce((w.usage).quantities.token_completion, 0), coalesce((w.usage).quantities.token_cached, 0),
+               coalesce((w.usage).quantities.image_megapixel_step, 0), coalesce((w.usage).quantities.gpu_second, 0),
+               coalesce((w.usage).quantities.request, 0),
+               coalesce((w.usage).prices.token_prompt, 0), coalesce((w.usage).prices.token_completion, 0),
+               coalesce((w.usage).prices.token_cached, 0), coalesce((w.usage).prices.image_megapixel_step, 0),
+               coalesce((w.usage).prices.gpu_second, 0), coalesce((w.usage).prices.request, 0),
                (w.usage).customer_amount.amount, (w.usage).provider_amount.amount, (w.usage).fee_amount.amount,
                (w.usage).exact, w.lease_id
           from wire w

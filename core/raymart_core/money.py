@@ -4,11 +4,11 @@ Prices are nano-USD per unit (token, megapixel-step, GPU-second), so that a pric
 Where a division cannot be exact, the method's name says which way it rounds.
 """
 
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from functools import total_ordering
 from typing import Self
+
+from msgspec import Struct
 
 BASIS_POINTS = 10_000
 """One whole, in basis points."""
@@ -29,9 +29,7 @@ DECIMALS = {Asset.USD: 9, Asset.USDC: 6}
 """Decimal places of each asset's smallest unit."""
 
 
-@total_ordering
-@dataclass(frozen=True, slots=True)
-class Money:
+class Money(Struct, frozen=True, gc=False, omit_defaults=True):
     """`amount` smallest units of `asset` (nano-USD unless said otherwise). Negative amounts are differences."""
 
     amount: int
@@ -79,6 +77,15 @@ class Money:
 
     def __lt__(self, other: "Money") -> bool:
         return self.amount < self._same_asset(other)
+
+    def __le__(self, other: "Money") -> bool:
+        return self.amount <= self._same_asset(other)
+
+    def __gt__(self, other: "Money") -> bool:
+        return self.amount > self._same_asset(other)
+
+    def __ge__(self, other: "Money") -> bool:
+        return self.amount >= self._same_asset(other)
 
     def __bool__(self) -> bool:
         return self.amount != 0

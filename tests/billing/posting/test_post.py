@@ -1,10 +1,10 @@
 """The poster: recorded usage becomes money once, whoever posts it and however often."""
 
 import asyncio
-from dataclasses import replace
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from raymart_billing.holds import sweep_holds
 from raymart_billing.posting import post, post_requests, post_usage, sweep_usage

@@ -1,10 +1,10 @@
 """The sink: what was acknowledged is recorded; what was recorded is paid for."""
 
 import asyncio
-from dataclasses import replace
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from raymart_billing.posting import LedgerUsageSink
 from raymart_core.errors import Unavailable

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from raymart_billing.connections import make_pool
 from raymart_billing.holds import GatewayLeases, LeaseLimits

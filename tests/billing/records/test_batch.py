@@ -1,9 +1,8 @@
 """A batch by one statement: the same rows as by COPY, each once, all or none."""
 
-from dataclasses import replace
-
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from raymart_billing.records import BatchStatement, copy_requests, encode
 from raymart_billing.records.batch import COPIED_MIN

@@ -1,6 +1,5 @@
 """A record is the same before and after its time as bytes, and broken bytes are told apart."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import get_type_hints
 
@@ -8,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from raymart_billing.records.codec import VERSION, UnreadableRecord, decode, encode, request_id_of
 from raymart_core.ids import new_id

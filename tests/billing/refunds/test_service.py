@@ -1,11 +1,11 @@
 """Refunds: who gets what back, who bears it, once, and never more than was paid."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from raymart_billing.connections import make_pool
 from raymart_billing.ledger.refusals import AMOUNT_MAX

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from raymart_billing.connections import make_pool
 from raymart_billing.records import RecordOrigin, encode, restore
@@ -108,7 +109,7 @@ class TestPoison:
     ):
         good = [books.finished() for _ in range(20)]
         wrong = books.finished()
-        object.__setattr__(wrong.usage, "customer_amount", Money(1))
+        wrong = replace(wrong, usage=replace(wrong.usage, customer_amount=Money(1)))
         await spill.keep([*good[:10], wrong, *good[10:]])
         await stream.append([b"\x01noise", b"\x09" + encode(books.finished())[1:]])
         await spill.seal()
