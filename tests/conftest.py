@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from raymart_local.postgres import EmbeddedPostgres
@@ -19,6 +20,10 @@ __all__ = ["books_template"]
 # Set in many container images. Each process that a test starts would compile all that it imports anew: 3 s of CPU for
 # one `raymart`, and a stack is twenty processes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Properties are about values. On a machine that is busy elsewhere an example may take longer than the default 0.2 s.
+settings.register_profile("raymart", deadline=None)
+settings.load_profile("raymart")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
