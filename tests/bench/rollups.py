@@ -31,6 +31,7 @@ from raymart_billing.rollups import (
     usage_summary,
 )
 from raymart_marketplace.db.session import make_engine, make_sessions
+from raymart_marketplace.gateway.collector import rare_collections
 from support.figures import Figure
 
 VIEWS = 200
@@ -134,8 +135,10 @@ def measure(history: UsageHistory) -> Sequence[Figure]:
             "select count(*) from usage_day_part where organization_id = %s", (customer_id(1),)
         ).fetchall()
     say("reading month views")
-    drawn = asyncio.run(view_times_ms(url, month, [rank_drawn(random.random()) for _ in range(VIEWS)]))
-    of_largest = asyncio.run(view_times_ms(url, month, [1] * VIEWS_OF_THE_LARGEST))
+    # As in the API, which answers them: a whole collection takes 150 ms here.
+    with rare_collections():
+        drawn = asyncio.run(view_times_ms(url, month, [rank_drawn(random.random()) for _ in range(VIEWS)]))
+        of_largest = asyncio.run(view_times_ms(url, month, [1] * VIEWS_OF_THE_LARGEST))
     return [
         *(_view_figure(f"month {kind} of one customer, of {VIEWS}", drawn[kind]) for kind in KINDS),
         *(
