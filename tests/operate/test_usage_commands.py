@@ -18,7 +18,7 @@ from raymart_core.errors import Conflict, NotFound
 from raymart_core.money import Money
 from raymart_graphql.operator.usage_commands import usage
 from raymart_local.ports import free_port
-from support.books import Books
+from support.books import Books, with_usage
 
 MONTH = f"{datetime.now(UTC):%Y-%m}"
 
@@ -62,8 +62,7 @@ async def use(books: Books, count: int) -> None:
 class TestSpilled:
     def test_what_waits_and_what_was_set_aside_is_shown_and_tried_again(self, url, raymart, tmp_path):
         async def poison(books: Books):
-            wrong = books.finished()
-            object.__setattr__(wrong.usage, "customer_amount", Money(1))
+            wrong = with_usage(books.finished(), customer_amount=Money(1))
             async with books.pool.connection() as connection:
                 await restore(connection, [encode(wrong), b"\x01noise"], origin=RecordOrigin.FILE)
             return wrong.id

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from raymart_billing.connections import Connection, Pool
 from raymart_billing.rating import UnitRater
 from raymart_core.ids import new_id
@@ -134,6 +136,12 @@ async def fetch(connection: Connection, statement: str, *parameters: object) -> 
     """All rows of `statement`; no rows for one that returns none."""
     cursor = await connection.execute(statement.encode(), parameters or None)
     return await cursor.fetchall() if cursor.description else []
+
+
+def with_usage(request: FinishedRequest, **changes: object) -> FinishedRequest:
+    """The same with another usage."""
+    assert request.usage is not None
+    return replace(request, usage=replace(request.usage, **changes))
 
 
 def finished(

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 
@@ -64,7 +65,7 @@ class TestKill:
             await sweep(pool)
             assert await held(books) >= HELD
             async with pool.connection() as connection:
-                assert await post_requests(connection, [leased["recorded"]]) == 1
+                assert await post_requests(connection, [UUID(leased["recorded"])]) == 1
             async with asyncio.timeout(20):
                 while await held(books):
                     await sweep(pool)

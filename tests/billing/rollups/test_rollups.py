@@ -11,7 +11,7 @@ from raymart_billing.posting import post_requests
 from raymart_billing.records import copy_requests
 from raymart_billing.rollups import days_of, drift_of, drifting_days, rebuild
 from raymart_core.ids import new_id
-from support.books import price
+from support.books import price, with_usage
 
 MEASURES = "requests, tokens_prompt, tokens_completion, customer_nano_usd, provider_nano_usd, fee_nano_usd"
 
@@ -88,8 +88,7 @@ class TestRollUp:
 
     async def test_the_hour_is_that_of_the_arrival_and_not_of_the_posting(self, pool, funded):
         moment = datetime.now(UTC) - timedelta(days=2, hours=3)
-        late = funded.finished()
-        object.__setattr__(late, "id", id_of(moment))
+        late = funded.finished(id=id_of(moment))
         await post(pool, await record(pool, [late]))
         hour = moment.replace(minute=0, second=0, microsecond=0)
         assert await funded.fetch(
@@ -102,10 +101,10 @@ class TestRollUp:
     async def test_a_days_parts_are_each_whole(self, pool, funded):
         project = new_id()
         requests = [
-            funded.finished(project_id=project, api_key_id=key) for key in (new_id(), None) for _ in range(3)
+            with_usage(funded.finished(project_id=project, api_key_id=key), revision_id=project)
+            for key in (new_id(), None)
+            for _ in range(3)
         ]
-        for request in requests:
-            object.__setattr__(request.usage, "revision_id", project)
         await post(pool, await record(pool, requests))
         parts = await funded.fetch(
             "select project_id is null, api_key_id is null, revision_id is null, provider_id is null, requests"
@@ -154,8 +153,7 @@ async def use_over_two_days(pool, books) -> set[date]:
             id=id_of(midnight - timedelta(milliseconds=draw.randrange(1, 2 * 86_400_000))),
             tokens_completion=draw.randrange(50), project_id=draw.choice(projects), api_key_id=draw.choice(keys),
         )  # fmt: skip
-        object.__setattr__(request.usage, "revision_id", projects[draw.randrange(2)])
-        requests.append(request)
+        requests.append(with_usage(request, revision_id=projects[draw.randrange(2)]))
     ids = await record(pool, requests)
     for start in range(0, 400, 40):
         await post(pool, ids[max(0, start - 10) : start + 40])

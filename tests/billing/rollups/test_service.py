@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from raymart_billing.posting import post_requests
 from raymart_billing.records import copy_requests
@@ -84,10 +85,7 @@ class TestBy:
         await use(books, 3, project_id=new_id(), api_key_id=None)
         template = books.finished().usage
         for revision in revisions:
-            usage = type(template)(
-                **{name: getattr(template, name) for name in template.__dataclass_fields__}
-                | {"revision_id": revision.id}
-            )
+            usage = replace(template, revision_id=revision.id)
             await use(books, 1, project_id=project, api_key_id=key, usage=usage)
         scope = Scope(organization_id=books.organization_id)
         span = {"since": TODAY - DAY, "until": TODAY + DAY}

@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
-from msgspec.structs import replace
 
 from raymart_billing.connections import make_pool
 from raymart_billing.records import RecordOrigin, encode, restore
 from raymart_billing.spill import Journal, drain, draining
 from raymart_billing.spill.journal import segments
 from raymart_core.money import Money
+from support.books import with_usage
 
 
 async def recorded(books, requests) -> int:
@@ -108,8 +108,7 @@ class TestPoison:
         self, drained, books, directory, stream, spill
     ):
         good = [books.finished() for _ in range(20)]
-        wrong = books.finished()
-        wrong = replace(wrong, usage=replace(wrong.usage, customer_amount=Money(1)))
+        wrong = with_usage(books.finished(), customer_amount=Money(1))
         await spill.keep([*good[:10], wrong, *good[10:]])
         await stream.append([b"\x01noise", b"\x09" + encode(books.finished())[1:]])
         await spill.seal()
