@@ -62,8 +62,8 @@ class Money(Struct, frozen=True, gc=False, omit_defaults=True):
 
     def portion_rounded_down(self, *, basis_points: int) -> "Money":
         """The share of `basis_points` / 10,000 of this amount, rounded towards zero; the rest is the other side's."""
-        assert 0 <= basis_points <= BASIS_POINTS
-        assert self.amount >= 0
+        assert 0 <= basis_points <= BASIS_POINTS, f"{basis_points} basis points"
+        assert self.amount >= 0, f"a portion of {self}"
         return Money(self.amount * basis_points // BASIS_POINTS, self.asset)
 
     def __add__(self, other: "Money") -> "Money":
