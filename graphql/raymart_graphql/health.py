@@ -4,8 +4,6 @@ import asyncio
 from typing import Any
 
 import msgspec
-import psycopg
-import psycopg_pool
 import sqlalchemy.exc
 from sqlalchemy import text
 from starlette.requests import Request
@@ -13,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from raymart_graphql.metrics import CONTENT_TYPE
+from raymart_graphql.outage import DATABASE_AWAY
 from raymart_graphql.services import Services
 from raymart_marketplace.db.migrate import heads
 
@@ -68,13 +67,7 @@ class Readiness:
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_S), self._services.sessions() as session:
                 may_rewrite = await session.scalar(_MAY_REWRITE)
-        except (
-            OSError,
-            TimeoutError,
-            sqlalchemy.exc.SQLAlchemyError,
-            psycopg.Error,
-            psycopg_pool.PoolTimeout,
-        ):
+        except DATABASE_AWAY:
             return []  # `missing` says what is away.
         if may_rewrite:
             return [
@@ -91,13 +84,7 @@ class Readiness:
                 at = set((await session.scalars(text("select version_num from alembic_version"))).all())
         except sqlalchemy.exc.ProgrammingError:
             at = set()
-        except (
-            OSError,
-            TimeoutError,
-            sqlalchemy.exc.SQLAlchemyError,
-            psycopg.Error,
-            psycopg_pool.PoolTimeout,
-        ):
+        except DATABASE_AWAY:
             return ["database: does not answer"]
         if at != self._heads:
             shown = ", ".join(sorted(at)) or "none"

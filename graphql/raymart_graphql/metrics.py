@@ -4,14 +4,12 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 
-import psycopg
-import psycopg_pool
-import sqlalchemy.exc
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from raymart_billing.vital_signs import SIGNS, Reading, read_signs
+from raymart_graphql.outage import DATABASE_AWAY
 from raymart_marketplace.db.session import Sessions
 from raymart_marketplace.supply.live import EndpointDirectory
 
@@ -80,13 +78,7 @@ class MoneyMetrics(Collector):
         try:
             async with asyncio.timeout(_DATABASE_TIMEOUT_S), self._sessions() as session:
                 self._readings = await read_signs(session)
-        except (
-            OSError,
-            TimeoutError,
-            sqlalchemy.exc.SQLAlchemyError,
-            psycopg.Error,
-            psycopg_pool.PoolTimeout,
-        ):
+        except DATABASE_AWAY:
             # An alarm on absent numbers is true; an old number that looks fresh is not. `/ready` says why.
             self._readings = ()
 
