@@ -10,6 +10,7 @@ from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from raymart_local.postgres import EmbeddedPostgres
+from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from support.empty_database import name_of, new_database
@@ -71,6 +72,13 @@ def database_url(postgres: EmbeddedPostgres, owner_url: str) -> str:
     """
     assert owner_url
     return postgres.runtime_url
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A running Redis of this session. Do not restart or flush it: tests that do start their own."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
 from raymart_marketplace.settings import ControlSettings
+from raymart_marketplace.shared_state import Redis, make_redis
 from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.link.endpoint import LinkEndpoint
 
@@ -40,6 +41,8 @@ class Services:
     sessions: Sessions
     pool: Pool
     hints: CeleryHints
+    redis: Redis
+    """For what may be lost, and read by whoever can do without it."""
     tokens: AccessTokens
     authenticator: Authenticator
     directory: Directory
@@ -87,6 +90,7 @@ def build_services(settings: ControlSettings) -> Services:
         sessions=sessions,
         pool=pool,
         hints=hints,
+        redis=make_redis(settings.redis_url),
         tokens=tokens,
         authenticator=Authenticator(sessions, tokens),
         directory=directory,
@@ -138,6 +142,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.engine.dispose)
+        stack.push_async_callback(services.redis.aclose)
         if services.card_rail is not None:
             stack.callback(services.card_rail.processor.close)
         await services.pool.open(wait=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from raymart_local.redis import EmbeddedRedis
 from support.api_server import Api, Seller, Tenant, api_server, control_settings
 from support.scripted_replica import Exchange, ScriptedReplica
 
@@ -18,9 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def api(database_url: str) -> AsyncIterator[Api]:
+async def api(database_url: str, redis_server: EmbeddedRedis) -> AsyncIterator[Api]:
     """A running control plane, in development mode."""
-    async with api_server(control_settings(database_url)) as api:
+    async with api_server(control_settings(database_url, redis_url=redis_server.url)) as api:
         yield api
 
 

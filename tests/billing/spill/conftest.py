@@ -1,16 +1,9 @@
-"""A Redis of these tests' own, and places to spill to."""
+"""Places to spill to."""
 
 import pytest
 
 from raymart_billing.spill import Journal, Spill, SpillStream
 from raymart_core.ids import new_id
-from raymart_local.redis import EmbeddedRedis
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory):
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture
