@@ -128,6 +128,7 @@ def make_access_tokens(settings: ControlSettings) -> AccessTokens:
     """The issuer and verifier of access tokens."""
     return AccessTokens(
         settings.token_secret.get_secret_value().encode(),
+        former_secrets=[each.get_secret_value().encode() for each in settings.former_token_secrets],
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         ttl_s=settings.access_token_ttl_s,

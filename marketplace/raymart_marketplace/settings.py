@@ -27,6 +27,11 @@ class ControlSettings(ProcessSettings):
 
     token_secret: SecretStr
     """Signs access tokens; at least 32 bytes of randomness, the same in every API process."""
+    former_token_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), max_length=4)
+    """Secrets whose tokens are still accepted while they are being replaced, parted by commas.
+
+    Give every process the new one here, then swap the two everywhere, then drop the old one half a day later.
+    """
     token_issuer: str = "raymart"
     token_audience: str = "raymart-api"
     access_token_ttl_s: int = Field(default=900, ge=60, le=43_200)
@@ -114,7 +119,7 @@ class ControlSettings(ProcessSettings):
     ledger_head_file: Path | None = None
     """Where the newest seal is kept outside the database, so that a cut end of the ledger shows."""
 
-    @field_validator("stripe_webhook_secrets", mode="before")
+    @field_validator("stripe_webhook_secrets", "former_token_secrets", mode="before")
     @classmethod
     def _part(cls, value: object) -> object:
         return (
@@ -128,10 +133,12 @@ class ControlSettings(ProcessSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.token_secret.get_secret_value().encode()) < 32:
-            raise ValueError(
-                "RAYMART_TOKEN_SECRET has fewer than 32 bytes; make one with `openssl rand -hex 32`"
-            )
+        for secret in (self.token_secret, *self.former_token_secrets):
+            if len(secret.get_secret_value().encode()) < 32:
+                raise ValueError(
+                    "RAYMART_TOKEN_SECRET or one of RAYMART_FORMER_TOKEN_SECRETS has fewer than 32 bytes; make one with"
+                    " `openssl rand -hex 32`"
+                )
         if self.deposit_usd_min > self.deposit_usd_max:
             raise ValueError(
                 f"RAYMART_DEPOSIT_USD_MIN={self.deposit_usd_min} exceeds RAYMART_DEPOSIT_USD_MAX={self.deposit_usd_max}"

@@ -3,16 +3,21 @@
 python-jose 3.5 on its own accepts a token signed with a public key in DER form as the HMAC secret, an unknown `crit`
 header and a missing audience, and takes an empty secret. Therefore:
 
-- the secret is bytes, at least 32, and nothing that looks like a key pair's half or like JSON;
+- a secret is bytes, at least 32, and nothing that looks like a key pair's half or like JSON;
 - it is handed over as a ready HS256 key, so that nothing in a token (and no guess of the library) chooses how to check;
-- the header must be exactly {"alg": "HS256", "typ": "JWT"}: no kid, crit, jku, x5u, jwk, b64, zip;
-- the claims must be exactly `exp iat iss aud sub jti`, each of its one type, in canonical spelling;
+- the header must be exactly {"alg": "HS256", "typ": "at+jwt", "kid": ...}, where `kid` is only ever looked up among our
+  own secrets' ids: no crit, jku, x5u, jwk, b64, zip;
+- the claims must be exactly `exp iat iss aud sub jti` and perhaps `sid`, each of its one type, in canonical spelling;
 - all failures are the same NotAuthenticated, so that an answer tells a forger nothing.
 
-Source: RFC 7515 (JWS), RFC 7519 (JWT), RFC 8725 (best current practice).
+A secret is replaced without logging anybody out: every process first learns the new one among `former_secrets`, then
+signs with it and keeps the old one there, and drops that once the longest token has expired.
+
+Source: RFC 7515 (JWS), RFC 7519 (JWT), RFC 8725 (best current practice), RFC 9068 (`at+jwt`).
 """
 
 import base64
+import hmac
 import json
 import re
 from collections.abc import Sequence
@@ -21,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from jose import jwk, jws
+from jose.backends.base import Key
 from jose.constants import ALGORITHMS
 from jose.exceptions import JOSEError
 
@@ -30,13 +36,16 @@ from raymart_core.ids import Prefix, new_id, parse, show
 
 TOKEN_BYTES_MAX = 4_096
 SECRET_BYTES_MIN = 32
-LEEWAY_S = 60
+LEEWAY_S = 5
 """How far another process's clock may run ahead of ours before its fresh tokens are refused."""
 TTL_S_MAX = 43_200
 """No token lives longer, whoever signed it."""
 
-_HEADER = {"alg": ALGORITHMS.HS256, "typ": "JWT"}
+TYPE = "at+jwt"
+FORMER_SECRETS_MAX = 4
+
 _CLAIMS = frozenset({"exp", "iat", "iss", "aud", "sub", "jti"})
+_CLAIMS_OF_SESSION = _CLAIMS | {"sid"}
 _SEGMENTS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
 _MESSAGE = "the access token is wrong or expired; log in again and send it as `Authorization: Bearer <token>`"
 
@@ -48,26 +57,45 @@ class Claims:
     user_id: UUID
     expires_at: datetime
     token_id: UUID
+    session_id: UUID | None = None
+    """The log-in that the token was issued for; None for an operator's token, which ends by expiring."""
 
 
 class AccessTokens:
     """Issues and verifies the access tokens of one marketplace."""
 
     def __init__(
-        self, secret: bytes, *, issuer: str, audience: str, ttl_s: int, clock: Clock | None = None
+        self,
+        secret: bytes,
+        *,
+        former_secrets: Sequence[bytes] = (),
+        issuer: str,
+        audience: str,
+        ttl_s: int,
+        clock: Clock | None = None,
     ) -> None:
-        """Sign with `secret`; tokens live `ttl_s` seconds. Raises: ValueError or TypeError when `secret` is unfit."""
-        _check_secret(secret)
+        """Sign with `secret`, accept what any of `former_secrets` signed too; tokens live `ttl_s` seconds.
+
+        Raises: ValueError or TypeError when a secret is unfit.
+        """
         assert 0 < ttl_s <= TTL_S_MAX
-        # A ready key instead of bytes: given bytes, the library would first try to read them as a JSON Web Key.
-        self._key = jwk.construct(secret, algorithm=ALGORITHMS.HS256)
+        if len(former_secrets) > FORMER_SECRETS_MAX:
+            raise ValueError(f"{len(former_secrets)} former token secrets, more than {FORMER_SECRETS_MAX}")
+        for each in (secret, *former_secrets):
+            _check_secret(each)
+        self._key_id = key_id(secret)
+        # Ready keys instead of bytes: given bytes, the library would first try to read them as a JSON Web Key.
+        self._keys = {
+            key_id(each): jwk.construct(each, algorithm=ALGORITHMS.HS256)
+            for each in (secret, *former_secrets)
+        }
         self._issuer = issuer
         self._audience = audience
         self._ttl_s = ttl_s
         self._clock: Clock = clock or SystemClock()
 
-    def issue(self, user_id: UUID) -> str:
-        """A fresh token for `user_id`."""
+    def issue(self, user_id: UUID, *, session_id: UUID | None = None) -> str:
+        """A fresh token for `user_id`, which ends with the session where there is one."""
         issued_at = int(self._clock.now().timestamp())
         claims = {
             "sub": show(Prefix.USER, user_id),
@@ -76,8 +104,10 @@ class AccessTokens:
             "iat": issued_at,
             "exp": issued_at + self._ttl_s,
             "jti": new_id().hex,
+            **({} if session_id is None else {"sid": session_id.hex}),
         }
-        return str(jws.sign(claims, self._key, algorithm=ALGORITHMS.HS256))
+        headers = {"typ": TYPE, "kid": self._key_id}
+        return str(jws.sign(claims, self._keys[self._key_id], headers=headers, algorithm=ALGORITHMS.HS256))
 
     def verify(self, token: str) -> Claims:
         """What `token` says, when we signed it and it has not expired. Raises: NotAuthenticated."""
@@ -94,30 +124,46 @@ class AccessTokens:
     def _verified(self, token: str) -> Claims:
         """As `verify`. Raises: ValueError, RecursionError or JOSEError, for whichever check failed."""
         header, payload = _segments(token)
-        _require(_parse_object(header) == _HEADER, "header")
-        signed = jws.verify(token, self._key, algorithms=[ALGORITHMS.HS256])
+        signed = jws.verify(token, self._key_of(_parse_object(header)), algorithms=[ALGORITHMS.HS256])
         _require(signed == payload, "the library and we read different payloads")
         return self._checked(_parse_object(payload))
 
+    def _key_of(self, header: dict[str, object]) -> Key:
+        """The secret of ours that `header` names. Raises: ValueError for one that we would not have written."""
+        _require(header.keys() == {"alg", "typ", "kid"}, "header")
+        _require(header["alg"] == ALGORITHMS.HS256 and header["typ"] == TYPE, "algorithm or type")
+        name = header["kid"]
+        # A dictionary of ours and nothing else: no path, query or address is ever made of what a token says.
+        key = self._keys.get(name) if isinstance(name, str) else None
+        if key is None:
+            raise ValueError("key id")
+        return key
+
     def _checked(self, claims: dict[str, object]) -> Claims:
         """Check the claims of a payload whose signature is good."""
-        _require(claims.keys() == _CLAIMS, "claims")
+        _require(claims.keys() in (_CLAIMS, _CLAIMS_OF_SESSION), "claims")
         _require(claims["iss"] == self._issuer and claims["aud"] == self._audience, "issuer or audience")
         issued_at, expires_at = _seconds(claims["iat"]), _seconds(claims["exp"])
         now = self._clock.now().timestamp()
         _require(issued_at <= now + LEEWAY_S, "issued in the future")
         _require(now < expires_at, "expired")
         _require(0 < expires_at - issued_at <= TTL_S_MAX, "life")
-        user_id, token_id = claims["sub"], claims["jti"]
-        _require(isinstance(user_id, str) and isinstance(token_id, str), "subject or id")
-        subject, identity = parse(Prefix.USER, str(user_id)), UUID(hex=str(token_id))
-        # UUID() also takes braces, underscores and foreign digits: only the spelling that we write is accepted.
-        _require(show(Prefix.USER, subject) == user_id and identity.hex == token_id, "spelling of an id")
+        user_id = claims["sub"]
+        _require(isinstance(user_id, str), "subject")
         return Claims(
-            user_id=subject,
+            user_id=parse(Prefix.USER, str(user_id)),
             expires_at=datetime.fromtimestamp(0, UTC) + timedelta(seconds=expires_at),
-            token_id=identity,
+            token_id=_uuid(claims["jti"]),
+            session_id=_uuid(claims["sid"]) if "sid" in claims else None,
         )
+
+
+def key_id(secret: bytes) -> str:
+    """What a token names its secret by, 16 characters: made of the secret, so that no process can mix two up.
+
+    It gives away no more of the secret than a signature does.
+    """
+    return hmac.digest(secret, b"raymart access token key id", "sha256")[:8].hex()
 
 
 def _check_secret(secret: bytes) -> None:
@@ -189,6 +235,14 @@ def _seconds(value: object) -> int:
     if type(value) is not int or value < 0:
         raise ValueError("not a time")
     return value
+
+
+def _uuid(value: object) -> UUID:
+    """An id as 32 hex digits. Raises: ValueError for any other spelling: UUID() also takes braces and underscores."""
+    _require(isinstance(value, str), "an id is text")
+    identity = UUID(hex=str(value))
+    _require(identity.hex == value, "spelling of an id")
+    return identity
 
 
 def _require(condition: bool, what: str) -> None:  # noqa: FBT001  (a condition is what this function is about)
