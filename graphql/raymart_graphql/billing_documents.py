@@ -1,6 +1,6 @@
 """Invoices and credit notes as files: `GET /billing/invoices/{id}.pdf`, `.csv`, `/billing/credit-notes/{id}.pdf`.
 
-For members of the customer's organization and administrators, with an access token in the `Authorization` header. What
+For those who may read the customer's billing (`accounts/permissions.py`), with an access token in the `Authorization` header. What
 is another customer's is answered as what does not exist.
 """
 
@@ -22,6 +22,7 @@ from raymart_core.ids import Prefix, parse
 from raymart_graphql.principal import Principal, identify
 from raymart_graphql.reading import Reading
 from raymart_graphql.services import Services
+from raymart_marketplace.accounts.permissions import Permission
 
 log = structlog.get_logger()
 
@@ -132,7 +133,7 @@ async def _csv(readable: Readable) -> Response:
 
 
 def _may_see(principal: Principal, readable: Readable) -> bool:
-    return principal.is_admin or principal.role_in(readable.organization_id) is not None
+    return principal.may(Permission.BILLING_READ, readable.organization_id)
 
 
 def _file(content: bytes, name: str, media_type: str) -> Response:

@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, Deferred] = {
     "db": Deferred("database_commands", "database", "The database's schema."),
     "admin": Deferred("people_commands", "admin", "The marketplace's administrators."),
     "token": Deferred("people_commands", "token", "Access tokens."),
+    "permissions": Deferred("permissions_command", "permissions", "Which role may do what."),
     "provider": Deferred("supply_commands", "provider", "Providers."),
     "node": Deferred("supply_commands", "node", "Machines that serve."),
     "model": Deferred("supply_commands", "model", "Models."),

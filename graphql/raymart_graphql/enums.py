@@ -57,11 +57,15 @@ expose(
 expose(
     Role,
     name="Role",
-    description="What a member may do in an organization.",
+    description="What a member is in an organization; `docs/permissions.md` says what each may do.",
     values={
-        "OWNER": "Everything, members included.",
+        "OWNER": "Everything, handing the organization over included.",
         "ADMIN": "Everything but ownership.",
-        "DEVELOPER": "Keys and inference.",
+        "DEVELOPER": "A customer's: keys and inference.",
+        "BILLING": "A customer's: money, budgets and invoices.",
+        "OPERATOR": "A provider's: machines and offers.",
+        "FINANCE": "The platform's: the books, invoices and refunds of all customers.",
+        "SUPPORT": "The platform's: the market's state, and a tenant's things while a grant for that is open.",
         "VIEWER": "Reading only.",
     },
 )

@@ -1,6 +1,7 @@
-"""Kinds of permission, checked before any resolver runs.
+"""Kinds of rule, checked before any resolver runs.
 
-The table is `raymart_graphql.rules`, a module per domain; here are the kinds of rule that it is made of. What belongs to
+`raymart_graphql.rules`, a module per domain, says which operation needs which permission; which role has it, says
+`raymart_marketplace.accounts.permissions`. Here are the kinds of rule that the first is made of. What belongs to
 another tenant is told apart from what does not exist by no answer: both are FORBIDDEN with the same sentence.
 """
 
@@ -16,13 +17,7 @@ from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.principal import Principal
 from raymart_graphql.relay import parse_global_id
-from raymart_marketplace.accounts.models import Role
-
-READERS = frozenset(Role)
-WRITERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
-"""Who may use an organization's money for inference and make its keys."""
-MANAGERS = frozenset({Role.OWNER, Role.ADMIN})
-"""Who may change what an organization asks and who joins it."""
+from raymart_marketplace.accounts.permissions import PLATFORM_PERMISSIONS, TENANT_READS, Permission
 
 _NO_CREDENTIALS = "send `Authorization: Bearer <access token>`; the `login` mutation gives one"
 _NO_PERSON = "an API key is for inference only; log in and send an access token"
@@ -71,42 +66,54 @@ class Authenticated:
 
 
 @dataclass(frozen=True, slots=True)
-class Admin:
-    """An owner or admin of the platform's organization."""
+class Platform:
+    """One of the platform's people who has `permission` over the whole market."""
+
+    permission: Permission
+
+    def __post_init__(self) -> None:
+        assert self.permission in PLATFORM_PERMISSIONS, f"{self.permission} is of one organization"
 
     async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses everybody else."""
-        if not (await _person(operation)).is_admin:
-            raise Forbidden("this is for the marketplace's administrators")
+        if not (await _person(operation)).may_in_market(self.permission):
+            raise Forbidden(
+                f"this is for the marketplace's own people with the permission {self.permission.value!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class MemberOfSource:
-    """A member, in one of `roles`, of the organization that owns the object whose field is asked; or an administrator."""
+    """Who has `permission` in the organization that owns the object whose field is asked."""
 
-    roles: frozenset[Role]
+    permission: Permission
+
+    def __post_init__(self) -> None:
+        assert self.permission in TENANT_READS, f"{self.permission} is not for reading"
 
     async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
-        """Refuses strangers to the organization."""
+        """Refuses strangers to the organization and lesser roles."""
         await _person(operation)
-        if not await may_see(operation, cast("Owned", source), self.roles):
-            raise Forbidden("this is for members of the organization that owns it")
+        if not await may_see(operation, cast("Owned", source), self.permission):
+            raise Forbidden(
+                f"this is for those who have the permission {self.permission.value!r} in the organization that owns it"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class MemberOf:
-    """A member, in one of `roles`, of the organization that owns what `input.<field>` names."""
+    """Who has `permission` in the organization that owns what `input.<field>` names."""
 
     field: str
     kind: Prefix
-    roles: frozenset[Role]
+    permission: Permission
 
     async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses strangers, lesser roles, and ids of things that do not exist."""
         principal = await _person(operation)
         text = getattr(arguments["input_"], self.field)
         organization_id = await owner_of(operation, self.kind, text, field=self.field)
-        if organization_id is None or principal.role_in(organization_id) not in self.roles:
+        if organization_id is None or not principal.may(self.permission, organization_id):
             raise Forbidden(
                 f"{text!r} names nothing on which your role allows this; `viewer.organizations` lists your roles"
             )
@@ -114,9 +121,9 @@ class MemberOf:
 
 @dataclass(frozen=True, slots=True)
 class MayInfer:
-    """Any API key, or a person in one of `roles` of the project that `input.project_id` names or leaves open."""
+    """Any API key, or who may infer with the project that `input.project_id` names or leaves open."""
 
-    roles: frozenset[Role]
+    permission: Permission = Permission.INFER
 
     async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses strangers, and people who name another's project; without one, the authenticator chooses."""
@@ -124,19 +131,19 @@ class MayInfer:
         if project_id is None:
             await Authenticated().check(operation, source, arguments)
         else:
-            await MemberOf("project_id", Prefix.PROJECT, self.roles).check(operation, source, arguments)
+            await MemberOf("project_id", Prefix.PROJECT, self.permission).check(operation, source, arguments)
 
 
 Visible = Callable[[Operation, Any], Awaitable[bool]]
 
 
-async def may_see(operation: Operation, item: Owned, roles: frozenset[Role] = READERS) -> bool:
-    """Whether the viewer is in one of `roles` of the item's organization, or an administrator."""
+async def may_see(operation: Operation, item: Owned, permission: Permission) -> bool:
+    """Whether the viewer has `permission`, one of reading, in the item's organization."""
     principal = await operation.principal()
-    if principal.is_admin:
+    if principal.reaches(permission):
         return True
     organization_id = await item.owner(operation)
-    return organization_id is not None and principal.role_in(organization_id) in roles
+    return organization_id is not None and principal.may(permission, organization_id)
 
 
 async def owner_of(operation: Operation, kind: Prefix, text: str, *, field: str) -> UUID | None:

@@ -11,6 +11,7 @@ from raymart_graphql.reading import Reading
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.models import Membership, Organization, OrganizationKind, Role, User
+from raymart_marketplace.accounts.permissions import Permission, permissions_of, reach_of
 
 MEMBERSHIPS_MAX = 1_000
 """Memberships of one person that count; far above any real one."""
@@ -35,11 +36,23 @@ class Principal:
     standings: Mapping[UUID, Standing] = field(default_factory=dict)
     """By organization."""
 
-    @property
-    def is_admin(self) -> bool:
-        """Whether this is an owner or admin of the platform's organization."""
+    def may(self, permission: Permission, organization_id: UUID) -> bool:
+        """Whether they may do this in the organization, as a member or as one of the platform's people."""
+        standing = self.standings.get(organization_id)
+        is_members = standing is not None and permission in permissions_of(standing.kind, standing.role)
+        return is_members or self.reaches(permission)
+
+    def reaches(self, permission: Permission) -> bool:
+        """Whether they may do this in every organization. Only reading is ever allowed so widely."""
         return any(
-            standing.kind is OrganizationKind.PLATFORM and standing.role in {Role.OWNER, Role.ADMIN}
+            permission in reach_of(standing.kind, standing.role) for standing in self.standings.values()
+        )
+
+    def may_in_market(self, permission: Permission) -> bool:
+        """Whether they may do this over the whole market, as one of the platform's people."""
+        return any(
+            standing.kind is OrganizationKind.PLATFORM
+            and permission in permissions_of(standing.kind, standing.role)
             for standing in self.standings.values()
         )
 

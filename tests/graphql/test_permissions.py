@@ -12,8 +12,11 @@ from raymart_billing.credits import grant
 from raymart_billing.deposits import Deposit, DepositRail, DepositState, Dispute, DisputeStage
 from raymart_core.ids import Prefix, new_id, show
 from raymart_core.money import Money
+from raymart_graphql.permissions import MayInfer, MemberOf, MemberOfSource, Platform, Public, SignedIn
 from raymart_graphql.rules import RULES
+from raymart_graphql.rules.budgets import MemberOfScope
 from raymart_marketplace.accounts.models import OrganizationKind, Role
+from raymart_marketplace.accounts.permissions import REACH, TABLE, Permission
 from raymart_marketplace.db.session import session_scope
 from support.api_server import Answer, Api, Seller, Tenant
 
@@ -87,230 +90,173 @@ class Case:
     """One operation on the customer's or the seller's things, and who may do it."""
 
     query: str
-    allowed: frozenset[str]
-    """Everybody else is refused."""
 
 
-PEOPLE = frozenset(
-    f"{tenant}.{role.value}"
-    for tenant in ("customer", "stranger", "seller", "rival", "platform")
-    for role in Role
-)
+KINDS = {
+    "customer": OrganizationKind.CUSTOMER,
+    "stranger": OrganizationKind.CUSTOMER,
+    "seller": OrganizationKind.PROVIDER,
+    "rival": OrganizationKind.PROVIDER,
+    "platform": OrganizationKind.PLATFORM,
+}
+PEOPLE = frozenset(f"{tenant}.{role.value}" for tenant, kind in KINDS.items() for role in TABLE[kind])
 EVERYBODY = PEOPLE | {"key", "nobody"}
-ADMINS = frozenset({"platform.owner", "platform.admin"})
-CUSTOMER_WRITERS = frozenset({"customer.owner", "customer.admin", "customer.developer"})
-CUSTOMER_MANAGERS = frozenset({"customer.owner", "customer.admin"})
-SELLER_MANAGERS = frozenset({"seller.owner", "seller.admin"})
-SELLER_READERS = frozenset(f"seller.{role.value}" for role in Role)
 CHAT = '{projectId: "%(project)s", model: "%(model)s", messages: [{role: USER, content: "hi"}]}'
 CASES = {
-    "Query.node": Case(query='{ node(id: "%(model_id)s") { id } }', allowed=EVERYBODY),
-    "Query.nodes": Case(query='{ nodes(ids: ["%(model_id)s"]) { id } }', allowed=EVERYBODY),
-    "Query.viewer": Case(query="{ viewer { user { id } } }", allowed=PEOPLE),
-    "Query.organization": Case(query='{ organization(id: "%(organization)s") { id } }', allowed=PEOPLE),
-    "Query.models": Case(query="{ models(first: 1) { nodes { id } } }", allowed=EVERYBODY),
-    "Query.model": Case(query='{ model(slug: "%(model)s") { id } }', allowed=EVERYBODY),
-    "Query.provider": Case(query='{ provider(id: "%(provider)s") { slug } }', allowed=EVERYBODY),
-    "Query.ledgerAccounts": Case(query="{ ledgerAccounts(first: 1) { nodes { id } } }", allowed=ADMINS),
-    "Query.trialBalance": Case(query="{ trialBalance { balanced } }", allowed=ADMINS),
+    "Query.node": Case(query='{ node(id: "%(model_id)s") { id } }'),
+    "Query.nodes": Case(query='{ nodes(ids: ["%(model_id)s"]) { id } }'),
+    "Query.viewer": Case(query="{ viewer { user { id } } }"),
+    "Query.organization": Case(query='{ organization(id: "%(organization)s") { id } }'),
+    "Query.models": Case(query="{ models(first: 1) { nodes { id } } }"),
+    "Query.model": Case(query='{ model(slug: "%(model)s") { id } }'),
+    "Query.provider": Case(query='{ provider(id: "%(provider)s") { slug } }'),
+    "Query.ledgerAccounts": Case(query="{ ledgerAccounts(first: 1) { nodes { id } } }"),
+    "Query.trialBalance": Case(query="{ trialBalance { balanced } }"),
     "Mutation.login": Case(
-        query='mutation { login(input: {email: "nobody@example.com", password: "x"}) { token } }',
-        allowed=EVERYBODY,
+        query='mutation { login(input: {email: "nobody@example.com", password: "x"}) { token } }'
     ),
     "Mutation.createApiKey": Case(
-        query='mutation { createApiKey(input: {projectId: "%(project)s", name: "k"}) { secret } }',
-        allowed=CUSTOMER_WRITERS,
+        query='mutation { createApiKey(input: {projectId: "%(project)s", name: "k"}) { secret } }'
     ),
     "Mutation.revokeApiKey": Case(
-        query='mutation { revokeApiKey(input: {apiKeyId: "%(key)s"}) { apiKey { id } } }',
-        allowed=CUSTOMER_WRITERS,
+        query='mutation { revokeApiKey(input: {apiKeyId: "%(key)s"}) { apiKey { id } } }'
     ),
     "Mutation.createChatCompletion": Case(
-        query="mutation { createChatCompletion(input: " + CHAT + ") { userErrors { code } } }",
-        allowed=CUSTOMER_WRITERS,
+        query="mutation { createChatCompletion(input: " + CHAT + ") { userErrors { code } } }"
     ),
     "Mutation.createJoinToken": Case(
-        query='mutation { createJoinToken(input: {providerId: "%(provider)s", poolId: "%(pool)s"}) { token } }',
-        allowed=SELLER_MANAGERS,
+        query='mutation { createJoinToken(input: {providerId: "%(provider)s", poolId: "%(pool)s"}) { token } }'
     ),
     "Mutation.setOfferAsks": Case(
-        query='mutation { setOfferAsks(input: {offerId: "%(offer)s", prompt: "0", completion: "0"}) { offer { id } } }',
-        allowed=SELLER_MANAGERS,
+        query='mutation { setOfferAsks(input: {offerId: "%(offer)s", prompt: "0", completion: "0"}) { offer { id } } }'
     ),
     "Mutation.grantCredit": Case(
         query='mutation { grantCredit(input: {organizationId: "%(organization)s", amount: "1", idempotencyKey: "%(unique)s"})'
-        " { transfer { id } } }",
-        allowed=ADMINS,
+        " { transfer { id } } }"
     ),
     "Mutation.setBudget": Case(
         query='mutation { setBudget(input: {scopeId: "%(organization)s", period: MONTHLY, limit: "1000"})'
-        " { budget { period } userErrors { code } } }",
-        allowed=CUSTOMER_MANAGERS,
+        " { budget { period } userErrors { code } } }"
     ),
     "Mutation.removeBudget": Case(
-        query='mutation { removeBudget(input: {scopeId: "%(key)s", period: LIFETIME}) { removed } }',
-        allowed=CUSTOMER_MANAGERS,
+        query='mutation { removeBudget(input: {scopeId: "%(key)s", period: LIFETIME}) { removed } }'
     ),
-    "Query.ledgerSnapshots": Case(query="{ ledgerSnapshots(first: 1) { nodes { day } } }", allowed=ADMINS),
-    "Query.ledgerHealth": Case(query="{ ledgerHealth { sound } }", allowed=ADMINS),
+    "Query.ledgerSnapshots": Case(query="{ ledgerSnapshots(first: 1) { nodes { day } } }"),
+    "Query.ledgerHealth": Case(query="{ ledgerHealth { sound } }"),
     "Mutation.reverseTransfers": Case(
         query='mutation { reverseTransfers(input: {transferIds: ["tr_0000000000000000000000000000ffff"], reason: "x"})'
-        " { userErrors { code } } }",
-        allowed=ADMINS,
+        " { userErrors { code } } }"
     ),
-    "Query.invoices": Case(query="{ invoices(first: 1) { nodes { id } } }", allowed=ADMINS),
-    "Query.refunds": Case(query="{ refunds(first: 1) { nodes { id } } }", allowed=ADMINS),
+    "Query.invoices": Case(query="{ invoices(first: 1) { nodes { id } } }"),
+    "Query.refunds": Case(query="{ refunds(first: 1) { nodes { id } } }"),
     "Mutation.setBillingProfile": Case(
         query='mutation { setBillingProfile(input: {organizationId: "%(organization)s", legalName: "A", address: "B",'
-        ' country: "AT", email: "a@example.com"}) { billingProfile { legalName } } }',
-        allowed=CUSTOMER_MANAGERS,
+        ' country: "AT", email: "a@example.com"}) { billingProfile { legalName } } }'
     ),
     "Mutation.draftInvoice": Case(
         query='mutation { draftInvoice(input: {organizationId: "%(organization)s", periodStart: "2026-01-01"})'
-        " { invoice { id } } }",
-        allowed=ADMINS,
+        " { invoice { id } } }"
     ),
     "Mutation.finalizeInvoice": Case(
-        query='mutation { finalizeInvoice(input: {invoiceId: "%(invoice)s"}) { userErrors { code } } }',
-        allowed=ADMINS,
+        query='mutation { finalizeInvoice(input: {invoiceId: "%(invoice)s"}) { userErrors { code } } }'
     ),
     "Mutation.voidInvoice": Case(
-        query='mutation { voidInvoice(input: {invoiceId: "%(invoice)s", reason: "r"}) { userErrors { code } } }',
-        allowed=ADMINS,
+        query='mutation { voidInvoice(input: {invoiceId: "%(invoice)s", reason: "r"}) { userErrors { code } } }'
     ),
     "Mutation.createCreditNote": Case(
         query='mutation { createCreditNote(input: {invoiceId: "%(invoice)s", reason: "r",'
-        ' lines: [{description: "d", amount: "1"}]}) { userErrors { code } } }',
-        allowed=ADMINS,
+        ' lines: [{description: "d", amount: "1"}]}) { userErrors { code } } }'
     ),
     "Mutation.issueCreditNote": Case(
-        query='mutation { issueCreditNote(input: {creditNoteId: "%(credit_note)s"}) { userErrors { code } } }',
-        allowed=ADMINS,
+        query='mutation { issueCreditNote(input: {creditNoteId: "%(credit_note)s"}) { userErrors { code } } }'
     ),
     "Mutation.voidCreditNote": Case(
-        query='mutation { voidCreditNote(input: {creditNoteId: "%(credit_note)s"}) { userErrors { code } } }',
-        allowed=ADMINS,
+        query='mutation { voidCreditNote(input: {creditNoteId: "%(credit_note)s"}) { userErrors { code } } }'
     ),
     "Mutation.refundRequest": Case(
         query='mutation { refundRequest(input: {requestId: "%(request)s", reason: "r", idempotencyKey: "%(unique)s"})'
-        " { userErrors { code } } }",
-        allowed=ADMINS,
+        " { userErrors { code } } }"
     ),
-    "Query.disputes": Case(query="{ disputes(first: 1) { nodes { id } } }", allowed=ADMINS),
-    "Query.heldDeposits": Case(query="{ heldDeposits(first: 1) { nodes { id } } }", allowed=ADMINS),
-    "Query.stripeEventsInReview": Case(
-        query="{ stripeEventsInReview(first: 1) { nodes { eventId } } }", allowed=ADMINS
-    ),
+    "Query.disputes": Case(query="{ disputes(first: 1) { nodes { id } } }"),
+    "Query.heldDeposits": Case(query="{ heldDeposits(first: 1) { nodes { id } } }"),
+    "Query.stripeEventsInReview": Case(query="{ stripeEventsInReview(first: 1) { nodes { eventId } } }"),
     "Mutation.createDeposit": Case(
         query='mutation { createDeposit(input: {organizationId: "%(organization)s", amount: "10", idempotencyKey: "%(unique)s"})'
-        " { deposit { id } userErrors { code } } }",
-        allowed=CUSTOMER_MANAGERS,
+        " { deposit { id } userErrors { code } } }"
     ),
     "Mutation.setLowBalanceThreshold": Case(
         query='mutation { setLowBalanceThreshold(input: {organizationId: "%(organization)s", threshold: "3"})'
-        " { organization { id } } }",
-        allowed=CUSTOMER_MANAGERS,
+        " { organization { id } } }"
     ),
     "Mutation.refundDeposit": Case(
         query='mutation { refundDeposit(input: {depositId: "dep_%(unique)s", amount: "1", reason: "r", idempotencyKey: "k"})'
-        " { deposit { id } userErrors { code } } }",
-        allowed=ADMINS,
+        " { deposit { id } userErrors { code } } }"
     ),
     "Mutation.creditHeldDeposit": Case(
         query='mutation { creditHeldDeposit(input: {depositId: "dep_%(unique)s", reason: "r"})'
-        " { deposit { id } userErrors { code } } }",
-        allowed=ADMINS,
+        " { deposit { id } userErrors { code } } }"
     ),
     "Mutation.resolveStripeEvent": Case(
-        query='mutation { resolveStripeEvent(input: {eventId: "evt_%(unique)s", reason: "r"}) { userErrors { code } } }',
-        allowed=ADMINS,
+        query='mutation { resolveStripeEvent(input: {eventId: "evt_%(unique)s", reason: "r"}) { userErrors { code } } }'
     ),
     "Mutation.adjustBalance": Case(
         query='mutation { adjustBalance(input: {organizationId: "%(organization)s", amount: "1", reason: "r",'
-        ' idempotencyKey: "%(unique)s"}) { organization { id } } }',
-        allowed=ADMINS,
+        ' idempotencyKey: "%(unique)s"}) { organization { id } } }'
     ),
     "Mutation.blockCustomer": Case(
-        query='mutation { blockCustomer(input: {organizationId: "%(organization)s", reason: "r"}) { organization { id } } }',
-        allowed=ADMINS,
+        query='mutation { blockCustomer(input: {organizationId: "%(organization)s", reason: "r"}) { organization { id } } }'
     ),
     "Mutation.unblockCustomer": Case(
         query='mutation { unblockCustomer(input: {organizationId: "%(organization)s", reason: "r"})'
-        " { organization { id } userErrors { code } } }",
-        allowed=ADMINS,
+        " { organization { id } userErrors { code } } }"
     ),
-    "Query.outboxItems": Case(query="{ outboxItems(first: 1) { nodes { id } } }", allowed=ADMINS),
-    "Query.taskRuns": Case(query="{ taskRuns(first: 1) { nodes { id } } }", allowed=ADMINS),
-    "Query.periodicJobs": Case(query="{ periodicJobs(first: 1) { nodes { name } } }", allowed=ADMINS),
+    "Query.outboxItems": Case(query="{ outboxItems(first: 1) { nodes { id } } }"),
+    "Query.taskRuns": Case(query="{ taskRuns(first: 1) { nodes { id } } }"),
+    "Query.periodicJobs": Case(query="{ periodicJobs(first: 1) { nodes { name } } }"),
     "Mutation.retryWork": Case(
-        query='mutation { retryWork(input: {id: "work_%(unique)s", reason: "r"}) { userErrors { code } } }',
-        allowed=ADMINS,
+        query='mutation { retryWork(input: {id: "work_%(unique)s", reason: "r"}) { userErrors { code } } }'
     ),
     "Mutation.cancelWork": Case(
-        query='mutation { cancelWork(input: {id: "work_%(unique)s", reason: "r"}) { userErrors { code } } }',
-        allowed=ADMINS,
+        query='mutation { cancelWork(input: {id: "work_%(unique)s", reason: "r"}) { userErrors { code } } }'
     ),
-    "Query.priceCaps": Case(query="{ priceCaps(first: 1) { nodes { reason } } }", allowed=ADMINS),
-    "Query.feeSchedules": Case(query="{ feeSchedules(first: 1) { nodes { version } } }", allowed=ADMINS),
+    "Query.priceCaps": Case(query="{ priceCaps(first: 1) { nodes { reason } } }"),
+    "Query.feeSchedules": Case(query="{ feeSchedules(first: 1) { nodes { version } } }"),
     "Query.quoteRequest": Case(
-        query='{ quoteRequest(model: "%(model)s", tokensPromptMax: 1, tokensCompletionMax: 1) { modelSlug } }',
-        allowed=EVERYBODY,
+        query='{ quoteRequest(model: "%(model)s", tokensPromptMax: 1, tokensCompletionMax: 1) { modelSlug } }'
     ),
     "Mutation.publishRateCard": Case(
         query='mutation { publishRateCard(input: {modelId: "%(model_id)s", prices: [{unit: REQUEST, price: "0"}]})'
-        " { rateCard { version } } }",
-        allowed=ADMINS,
+        " { rateCard { version } } }"
     ),
     "Mutation.retireRateCard": Case(
-        query='mutation { retireRateCard(input: {modelId: "%(model_id)s", version: 9}) { userErrors { code } } }',
-        allowed=ADMINS,
+        query='mutation { retireRateCard(input: {modelId: "%(model_id)s", version: 9}) { userErrors { code } } }'
     ),
     "Mutation.setPriceCap": Case(
         query='mutation { setPriceCap(input: {modelId: "%(model_id)s", unit: REQUEST, max: "1", reason: "t"})'
-        " { priceCap { reason } } }",
-        allowed=ADMINS,
+        " { priceCap { reason } } }"
     ),
     "Mutation.setFeeSchedule": Case(
         query='mutation { setFeeSchedule(input: {modelId: "%(model_id)s", basisPoints: 1, reason: "t"})'
-        " { feeSchedule { version } } }",
-        allowed=ADMINS,
+        " { feeSchedule { version } } }"
     ),
     "Mutation.setOfferWindows": Case(
-        query='mutation { setOfferWindows(input: {offerId: "%(offer)s", windows: []}) { offer { id } } }',
-        allowed=SELLER_MANAGERS,
+        query='mutation { setOfferWindows(input: {offerId: "%(offer)s", windows: []}) { offer { id } } }'
     ),
     "Mutation.setOfferFloor": Case(
-        query='mutation { setOfferFloor(input: {offerId: "%(offer)s", floors: []}) { offer { id } } }',
-        allowed=SELLER_MANAGERS,
+        query='mutation { setOfferFloor(input: {offerId: "%(offer)s", floors: []}) { offer { id } } }'
     ),
-    "Offer.floors": Case(
-        query='{ node(id: "%(offer)s") { ... on Offer { floors { unit } } } }',
-        allowed=SELLER_READERS | ADMINS,
-    ),
-    "Offer.unsellableReason": Case(
-        query='{ node(id: "%(offer)s") { ... on Offer { unsellableReason } } }',
-        allowed=SELLER_READERS | ADMINS,
-    ),
-    "Provider.nodes": Case(
-        query='{ provider(id: "%(provider)s") { nodes { nodes { name } } } }', allowed=SELLER_READERS | ADMINS
-    ),
-    "Provider.pools": Case(
-        query='{ provider(id: "%(provider)s") { pools { nodes { slug } } } }', allowed=SELLER_READERS | ADMINS
-    ),
+    "Offer.floors": Case(query='{ node(id: "%(offer)s") { ... on Offer { floors { unit } } } }'),
+    "Offer.unsellableReason": Case(query='{ node(id: "%(offer)s") { ... on Offer { unsellableReason } } }'),
+    "Provider.nodes": Case(query='{ provider(id: "%(provider)s") { nodes { nodes { name } } } }'),
+    "Provider.pools": Case(query='{ provider(id: "%(provider)s") { pools { nodes { slug } } } }'),
     "Provider.earningsByDay": Case(
-        query='{ provider(id: "%(provider)s") { earningsByDay(since: "2026-01-01", until: "2026-01-02") { requests } } }',
-        allowed=SELLER_READERS | ADMINS,
+        query='{ provider(id: "%(provider)s") { earningsByDay(since: "2026-01-01", until: "2026-01-02") { requests } } }'
     ),
     "Query.marketUsageByDay": Case(
-        query='{ marketUsageByDay(since: "2026-01-01", until: "2026-01-02") { startsAt } }', allowed=ADMINS
+        query='{ marketUsageByDay(since: "2026-01-01", until: "2026-01-02") { startsAt } }'
     ),
-    "Query.marketUsageSummary": Case(
-        query='{ marketUsageSummary(month: "2026-01-01") { month } }', allowed=ADMINS
-    ),
-    "Provider.earnings": Case(
-        query='{ provider(id: "%(provider)s") { earnings { payable { amount } } } }',
-        allowed=SELLER_READERS | ADMINS,
-    ),
+    "Query.marketUsageSummary": Case(query='{ marketUsageSummary(month: "2026-01-01") { month } }'),
+    "Provider.earnings": Case(query='{ provider(id: "%(provider)s") { earnings { payable { amount } } } }'),
 }
 
 
@@ -339,10 +285,40 @@ def refused(answer: Answer) -> str | None:
     return next(iter(codes), None)
 
 
+def holders(tenant: str, permission: Permission) -> frozenset[str]:
+    """Who has `permission` over what is `tenant`'s, by the table."""
+    own = {role for role, granted in TABLE[KINDS[tenant]].items() if permission in granted}
+    reaching = {role for role, granted in REACH.items() if permission in granted}
+    return frozenset(
+        {f"{tenant}.{role.value}" for role in own} | {f"platform.{role.value}" for role in reaching}
+    )
+
+
+def allowed(name: str) -> frozenset[str]:
+    """Who may do the operation on the customer's or the seller's things; everybody else is refused."""
+    rule, query = RULES[name], CASES[name].query
+    tenant = "seller" if "%(offer)s" in query or "%(provider)s" in query else "customer"
+    match rule:
+        case Public():
+            return EVERYBODY
+        case SignedIn():
+            return PEOPLE
+        case Platform(permission=permission):
+            return frozenset(
+                f"platform.{role.value}"
+                for role, granted in TABLE[OrganizationKind.PLATFORM].items()
+                if permission in granted
+            )
+        case MemberOf() | MemberOfSource() | MemberOfScope() | MayInfer():
+            return holders(tenant, rule.permission)
+    raise AssertionError(f"say who may do {name}, whose rule is {rule}")
+
+
 class TestMatrix:
     def test_every_rule_has_a_case(self) -> None:
         """Subscriptions are refused at the socket; see test_subscription.py."""
-        assert set(CASES) == set(RULES) - {"Subscription.chatCompletion"}
+        fields = {name for name in RULES if name.startswith("Organization.")}
+        assert set(CASES) == set(RULES) - {"Subscription.chatCompletion"} - fields
 
     @pytest.mark.parametrize("name", sorted(CASES))
     async def test_exactly_those_who_may(self, world: World, name: str) -> None:
@@ -350,9 +326,34 @@ class TestMatrix:
         for who in sorted(EVERYBODY):
             answer = await world.api(case.query % names(world), world.credential(who))
             expected = None
-            if who not in case.allowed:
+            if who not in allowed(name):
                 expected = "UNAUTHENTICATED" if who == "nobody" else "FORBIDDEN"
             assert refused(answer) == expected, f"{name} as {who}: {answer.body}"
+
+    async def test_fields_of_an_organization_are_for_the_roles_that_have_their_permission(
+        self, world: World
+    ) -> None:
+        arguments = {
+            "usageByDay": '(since: "2026-01-01", until: "2026-01-02") { startsAt }',
+            "usageByHour": '(since: "2026-01-01T00:00:00Z", until: "2026-01-01T01:00:00Z") { startsAt }',
+            "usageSummary": '(month: "2026-01-01") { month }',
+            "billingProfile": "{ legalName }",
+        }
+        fields = {name: rule for name, rule in RULES.items() if name.startswith("Organization.")}
+        for name, rule in fields.items():
+            assert isinstance(rule, MemberOfSource)
+            field = name.partition(".")[2]
+            shown = arguments.get(field, "(first: 1) { pageInfo { hasNextPage } }")
+            query = f"query ($id: ID!) {{ organization(id: $id) {{ {field} {shown} }} }}"
+            seeing = holders("customer", Permission.ORGANIZATION_READ)
+            for who in sorted(PEOPLE):
+                answer = await world.api(query, world.credential(who), id=world.customer.id)
+                if who not in seeing:
+                    assert answer.data == {"organization": None}, who
+                elif who in holders("customer", rule.permission):
+                    assert refused(answer) is None, f"{name} as {who}"
+                else:
+                    assert refused(answer) == "FORBIDDEN", f"{name} as {who}"
 
     async def test_key_may_infer_for_its_own_project_only(self, world: World) -> None:
         mutation = "mutation ($input: CreateChatCompletionInput!) { createChatCompletion(input: $input) { userErrors { code } } }"
@@ -479,13 +480,13 @@ class TestNodes:
             data = (await world.api(query, world.credential(who), id=item_id)).data
             assert data["node"]["id"] == item_id, who
             assert data["nodes"] == [{"id": item_id}]
-        for who in ("nobody", "key", "stranger.owner", "rival.owner", "platform.viewer"):
+        for who in ("nobody", "key", "stranger.owner", "rival.owner", "platform.support"):
             data = (await world.api(query, world.credential(who), id=item_id)).data
             assert data == {"node": None, "nodes": [None]}, who
 
     async def test_organization_by_id_is_null_for_strangers(self, world: World) -> None:
         query = "query ($id: ID!) { organization(id: $id) { balance { available { amount } } } }"
-        for who in ("stranger.owner", "seller.owner", "platform.developer"):
+        for who in ("stranger.owner", "seller.owner", "platform.support"):
             data = (await world.api(query, world.credential(who), id=world.customer.id)).data
             assert data == {"organization": None}, who
         for who in ("customer.viewer", "platform.admin"):

@@ -52,6 +52,13 @@ class TestDatabase:
         assert "9999" in failed(run(empty_database_url, "db", "upgrade", "--revision", "9999"))
 
 
+class TestPermissions:
+    def test_the_page_for_people_is_what_the_table_says(self):
+        """Write it anew: `raymart permissions > docs/permissions.md`."""
+        page = Path(__file__).parents[2] / "docs" / "permissions.md"
+        assert run(None, "permissions").stdout == page.read_text()
+
+
 class TestSettings:
     def test_missing_variable_is_named(self):
         assert "DATABASE_URL: Field required" in failed(run_process(None, "db", "current"), status=2)

@@ -23,6 +23,7 @@ from raymart_graphql.services import Services
 from raymart_marketplace.accounts import service as accounts
 from raymart_marketplace.accounts.models import OrganizationKind, Project, Role, User
 from raymart_marketplace.accounts.passwords import hash_password
+from raymart_marketplace.accounts.permissions import TABLE
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.catalog.service import ensure_model, publish_revision
 from raymart_marketplace.db.session import session_scope
@@ -157,7 +158,7 @@ class Api:
         return Answer(response)
 
     async def tenant(self, kind: OrganizationKind = OrganizationKind.CUSTOMER) -> Tenant:
-        """A fresh organization with one person per role."""
+        """A fresh organization with one person for each role that its kind offers."""
         async with session_scope(self.services.sessions) as session:
             unique = new_id().hex[-12:]
             if kind is OrganizationKind.PLATFORM:
@@ -172,7 +173,7 @@ class Api:
                 organization = await accounts.create_organization(session, name=f"Org {unique}", kind=kind)
                 project_id = (await accounts.projects(session, organization.id))[0].id
             people = {}
-            for role in Role:
+            for role in TABLE[kind]:
                 user = User(
                     id=new_id(),
                     email=f"{role.value}-{unique}@example.com",

@@ -10,12 +10,12 @@ from uuid import UUID
 
 import structlog
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 
 from raymart_billing.alerts.models import Alert, AlertKind
 from raymart_core.money import Money
 from raymart_marketplace.accounts.models import Membership, Organization, Role, User
-from raymart_marketplace.accounts.service import ADMIN_ROLES
+from raymart_marketplace.accounts.permissions import Permission, roles_with
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.settings import ControlSettings
 
@@ -96,7 +96,7 @@ def open_channel(settings: ControlSettings) -> Channel:
 
 
 async def deliver(sessions: Sessions, channel: Channel, alert_id: UUID) -> bool:
-    """Tell the organization's owners and admins; returns whether there was something to tell. No transaction meanwhile.
+    """Tell the organization's owners, then who else minds its billing; returns whether there was something to tell. No transaction meanwhile.
 
     One that was cleared before it was told is not told any more. Raises: what the channel raises.
     """
@@ -110,12 +110,13 @@ async def deliver(sessions: Sessions, channel: Channel, alert_id: UUID) -> bool:
         people = (
             select(User.email)
             .join(Membership, Membership.user_id == User.id)
+            .join(Organization, Organization.id == Membership.organization_id)
             .where(
                 Membership.organization_id == alert.organization_id,
-                Membership.role.in_(ADMIN_ROLES),
+                tuple_(Organization.kind, Membership.role).in_(roles_with(Permission.BILLING_MANAGE)),
                 User.disabled_at.is_(None),
             )
-            .order_by(Membership.role == Role.ADMIN, Membership.id)
+            .order_by(Membership.role != Role.OWNER, Membership.id)
             .limit(RECIPIENTS_MAX)
         )
         addresses = (await session.scalars(people)).all()

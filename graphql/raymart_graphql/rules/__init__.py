@@ -1,7 +1,8 @@
 """Who may do what: one table, put together from a module per domain.
 
 `RULES` has an entry for every root field and for every guarded field of a type that strangers can reach. The schema
-does not build when a root field has none (`GuardedSchema`), so nothing new is open by accident.
+does not build when a root field has none (`GuardedSchema`), so nothing new is open by accident. Which role has which
+permission is another table, `raymart_marketplace.accounts.permissions`.
 """
 
 from collections.abc import Mapping

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from raymart_graphql.permissions import Admin, Rule
+from raymart_graphql.permissions import Platform, Rule
+from raymart_marketplace.accounts.permissions import Permission
 
 LEDGER_RULES: Mapping[str, Rule] = {
-    "Query.ledgerSnapshots": Admin(),
-    "Query.ledgerHealth": Admin(),
-    "Mutation.reverseTransfers": Admin(),
+    "Query.ledgerSnapshots": Platform(Permission.PLATFORM_LEDGER_READ),
+    "Query.ledgerHealth": Platform(Permission.PLATFORM_LEDGER_READ),
+    "Mutation.reverseTransfers": Platform(Permission.PLATFORM_LEDGER_WRITE),
 }

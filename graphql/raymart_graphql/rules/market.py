@@ -3,18 +3,8 @@
 from collections.abc import Mapping
 
 from raymart_core.ids import Prefix
-from raymart_graphql.permissions import (
-    MANAGERS,
-    READERS,
-    WRITERS,
-    Admin,
-    MayInfer,
-    MemberOf,
-    MemberOfSource,
-    Public,
-    Rule,
-    SignedIn,
-)
+from raymart_graphql.permissions import MayInfer, MemberOf, MemberOfSource, Platform, Public, Rule, SignedIn
+from raymart_marketplace.accounts.permissions import Permission
 
 MARKET_RULES: Mapping[str, Rule] = {
     "Query.node": Public(),  # Each type's own rule is in NODE_RULES.
@@ -24,17 +14,19 @@ MARKET_RULES: Mapping[str, Rule] = {
     "Query.models": Public(),
     "Query.model": Public(),
     "Query.provider": Public(),
-    "Query.ledgerAccounts": Admin(),
-    "Query.trialBalance": Admin(),
+    "Query.ledgerAccounts": Platform(Permission.PLATFORM_LEDGER_READ),
+    "Query.trialBalance": Platform(Permission.PLATFORM_LEDGER_READ),
     "Mutation.login": Public(),
-    "Mutation.createApiKey": MemberOf("project_id", Prefix.PROJECT, WRITERS),
-    "Mutation.revokeApiKey": MemberOf("api_key_id", Prefix.API_KEY, WRITERS),
-    "Mutation.createChatCompletion": MayInfer(WRITERS),
-    "Mutation.createJoinToken": MemberOf("provider_id", Prefix.PROVIDER, MANAGERS),
-    "Mutation.setOfferAsks": MemberOf("offer_id", Prefix.OFFER, MANAGERS),
-    "Mutation.grantCredit": Admin(),
-    "Subscription.chatCompletion": MayInfer(WRITERS),
-    "Provider.nodes": MemberOfSource(READERS),
-    "Provider.pools": MemberOfSource(READERS),
-    "Provider.earnings": MemberOfSource(READERS),
+    "Mutation.createApiKey": MemberOf("project_id", Prefix.PROJECT, Permission.KEYS_MANAGE),
+    "Mutation.revokeApiKey": MemberOf("api_key_id", Prefix.API_KEY, Permission.KEYS_MANAGE),
+    "Mutation.createChatCompletion": MayInfer(),
+    "Mutation.createJoinToken": MemberOf("provider_id", Prefix.PROVIDER, Permission.NODES_MANAGE),
+    "Mutation.setOfferAsks": MemberOf("offer_id", Prefix.OFFER, Permission.OFFERS_MANAGE),
+    "Mutation.grantCredit": Platform(Permission.PLATFORM_LEDGER_WRITE),
+    "Subscription.chatCompletion": MayInfer(),
+    "Organization.apiKeys": MemberOfSource(Permission.KEYS_READ),
+    "Organization.statement": MemberOfSource(Permission.BILLING_READ),
+    "Provider.nodes": MemberOfSource(Permission.SUPPLY_READ),
+    "Provider.pools": MemberOfSource(Permission.SUPPLY_READ),
+    "Provider.earnings": MemberOfSource(Permission.EARNINGS_READ),
 }

@@ -3,19 +3,20 @@
 from collections.abc import Mapping
 
 from raymart_core.ids import Prefix
-from raymart_graphql.permissions import MANAGERS, READERS, Admin, MemberOf, MemberOfSource, Public, Rule
+from raymart_graphql.permissions import MemberOf, MemberOfSource, Platform, Public, Rule
+from raymart_marketplace.accounts.permissions import Permission
 
 PRICING_RULES: Mapping[str, Rule] = {
-    "Query.priceCaps": Admin(),
-    "Query.feeSchedules": Admin(),
+    "Query.priceCaps": Platform(Permission.PLATFORM_MARKET_READ),
+    "Query.feeSchedules": Platform(Permission.PLATFORM_MARKET_READ),
     "Query.quoteRequest": Public(),
-    "Mutation.publishRateCard": Admin(),
-    "Mutation.retireRateCard": Admin(),
-    "Mutation.setPriceCap": Admin(),
-    "Mutation.setFeeSchedule": Admin(),
-    "Mutation.setOfferWindows": MemberOf("offer_id", Prefix.OFFER, MANAGERS),
-    "Mutation.setOfferFloor": MemberOf("offer_id", Prefix.OFFER, MANAGERS),
+    "Mutation.publishRateCard": Platform(Permission.PLATFORM_PRICES_MANAGE),
+    "Mutation.retireRateCard": Platform(Permission.PLATFORM_PRICES_MANAGE),
+    "Mutation.setPriceCap": Platform(Permission.PLATFORM_PRICES_MANAGE),
+    "Mutation.setFeeSchedule": Platform(Permission.PLATFORM_PRICES_MANAGE),
+    "Mutation.setOfferWindows": MemberOf("offer_id", Prefix.OFFER, Permission.OFFERS_MANAGE),
+    "Mutation.setOfferFloor": MemberOf("offer_id", Prefix.OFFER, Permission.OFFERS_MANAGE),
     # How far down a provider would go is its own business.
-    "Offer.floors": MemberOfSource(READERS),
-    "Offer.unsellableReason": MemberOfSource(READERS),
+    "Offer.floors": MemberOfSource(Permission.SUPPLY_READ),
+    "Offer.unsellableReason": MemberOfSource(Permission.SUPPLY_READ),
 }

@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping
 
-from raymart_graphql.permissions import READERS, Admin, MemberOfSource, Rule
+from raymart_graphql.permissions import MemberOfSource, Platform, Rule
+from raymart_marketplace.accounts.permissions import Permission
 
 USAGE_RULES: Mapping[str, Rule] = {
-    "Query.marketUsageByDay": Admin(),
-    "Query.marketUsageSummary": Admin(),
-    "Provider.earningsByDay": MemberOfSource(READERS),
+    "Query.marketUsageByDay": Platform(Permission.PLATFORM_MARKET_READ),
+    "Query.marketUsageSummary": Platform(Permission.PLATFORM_MARKET_READ),
+    "Provider.earningsByDay": MemberOfSource(Permission.EARNINGS_READ),
+    "Organization.usageRecords": MemberOfSource(Permission.USAGE_READ),
+    "Organization.usageByDay": MemberOfSource(Permission.USAGE_READ),
+    "Organization.usageByHour": MemberOfSource(Permission.USAGE_READ),
+    "Organization.usageSummary": MemberOfSource(Permission.USAGE_READ),
 }

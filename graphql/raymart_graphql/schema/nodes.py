@@ -10,11 +10,12 @@ from raymart_core.errors import InvalidRequest
 from raymart_core.ids import Prefix, parse
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.fields import resolved
-from raymart_graphql.permissions import may_see
+from raymart_graphql.permissions import Owned, may_see
 from raymart_graphql.relay import Node
 from raymart_graphql.schema.catalog.types import ModelRevision
 from raymart_graphql.schema.identity.types import User
 from raymart_graphql.schema.supply.types import Offer, Pool
+from raymart_marketplace.accounts.permissions import Permission
 from raymart_marketplace.catalog.models import RevisionState
 from raymart_marketplace.supply.models import OfferState, PoolKind
 
@@ -28,53 +29,74 @@ async def _anybody(_operation: Operation, _item: object) -> bool:
 
 async def _themselves(operation: Operation, item: User) -> bool:
     principal = await operation.principal()
-    return principal.is_admin or principal.user_id == item.uuid
+    return principal.user_id == item.uuid or principal.reaches(Permission.MEMBERS_READ)
 
 
 async def _anybody_once_published(operation: Operation, item: ModelRevision) -> bool:
-    return item.state is not RevisionState.DRAFT or (await operation.principal()).is_admin
+    if item.state is not RevisionState.DRAFT:
+        return True
+    return (await operation.principal()).may_in_market(Permission.PLATFORM_MARKET_READ)
 
 
 async def _anybody_until_closed(operation: Operation, item: Offer) -> bool:
-    return item.state is not OfferState.CLOSED or await may_see(operation, item)
+    return item.state is not OfferState.CLOSED or await may_see(operation, item, Permission.SUPPLY_READ)
 
 
 async def _those_who_may_join(operation: Operation, item: Pool) -> bool:
     principal = await operation.principal()
-    if principal.is_admin:
+    if principal.reaches(Permission.SUPPLY_READ):
         return True
     if item.kind is PoolKind.HOUSE:
         return principal.user_id is not None
     if item.provider_uuid is None:
         return False
-    return await may_see(operation, await operation.loaders.supply.provider.load_known(item.provider_uuid))
+    provider = await operation.loaders.supply.provider.load_known(item.provider_uuid)
+    return await may_see(operation, provider, Permission.SUPPLY_READ)
+
+
+def _with(permission: Permission) -> Visible:
+    """Those who have `permission` in the organization that owns it, or in every one."""
+
+    async def is_visible(operation: Operation, item: Owned) -> bool:
+        return await may_see(operation, item, permission)
+
+    return is_visible
+
+
+def _of_the_platform(permission: Permission) -> Visible:
+    """Those of the platform's people who have `permission`."""
+
+    async def is_visible(operation: Operation, _item: object) -> bool:
+        return (await operation.principal()).may_in_market(permission)
+
+    return is_visible
 
 
 NODE_RULES: Mapping[Prefix, Visible] = {
     Prefix.USER: _themselves,
-    Prefix.ORGANIZATION: may_see,
-    Prefix.PROJECT: may_see,
-    Prefix.API_KEY: may_see,
+    Prefix.ORGANIZATION: _with(Permission.ORGANIZATION_READ),
+    Prefix.PROJECT: _with(Permission.ORGANIZATION_READ),
+    Prefix.API_KEY: _with(Permission.KEYS_READ),
     Prefix.MODEL: _anybody,
     Prefix.REVISION: _anybody_once_published,
     Prefix.PROVIDER: _anybody,
     Prefix.POOL: _those_who_may_join,
-    Prefix.NODE: may_see,
-    Prefix.PLACEMENT: may_see,
+    Prefix.NODE: _with(Permission.SUPPLY_READ),
+    Prefix.PLACEMENT: _with(Permission.SUPPLY_READ),
     Prefix.OFFER: _anybody_until_closed,
-    Prefix.REQUEST: may_see,
-    Prefix.USAGE_RECORD: may_see,
-    Prefix.INVOICE: may_see,
-    Prefix.CREDIT_NOTE: may_see,
-    Prefix.REFUND: may_see,
-    Prefix.LEDGER_ACCOUNT: may_see,
-    Prefix.WORK: may_see,
-    Prefix.TASK_RUN: may_see,
-    Prefix.TRANSFER: may_see,
-    Prefix.DEPOSIT: may_see,
-    Prefix.DISPUTE: may_see,
-    Prefix.CREDIT_GRANT: may_see,
-    Prefix.ALERT: may_see,
+    Prefix.REQUEST: _with(Permission.USAGE_READ),
+    Prefix.USAGE_RECORD: _with(Permission.USAGE_READ),
+    Prefix.INVOICE: _with(Permission.BILLING_READ),
+    Prefix.CREDIT_NOTE: _with(Permission.BILLING_READ),
+    Prefix.REFUND: _with(Permission.BILLING_READ),
+    Prefix.LEDGER_ACCOUNT: _of_the_platform(Permission.PLATFORM_LEDGER_READ),
+    Prefix.WORK: _of_the_platform(Permission.PLATFORM_WORK_READ),
+    Prefix.TASK_RUN: _of_the_platform(Permission.PLATFORM_WORK_READ),
+    Prefix.TRANSFER: _of_the_platform(Permission.PLATFORM_LEDGER_READ),
+    Prefix.DEPOSIT: _with(Permission.BILLING_READ),
+    Prefix.DISPUTE: _with(Permission.BILLING_READ),
+    Prefix.CREDIT_GRANT: _with(Permission.BILLING_READ),
+    Prefix.ALERT: _with(Permission.BILLING_READ),
 }
 """Who sees a node, by what its id names. A test holds that every type with the interface Node has an entry."""
 

@@ -22,7 +22,7 @@ from typing import NamedTuple, cast
 from uuid import UUID
 
 import structlog
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import and_, case, func, or_, select, tuple_
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -38,7 +38,8 @@ from raymart_marketplace.accounts.models import (
     Project,
     User,
 )
-from raymart_marketplace.accounts.service import DEFAULT_PROJECT_SLUG, KEY_ROLES
+from raymart_marketplace.accounts.permissions import Permission, roles_with
+from raymart_marketplace.accounts.service import DEFAULT_PROJECT_SLUG
 from raymart_marketplace.accounts.tokens import TOKEN_BYTES_MAX, AccessTokens, Claims
 from raymart_marketplace.accounts.ttl_cache import TtlCache
 from raymart_marketplace.db.session import Sessions
@@ -237,14 +238,16 @@ class Authenticator:
     async def _by_claims(self, claims: Claims) -> Known | None:
         """The token's user, unless disabled, with the organization that they call for."""
         customers_first = case((Organization.kind == OrganizationKind.CUSTOMER, 0), else_=1)
-        membership = and_(Membership.user_id == User.id, Membership.role.in_(KEY_ROLES))
+        may_infer = tuple_(Organization.kind, Membership.role).in_(roles_with(Permission.INFER))
         project = and_(
-            Project.organization_id == Membership.organization_id, Project.slug == DEFAULT_PROJECT_SLUG
+            Project.organization_id == Membership.organization_id,
+            Project.slug == DEFAULT_PROJECT_SLUG,
+            may_infer,
         )
         statement = (
             select(Project.organization_id, Project.id)
             .select_from(User)
-            .outerjoin(Membership, membership)
+            .outerjoin(Membership, Membership.user_id == User.id)
             .outerjoin(Organization, Organization.id == Membership.organization_id)
             .outerjoin(Project, project)
             .where(User.id == claims.user_id, User.disabled_at.is_(None))

@@ -19,14 +19,22 @@ class OrganizationKind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a member may do in an organization."""
+    """What a member is in an organization. What that allows is in `accounts/permissions.py`, and nowhere else."""
 
     OWNER = "owner"
-    """Everything, members included."""
+    """Everything, handing the organization over included."""
     ADMIN = "admin"
     """Everything but ownership; in the platform's organization: the marketplace's administrators."""
     DEVELOPER = "developer"
-    """Keys and inference."""
+    """A customer's: keys and inference."""
+    BILLING = "billing"
+    """A customer's: money, budgets and invoices."""
+    OPERATOR = "operator"
+    """A provider's: machines and offers."""
+    FINANCE = "finance"
+    """The platform's: the books, invoices and refunds of all customers."""
+    SUPPORT = "support"
+    """The platform's: the market's state, and a tenant's things while a grant for that is open."""
     VIEWER = "viewer"
     """Reading only."""
 

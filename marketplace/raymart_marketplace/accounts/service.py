@@ -27,15 +27,13 @@ from raymart_marketplace.accounts.models import (
 )
 from raymart_marketplace.accounts.names import clean_name, unique_slug
 from raymart_marketplace.accounts.passwords import NOBODYS_HASH, hash_password, verify_password
+from raymart_marketplace.accounts.permissions import Permission, permissions_of
 
 DEFAULT_PROJECT_SLUG = "default"
 PLATFORM_SLUG = "raymart"
 """Slug of the one organization of kind platform; its owners and admins administer the marketplace."""
 LIVE_KEYS_MAX = 100
 """Keys of one project that are neither revoked nor expired."""
-KEY_ROLES = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
-"""Who may make keys and ask for inference."""
-ADMIN_ROLES = frozenset({Role.OWNER, Role.ADMIN})
 
 
 async def sign_up(
@@ -185,7 +183,7 @@ async def is_administrator(session: AsyncSession, user_id: UUID) -> bool:
         .join(Organization, Organization.id == Membership.organization_id)
         .where(
             Membership.user_id == user_id,
-            Membership.role.in_(ADMIN_ROLES),
+            Membership.role.in_({Role.OWNER, Role.ADMIN}),
             Organization.kind == OrganizationKind.PLATFORM,
         )
     )
@@ -262,14 +260,17 @@ async def organization_of_key(session: AsyncSession, api_key_id: UUID) -> UUID |
 
 async def _require_key_role(session: AsyncSession, *, project_id: UUID, user_id: UUID) -> None:
     """Raises: NotFound, Forbidden unless the user may make keys for the project."""
-    role = await session.scalar(
-        select(Membership.role)
+    found = await session.execute(
+        select(Organization.kind, Membership.role)
         .join(Project, Project.organization_id == Membership.organization_id)
+        .join(Organization, Organization.id == Membership.organization_id)
         .where(Project.id == project_id, Membership.user_id == user_id)
     )
-    if role is None:
+    standing = found.one_or_none()
+    if standing is None:
         raise NotFound(f"there is no project {show(Prefix.PROJECT, project_id)!r}", param="project_id")
-    if role not in KEY_ROLES:
+    kind, role = standing.tuple()
+    if Permission.KEYS_MANAGE not in permissions_of(kind, role):
         raise Forbidden(f"your role {role.value!r} may not make keys; ask an owner for the role 'developer'")
 
 

@@ -13,6 +13,7 @@ from raymart_graphql.permissions import may_see
 from raymart_graphql.relay import Connection, Page, parse_global_id
 from raymart_graphql.schema.identity.types import Organization, User
 from raymart_marketplace.accounts import models
+from raymart_marketplace.accounts.permissions import Permission
 
 
 @strawberry.type(description="Who is asking.")
@@ -54,7 +55,11 @@ class IdentityQuery:
         """By id, for members and administrators."""
         organization_id = parse_global_id(Prefix.ORGANIZATION, item_id, field="id")
         found = await info.context.loaders.identity.organization.load(organization_id)
-        return found if found is not None and await may_see(info.context, found) else None
+        return (
+            found
+            if found is not None and await may_see(info.context, found, Permission.ORGANIZATION_READ)
+            else None
+        )
 
 
 def _organizations(ids: list[UUID]) -> Listing[models.Organization, Organization]:

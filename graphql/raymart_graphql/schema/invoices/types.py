@@ -15,6 +15,7 @@ from raymart_graphql.enums import expose
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id
 from raymart_graphql.scalars import BigInt, Money
+from raymart_marketplace.accounts.permissions import Permission
 
 expose(
     InvoiceState,
@@ -275,7 +276,8 @@ class Refund(Node):
     @resolved("Who bore it; null unless you are an administrator.")
     async def borne_by(self, info: Info) -> "RefundParts | None":
         """The split, for administrators."""
-        return self.parts if (await info.context.principal()).is_admin else None
+        principal = await info.context.principal()
+        return self.parts if principal.may_in_market(Permission.PLATFORM_BILLING_READ) else None
 
 
 @strawberry.type(description="Who bore a refund, and on what grounds. For administrators.")

@@ -1,0 +1,26 @@
+"""Roles of members: billing, operator, finance and support. The SQL is `0012_roles_of_members.sql`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alembic import op
+
+revision: str = "0012"
+down_revision: str | Sequence[str] | None = "0011"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    run("0012_roles_of_members.sql")
+
+
+def downgrade() -> None:
+    run("0012_roles_of_members_down.sql")
+
+
+def run(name: str) -> None:
+    # SQLAlchemy would take the colons of casts and keys for its own parameters.
+    op.execute((HERE / name).read_text().replace(":", r"\:"))
