@@ -56,6 +56,9 @@ FIELD_COSTS = {
     "Organization.usageByHour": 400,
     "Organization.usageSummary": 400,
     "Provider.earningsByDay": 400,
+    "Query.offers": 1_000,  # Looks at every place of the market.
+    "Query.offerSearch": 1_000,
+    "Query.explainRoute": 1_000,
     "Query.marketUsageByDay": 1_000,
     "Query.marketUsageSummary": 1_000,
     "Query.trialBalance": 1_000,  # Reads the whole ledger.

@@ -26,6 +26,7 @@ PAGE_MAX = 100
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+Shown = TypeVar("Shown")
 
 
 def global_id(prefix: Prefix, value: UUID) -> strawberry.ID:
@@ -78,6 +79,12 @@ class Connection(Generic[T]):
     edges: list[Edge[T]] = strawberry.field(description="The page's items with their cursors.")
     nodes: list[T] = strawberry.field(description="The page's items alone.")
     page_info: PageInfo = strawberry.field(description="Where the page stands in the list.")
+
+    def mapped(self, show: "Callable[[T], Shown]") -> "Connection[Shown]":
+        """The same page of something else: only what is on it is shown."""
+        nodes = [show(node) for node in self.nodes]
+        edges = [Edge(cursor=edge.cursor, node=node) for edge, node in zip(self.edges, nodes, strict=True)]
+        return Connection(edges=edges, nodes=nodes, page_info=self.page_info)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

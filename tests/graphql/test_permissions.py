@@ -112,6 +112,11 @@ CASES = {
     "Query.provider": Case(query='{ provider(id: "%(provider)s") { slug } }'),
     "Query.ledgerAccounts": Case(query="{ ledgerAccounts(first: 1) { nodes { id } } }"),
     "Query.trialBalance": Case(query="{ trialBalance { balanced } }"),
+    "Query.offers": Case(query="{ offers(first: 1) { nodes { live } } }"),
+    "Query.offerSearch": Case(query="{ offerSearch { considered } }"),
+    "Query.explainRoute": Case(
+        query='{ explainRoute(input: {model: "%(model)s", tokensPromptMax: 1}) { modelSlug } }'
+    ),
     "Mutation.login": Case(
         query='mutation { login(input: {email: "nobody@example.com", password: "x"}) { token } }'
     ),

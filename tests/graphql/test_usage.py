@@ -1,13 +1,12 @@
 """Usage records and what hangs on them, in a number of statements that does not grow with the page."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import event
 
 from support.api_server import ASK_COMPLETION, ASK_PROMPT, Api, Seller, Tenant
+from support.statements import statements_of
 
 PAGE = """
 query ($id: ID!, $first: Int) {
@@ -37,27 +36,6 @@ TREE = """
   provider { offers(first: 10) { nodes { revision { model { slug lowestPrices { prompt { amount } } } } } } }
 } } } }
 """
-
-
-@contextmanager
-def counted(api: Api) -> Iterator[list[str]]:
-    """Statements that the API sends meanwhile, beside those that begin and end transactions."""
-    statements: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
-
-    engine = api.services.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield statements
-    event.remove(engine, "before_cursor_execute", note)
-
-
-async def statements_of(api: Api, query: str, person: Any, **variables: Any) -> int:
-    await api("{ viewer { user { id } } }", person)  # The authenticator remembers the token from now on.
-    with counted(api) as statements:
-        assert (await api(query, person, **variables)).data
-    return len(statements)
 
 
 class TestUsageRecords:

@@ -26,6 +26,7 @@ from raymart_graphql.schema.ledger.queries import LedgerQuery
 from raymart_graphql.schema.nodes import NodeQuery
 from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
+from raymart_graphql.schema.routing.queries import RoutingQuery
 from raymart_graphql.schema.supply.mutations import SupplyMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
 from raymart_graphql.schema.usage.mutations import UsageMutation
@@ -49,6 +50,7 @@ class Query(
     InvoiceQuery,
     DepositQuery,
     LedgerQuery,
+    RoutingQuery,
 ):
     """Every root field that reads."""
 

@@ -25,7 +25,8 @@ from raymart_core.errors import (
     Unavailable,
     UpstreamFailed,
 )
-from raymart_core.ids import Prefix, new_id, show
+from raymart_core.ids import new_id
+from raymart_core.money import Money
 from raymart_core.ports import FinishedRequest, HoldGate, Rater, UsageSink
 from raymart_core.units import Fault
 from raymart_core.wire.replica import StepEvent
@@ -37,8 +38,10 @@ from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import ModelLookup
 from raymart_marketplace.gateway.quote import quote
 from raymart_marketplace.gateway.request import ChatRequest
+from raymart_marketplace.gateway.route_plan import RoutePlan, plan_route
 from raymart_marketplace.metering.models import Surface
-from raymart_marketplace.routing.route import Reason, Routing, candidates
+from raymart_marketplace.routing.preference import RoutingPreference
+from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
 
 log = structlog.get_logger(__name__)
@@ -130,20 +133,27 @@ class Inference:
         if self._settling:
             await asyncio.wait(tuple(self._settling), timeout=timeout_s)
 
+    async def plan(self, preference: RoutingPreference, needs: Needs) -> RoutePlan:
+        """Where such a request goes at this moment; asks nothing of anybody. Raises: ModelNotFound, Unavailable."""
+        plan = plan_route(self._directory, preference, needs, attempts_max=self._limits.attempts_max)
+        if not plan.routing.ranked and not plan.routing.rejected:
+            await self._models.require(needs.model_slug)
+        return plan
+
+    def quote(self, plan: Sequence[LiveEndpoint], needs: Needs) -> Money:
+        """What is held before such a request is dispatched to `plan`."""
+        return quote(self._rater, plan, needs)
+
     async def _route(self, life: RequestLife) -> Sequence[LiveEndpoint]:
         """The endpoints to try, best first. Raises: ModelNotFound, InvalidRequest, NoEndpoint."""
-        slug = life.request.model
-        live = self._directory.live(slug)
-        if not live:
-            await self._models.require(slug)
-        routing = candidates(live, life.request.routing, life.needs)
-        if not routing.ranked:
-            raise await self._give_up(life, _nowhere(slug, routing))
-        return routing.ranked[: self._limits.attempts_max]
+        plan = await self.plan(life.request.routing, life.needs)
+        if plan.refusal is not None:
+            raise await self._give_up(life, plan.refusal)
+        return plan.tried
 
     async def _hold(self, life: RequestLife, plan: Sequence[LiveEndpoint]) -> None:
         """Hold the most that `plan` can cost. Raises: InsufficientFunds, Unavailable, DeadlineExceeded."""
-        amount = quote(self._rater, plan, life.needs)
+        amount = self.quote(plan, life.needs)
         if not amount:  # What is free needs no balance.
             life.owing = True
             return
@@ -282,25 +292,6 @@ def _delta(steps: Sequence[StepEvent]) -> Delta:
         token_ids=tuple(token for step in steps for token in step.t),
         logprobs=logprobs or None,
     )
-
-
-def _nowhere(slug: str, routing: Routing) -> DomainError:
-    """Why no endpoint was acceptable."""
-    rejected = routing.rejected
-    if rejected and all(rejection.reason is Reason.CONTEXT for rejection in rejected):
-        longest = max(rejection.endpoint.context_length for rejection in rejected)
-        return InvalidRequest(
-            f"the longest context that serves {slug} has {longest} tokens, for prompt and answer together; "
-            "lower max_tokens",
-            param="max_tokens",
-        )
-    reasons = [
-        f"{rejection.endpoint.provider_slug} ({show(Prefix.ENDPOINT, rejection.endpoint.id)}): {rejection.detail}"
-        for rejection in rejected
-    ]
-    if not reasons:
-        reasons = [f"no provider serves {slug} at the moment"]
-    return NoEndpoint(f"no endpoint can serve {slug} as asked: {'; '.join(reasons[:5])}", reasons=reasons)
 
 
 def _exhausted(slug: str, failures: Sequence[AttemptFailed]) -> DomainError:

@@ -7,8 +7,10 @@ replayed. The same set of endpoints gives the same ranking in whatever order it 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from raymart_core.ports import Prices
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
 from raymart_marketplace.supply.live import LiveEndpoint
 
@@ -32,6 +34,62 @@ class Reason(StrEnum):
     """It failed a moment ago."""
     FALLBACK = "fallback"
     """Another provider ranks first and the customer forbade fallbacks."""
+    UNSELLABLE = "unsellable"
+    """It has no price at which it may be sold. Routing never sees such an endpoint; a search does."""
+    OFFLINE = "offline"
+    """No ready replica of it is linked to this process. Likewise."""
+    REGION = "region"
+    """It is not in a region that the search names."""
+    QUANTIZATION = "quantization"
+    """Its weights are in another number format."""
+    GPU_MODEL = "gpu_model"
+    """It has no GPU of that name."""
+    GPU_MEMORY = "gpu_memory"
+    """None of its GPUs has that much memory."""
+
+
+class Offered(Protocol):
+    """What routing looks at: a live endpoint, or a place where an offer could be served (`routing.search`)."""
+
+    @property
+    def id(self) -> UUID:
+        """Decides where all else is equal."""
+
+    @property
+    def model_slug(self) -> str:
+        """What it serves."""
+
+    @property
+    def provider_slug(self) -> str:
+        """Who serves it."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and completion together."""
+
+    @property
+    def prices(self) -> Prices:
+        """Nano-USD by unit."""
+
+    @property
+    def capacity(self) -> int:
+        """Generations at once."""
+
+    @property
+    def running(self) -> int:
+        """Generations that run."""
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether it failed a moment ago."""
+
+
+class Verdict(NamedTuple):
+    """Why something is left out."""
+
+    reason: Reason
+    detail: str
+    """A sentence with value and limit, safe to show to the customer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +133,13 @@ def candidates(endpoints: Iterable[LiveEndpoint], preference: RoutingPreference,
     accepted: list[LiveEndpoint] = []
     rejected: list[Rejection] = []
     for endpoint in endpoints:
-        rejection = _rejection(endpoint, preference, needs)
-        if rejection is None:
+        found = verdict(endpoint, preference, needs)
+        if found is None:
             accepted.append(endpoint)
         else:
-            rejected.append(rejection)
+            rejected.append(Rejection(endpoint=endpoint, reason=found.reason, detail=found.detail))
     if len(accepted) > 1:
-        accepted.sort(key=_rank(preference, needs))
+        accepted.sort(key=rank_key(preference, needs))
         if not preference.allow_fallbacks and not preference.order:
             accepted, others = _of_first_provider(accepted)
             rejected += others
@@ -89,69 +147,71 @@ def candidates(endpoints: Iterable[LiveEndpoint], preference: RoutingPreference,
     return Routing(ranked=tuple(accepted), rejected=tuple(rejected))
 
 
-def _rejection(endpoint: LiveEndpoint, preference: RoutingPreference, needs: Needs) -> Rejection | None:
-    if endpoint.model_slug != needs.model_slug:
-        return Rejection(endpoint=endpoint, reason=Reason.MODEL, detail=f"serves {endpoint.model_slug}")
+def verdict(offered: Offered, preference: RoutingPreference, needs: Needs) -> Verdict | None:
+    """Why `offered` may not serve what `needs` says; None when it may. The one place that decides it."""
+    if offered.model_slug != needs.model_slug:
+        return Verdict(Reason.MODEL, f"serves {offered.model_slug}")
     # Most requests wish nothing; this function runs for every endpoint of every request.
     if preference is not NO_PREFERENCE:
-        rejection = _ruled_out(endpoint, preference) or _too_expensive(endpoint, preference)
-        if rejection is not None:
-            return rejection
-    if needs.tokens_min > endpoint.context_length:
-        detail = f"has a context of {endpoint.context_length} tokens; the request needs {needs.tokens_min} at least"
-        return Rejection(endpoint=endpoint, reason=Reason.CONTEXT, detail=detail)
-    if endpoint.quarantined:
-        detail = "failed a moment ago and is left alone for seconds"
-        return Rejection(endpoint=endpoint, reason=Reason.QUARANTINED, detail=detail)
+        found = _ruled_out(offered, preference) or _too_expensive(offered, preference)
+        if found is not None:
+            return found
+    if needs.tokens_min > offered.context_length:
+        detail = (
+            f"has a context of {offered.context_length} tokens; the request needs {needs.tokens_min} at least"
+        )
+        return Verdict(Reason.CONTEXT, detail)
+    if offered.quarantined:
+        return Verdict(Reason.QUARANTINED, "failed a moment ago and is left alone for seconds")
     return None
 
 
-def _ruled_out(endpoint: LiveEndpoint, preference: RoutingPreference) -> Rejection | None:
-    slug = endpoint.provider_slug
+def _ruled_out(offered: Offered, preference: RoutingPreference) -> Verdict | None:
+    slug = offered.provider_slug
     if preference.only and slug not in preference.only:
-        return Rejection(endpoint=endpoint, reason=Reason.NOT_IN_ONLY, detail="is not in provider.only")
+        return Verdict(Reason.NOT_IN_ONLY, "is not in provider.only")
     if slug in preference.ignore:
-        return Rejection(endpoint=endpoint, reason=Reason.IGNORED, detail="is in provider.ignore")
+        return Verdict(Reason.IGNORED, "is in provider.ignore")
     if preference.order and not preference.allow_fallbacks and slug not in preference.order:
-        detail = "is not in provider.order, and provider.allow_fallbacks is false"
-        return Rejection(endpoint=endpoint, reason=Reason.NOT_IN_ORDER, detail=detail)
+        return Verdict(Reason.NOT_IN_ORDER, "is not in provider.order, and provider.allow_fallbacks is false")
     return None
 
 
-def _too_expensive(endpoint: LiveEndpoint, preference: RoutingPreference) -> Rejection | None:
+def _too_expensive(offered: Offered, preference: RoutingPreference) -> Verdict | None:
     for name, price, limit in (
-        ("prompt", endpoint.prices.token_prompt, preference.prompt_nano_usd_max),
-        ("completion", endpoint.prices.token_completion, preference.completion_nano_usd_max),
+        ("prompt", offered.prices.token_prompt, preference.prompt_nano_usd_max),
+        ("completion", offered.prices.token_completion, preference.completion_nano_usd_max),
     ):
         if limit is not None and price > limit:
             detail = f"asks {price} nano-USD per {name} token; provider.max_price allows {limit}"
-            return Rejection(endpoint=endpoint, reason=Reason.PRICE, detail=detail)
+            return Verdict(Reason.PRICE, detail)
     return None
 
 
-def _rank(
+def rank_key(
     preference: RoutingPreference, needs: Needs
-) -> Callable[[LiveEndpoint], tuple[int, bool, float, float, UUID]]:
+) -> Callable[[Offered], tuple[int, bool, float, float, UUID]]:
+    """The key that sorts the best first."""
     places = {slug: place for place, slug in reversed(list(enumerate(preference.order)))}
     by_price = preference.sort is Sort.PRICE
 
-    def rank(endpoint: LiveEndpoint) -> tuple[int, bool, float, float, UUID]:
-        place = places.get(endpoint.provider_slug, len(places))
-        full = endpoint.running >= endpoint.capacity
-        price, load = price_at_bounds(endpoint, needs), endpoint.running / max(endpoint.capacity, 1)
+    def rank(offered: Offered) -> tuple[int, bool, float, float, UUID]:
+        place = places.get(offered.provider_slug, len(places))
+        full = offered.running >= offered.capacity
+        price, load = price_at_bounds(offered, needs), offered.running / max(offered.capacity, 1)
         first, second = (price, load) if by_price else (load, price)
-        return place, full, first, second, endpoint.id
+        return place, full, first, second, offered.id
 
     return rank
 
 
-def price_at_bounds(endpoint: LiveEndpoint, needs: Needs) -> int:
+def price_at_bounds(offered: Offered, needs: Needs) -> int:
     """What the request could cost there at most, in nano-USD; compares endpoints, never charges."""
-    completion = endpoint.context_length
+    completion = offered.context_length
     if needs.tokens_completion_max is not None:
         completion = min(completion, needs.tokens_completion_max)
-    prompt = min(needs.tokens_prompt_max, endpoint.context_length)
-    prices = endpoint.prices
+    prompt = min(needs.tokens_prompt_max, offered.context_length)
+    prices = offered.prices
     return prompt * prices.token_prompt + completion * prices.token_completion + prices.request
 
 

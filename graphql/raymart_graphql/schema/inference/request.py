@@ -1,10 +1,16 @@
 """From the API's input to the gateway's request. Ranges are checked there, once for every surface."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from raymart_core.errors import InvalidRequest
 from raymart_core.wire.replica import ChatMessage
-from raymart_graphql.schema.inference.types import ChatCompletionInput, MaxPriceInput, ProviderPreferenceInput
+from raymart_graphql.schema.inference.types import (
+    ChatCompletionInput,
+    ChatMessageInput,
+    MaxPriceInput,
+    ProviderPreferenceInput,
+)
 from raymart_marketplace.gateway.request import ChatRequest, Sampling
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference
 
@@ -18,10 +24,7 @@ def chat_request(given: ChatCompletionInput) -> ChatRequest:
     """`given` as the gateway takes it. Raises: InvalidRequest with the input's field as `param`."""
     return ChatRequest(
         model=given.model,
-        messages=tuple(
-            ChatMessage(role=message.role.value, content=message.content, name=message.name)
-            for message in given.messages
-        ),
+        messages=chat_messages(given.messages),
         sampling=Sampling(
             max_tokens=given.max_tokens,
             temperature=given.temperature,
@@ -30,11 +33,21 @@ def chat_request(given: ChatCompletionInput) -> ChatRequest:
             stop=tuple(given.stop),
             top_logprobs=given.top_logprobs,
         ),
-        routing=NO_PREFERENCE if given.provider is None else _preference(given.provider),
+        routing=routing_preference(given.provider),
     )
 
 
-def _preference(given: ProviderPreferenceInput) -> RoutingPreference:
+def chat_messages(given: Sequence[ChatMessageInput]) -> tuple[ChatMessage, ...]:
+    """A conversation as the gateway takes it."""
+    return tuple(
+        ChatMessage(role=message.role.value, content=message.content, name=message.name) for message in given
+    )
+
+
+def routing_preference(given: ProviderPreferenceInput | None) -> RoutingPreference:
+    """`given` as routing takes it. Raises: InvalidRequest with the input's field as `param`."""
+    if given is None:
+        return NO_PREFERENCE
     for name, slugs in (("order", given.order), ("only", given.only), ("ignore", given.ignore)):
         if len(slugs) > PROVIDERS_MAX:
             raise InvalidRequest(

@@ -1,0 +1,53 @@
+"""Where a request would go, and why not elsewhere. The gateway serves by it and the API explains by it: one function."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raymart_core.errors import DomainError, InvalidRequest, NoEndpoint
+from raymart_core.ids import Prefix, show
+from raymart_marketplace.routing.preference import RoutingPreference
+from raymart_marketplace.routing.route import Needs, Reason, Routing, candidates
+from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutePlan:
+    """The decision for one request at one moment."""
+
+    routing: Routing
+    """Every live endpoint of the model, ranked or rejected."""
+    tried: Sequence[LiveEndpoint]
+    """Those that would be tried, best first; the hold covers the dearest of them."""
+    refusal: DomainError | None
+    """Why the request is refused when nothing can be tried."""
+
+
+def plan_route(
+    directory: EndpointDirectory, preference: RoutingPreference, needs: Needs, *, attempts_max: int
+) -> RoutePlan:
+    """Route a request that asks for a model which exists."""
+    routing = candidates(directory.live(needs.model_slug), preference, needs)
+    return RoutePlan(
+        routing=routing,
+        tried=routing.ranked[:attempts_max],
+        refusal=None if routing.ranked else _nowhere(needs.model_slug, routing),
+    )
+
+
+def _nowhere(slug: str, routing: Routing) -> DomainError:
+    """Why no endpoint was acceptable."""
+    rejected = routing.rejected
+    if rejected and all(rejection.reason is Reason.CONTEXT for rejection in rejected):
+        longest = max(rejection.endpoint.context_length for rejection in rejected)
+        return InvalidRequest(
+            f"the longest context that serves {slug} has {longest} tokens, for prompt and answer together; "
+            "lower max_tokens",
+            param="max_tokens",
+        )
+    reasons = [
+        f"{rejection.endpoint.provider_slug} ({show(Prefix.ENDPOINT, rejection.endpoint.id)}): {rejection.detail}"
+        for rejection in rejected
+    ]
+    if not reasons:
+        reasons = [f"no provider serves {slug} at the moment"]
+    return NoEndpoint(f"no endpoint can serve {slug} as asked: {'; '.join(reasons[:5])}", reasons=reasons)

@@ -1,0 +1,184 @@
+"""Offers by what is looked for, and the way of a request: what the gateway would do, before it does it."""
+
+from typing import Any
+
+import pytest
+
+from raymart_core.ids import Prefix, show
+from support.api_server import Api, Seller, Tenant
+from support.scripted_replica import ScriptedReplica
+from support.statements import statements_of
+
+SEARCH = """
+query ($filter: OfferFilter, $sort: ProviderSort = PRICE) {
+  offers(filter: $filter, sort: $sort) { nodes { ...place } pageInfo { hasNextPage } }
+  offerSearch(filter: $filter, sort: $sort) {
+    considered
+    matches { nodes { endpointId } }
+    rejected { nodes { reason detail place { offer { id } live } } }
+  }
+}
+fragment place on OfferPlace {
+  endpointId modelSlug region live capacity running quarantined
+  prices { unit price { amount } } gpus { model memoryBytes }
+  offer { id windows { days } } provider { slug } revision { quantization model { slug } }
+}
+"""
+EXPLAIN = """
+query ($input: ExplainRouteInput!) {
+  explainRoute(input: $input) {
+    modelSlug tokensPromptMax hold { amount }
+    refusal { code field message reasons }
+    ranked { nodes { position tried quote { amount } endpoint { id provider { slug } } } }
+    rejected { nodes { endpointId live reason detail provider { slug } } }
+  }
+}
+"""
+ASK = """
+mutation ($input: CreateChatCompletionInput!) {
+  createChatCompletion(input: $input) { completion { text cost { amount } } userErrors { code message reasons } }
+}
+"""
+
+
+async def explained(api: Api, **given: Any) -> dict[str, Any]:
+    found: dict[str, Any] = (await api(EXPLAIN, input=given)).data["explainRoute"]
+    return found
+
+
+class TestOffers:
+    async def test_live_offer_is_found_with_its_price_of_this_moment(
+        self, api: Api, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        data = (await api(SEARCH, filter={"model": seller.model_slug})).data
+        [place] = data["offers"]["nodes"]
+        assert place["live"]
+        assert place["capacity"] == 4
+        assert place["region"] == "local"
+        assert place["offer"]["id"] == show(Prefix.OFFER, seller.offer_id)
+        prices = {each["unit"]: each["price"]["amount"] for each in place["prices"]}
+        assert prices["TOKEN_PROMPT"] == "0.000000100"
+        assert prices["TOKEN_COMPLETION"] == "0.000000200"
+        assert data["offerSearch"] == {
+            "considered": 1,
+            "matches": {"nodes": [{"endpointId": place["endpointId"]}]},
+            "rejected": {"nodes": []},
+        }
+
+    async def test_what_is_left_out_says_why(self, api: Api, seller: Seller) -> None:
+        conditions: dict[str, dict[str, Any]] = {
+            "OFFLINE": {},
+            "PRICE": {"maxPrices": [{"unit": "TOKEN_PROMPT", "price": "0.000000099"}], "liveOnly": False},
+            "CONTEXT": {"contextLengthMin": 1025, "liveOnly": False},
+            "GPU_MODEL": {"gpuModel": "H200", "regions": [], "liveOnly": False},
+            "IGNORED": {"ignore": [seller.provider_slug], "liveOnly": False},
+            "REGION": {"regions": ["mars"], "liveOnly": False},
+        }
+        for reason, filter_ in conditions.items():
+            data = (await api(SEARCH, filter=filter_ | {"model": seller.model_slug})).data
+            [rejected] = data["offerSearch"]["rejected"]["nodes"]
+            assert rejected["reason"] == reason, rejected
+            assert rejected["detail"]
+            assert data["offers"]["nodes"] == []
+
+    @pytest.mark.parametrize(
+        ("given", "field"),
+        [
+            ({"contextLengthMin": 0}, "context_length_min"),
+            ({"only": ["x"] * 101}, "only"),
+            ({"gpuModel": "x" * 201}, "gpu_model"),
+        ],
+    )
+    async def test_filter_out_of_range_is_refused(self, api: Api, given: dict[str, Any], field: str) -> None:
+        answer = await api(SEARCH, filter=given)
+        assert {error["extensions"]["code"] for error in answer.errors} == {"BAD_USER_INPUT"}, field
+
+    async def test_statements_do_not_grow_with_the_offers(
+        self, api: Api, customer: Tenant, seller: Seller
+    ) -> None:
+        filter_ = {"liveOnly": False}
+        one = await statements_of(api, SEARCH, customer.owner, filter=filter_ | {"model": seller.model_slug})
+        for _ in range(3):
+            await api.seller()
+        assert await statements_of(api, SEARCH, customer.owner, filter=filter_) == one
+
+    async def test_pages_follow_the_rank(self, api: Api, seller: Seller) -> None:
+        query = """query ($after: String) { offers(filter: {liveOnly: false}, first: 2, after: $after) {
+            nodes { offer { id } } pageInfo { endCursor hasNextPage } } }"""
+        await api.seller()
+        await api.seller()
+        seen: list[str] = []
+        after = None
+        while True:
+            page = (await api(query, after=after)).data["offers"]
+            seen += [node["offer"]["id"] for node in page["nodes"]]
+            after = page["pageInfo"]["endCursor"]
+            if not page["pageInfo"]["hasNextPage"]:
+                break
+        assert len(seen) == len(set(seen)) >= 3
+
+
+class TestExplainRoute:
+    async def test_it_says_what_the_gateway_then_does(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        chat = {
+            "model": seller.model_slug,
+            "messages": [{"role": "USER", "content": "hello"}],
+            "maxTokens": 7,
+        }
+        route = await explained(api, **chat)
+        assert route["refusal"] is None
+        [choice] = route["ranked"]["nodes"]
+        assert choice["tried"]
+        assert choice["endpoint"]["provider"]["slug"] == seller.provider_slug
+        # 5 bytes, 16 a message and 32 for the template; 100 and 200 nano-USD.
+        assert route["tokensPromptMax"] == 53
+        assert route["hold"]["amount"] == choice["quote"]["amount"] == "0.000006700"
+        served = (await api(ASK, customer.owner, input=chat)).data["createChatCompletion"]
+        assert served["userErrors"] == []
+
+    async def test_refusal_is_word_for_word_the_gateways(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        wishes: list[dict[str, Any]] = [
+            {"provider": {"only": ["nobody"]}},
+            {"provider": {"maxPrice": {"promptPerMillion": "0.01"}}},
+            {"maxTokens": 5_000},
+            {"model": "no/such-model"},
+        ]
+        for wish in wishes:
+            chat = {
+                "model": seller.model_slug,
+                "messages": [{"role": "USER", "content": "hello"}],
+            } | wish
+            refusal = (await explained(api, **chat))["refusal"]
+            served = (await api(ASK, customer.owner, input=chat)).data["createChatCompletion"]
+            [error] = served["userErrors"]
+            assert {key: refusal[key] for key in error} == error
+
+    async def test_every_endpoint_is_ranked_or_rejected_with_a_reason(
+        self, api: Api, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        wish = {"only": ["nobody"]}
+        route = await explained(api, model=seller.model_slug, tokensPromptMax=10, provider=wish)
+        assert route["ranked"]["nodes"] == []
+        assert route["hold"] is None
+        [rejected] = route["rejected"]["nodes"]
+        assert (rejected["reason"], rejected["live"]) == ("NOT_IN_ONLY", True)
+        assert rejected["detail"] in route["refusal"]["reasons"][0]
+        api.retire(seller)
+        try:
+            route = await explained(api, model=seller.model_slug, tokensPromptMax=10)
+            [rejected] = route["rejected"]["nodes"]
+            assert (rejected["reason"], rejected["live"]) == ("OFFLINE", False)
+            assert route["refusal"]["code"] in {
+                "NO_ENDPOINT",
+                "MODEL_NOT_FOUND",
+            }  # The catalog's cache may lag.
+        finally:
+            await api.serve(seller, replica)
+
+    async def test_it_needs_a_conversation_or_a_bound(self, api: Api, seller: Seller) -> None:
+        assert (await api(EXPLAIN, input={"model": seller.model_slug})).code == "BAD_USER_INPUT"
