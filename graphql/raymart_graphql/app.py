@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from raymart_core.wire.link import LINK_PATH
 from raymart_graphql.billing_documents import document_routes
 from raymart_graphql.health import health_routes
+from raymart_graphql.origins import EXPOSED_HEADERS
 from raymart_graphql.router import GraphQLEndpoint
 from raymart_graphql.schema import build_schema
 from raymart_graphql.services import Services, build_services, running
@@ -73,4 +75,11 @@ def _link(services: Services) -> list[BaseRoute]:
 
 def _graphql(services: Services) -> list[BaseRoute]:
     endpoint = GraphQLEndpoint(build_schema(development=services.settings.development), services)
-    return [Route(GRAPHQL_PATH, endpoint), WebSocketRoute(GRAPHQL_PATH, endpoint)]
+    pages = CORSMiddleware(
+        endpoint,
+        allow_origins=services.settings.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+        expose_headers=EXPOSED_HEADERS,
+    )
+    return [Route(GRAPHQL_PATH, pages), WebSocketRoute(GRAPHQL_PATH, endpoint)]

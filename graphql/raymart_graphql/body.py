@@ -1,11 +1,11 @@
 """GraphQL requests out of HTTP, before any library sees them: bounded, strict, and never the cause of a 500."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from strawberry.http import GraphQLRequestData
 
 from raymart_core.errors import InvalidRequest, PayloadTooLarge
@@ -16,6 +16,13 @@ QUERY_CHARACTERS_MAX = 50_000
 """Parsed documents are cached by their text, so this bounds the cache as well."""
 JSON_DEPTH_MAX = 32
 """Nesting of `variables` and `extensions`; inputs of the schema nest four deep."""
+
+
+class UnsupportedMedia(InvalidRequest):
+    """A body that is not JSON."""
+
+    status = 415
+
 
 Kind = TypeVar("Kind", bound=object)
 Message = MutableMapping[str, Any]
@@ -54,12 +61,30 @@ def decode_json(data: str | bytes) -> object:
         raise InvalidRequest(f"the request is not valid JSON: {str(error)[:200]}") from None
 
 
+def query_parameters(given: Mapping[str, str]) -> GraphQLRequestData:
+    """A GraphQL request out of a GET's query string. Raises: InvalidRequest."""
+    parameters: dict[str, Any] = dict(given)
+    for name in ("variables", "extensions"):
+        if parameters.get(name):
+            parameters[name] = decode_json(parameters[name])
+    return request_data(parameters)
+
+
+def posted(request: Request, body: bytes) -> GraphQLRequestData:
+    """A GraphQL request out of a POST. Raises: InvalidRequest, UnsupportedMedia."""
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        # Forms and plain text are what a foreign page may send without asking.
+        raise UnsupportedMedia("send the request as `content-type: application/json`")
+    return request_data(decode_json(body))
+
+
 def request_data(payload: object) -> GraphQLRequestData:
     """A GraphQL request's parameters out of a decoded body or query string. Raises: InvalidRequest."""
     if not isinstance(payload, dict):
         raise InvalidRequest("a GraphQL request is one JSON object with `query`; batches are not accepted")
     query = _field(payload, "query", str)
-    if query is None:
+    if not query:
         raise InvalidRequest("`query` is missing", param="query")
     if len(query) > QUERY_CHARACTERS_MAX:
         raise InvalidRequest(

@@ -33,6 +33,10 @@ class Client:
     """The `Authorization` header, or what `connection_init` carried in its place."""
     request_id: str
     """"req_..." of this HTTP request or WebSocket, for the client's support ticket and our logs."""
+    address: str
+    """Network address of the other end, as the server sees it."""
+    incremental: bool = False
+    """Whether it reads results in parts; without, `@defer` and `@stream` are left out of the document."""
     connection_params: dict[str, object] | None = None
     """Payload of `connection_init`; Strawberry writes it."""
 

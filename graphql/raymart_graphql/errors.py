@@ -11,6 +11,8 @@ import psycopg_pool
 import sqlalchemy.exc
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.graphql import OperationType
 
 from raymart_core.errors import DomainError
 
@@ -71,7 +73,9 @@ def shown(error: GraphQLError, *, request_id: str, before_execution: bool) -> Gr
     elif isinstance(original, _DATABASE_AWAY):
         log.warning("database.away", request_id=request_id, error=type(original).__name__)
         message, code = "the database is away for the moment; try again", ErrorCode.SERVICE_UNAVAILABLE
-    elif original is not None and not _is_clients(error, original):
+    elif isinstance(original, InvalidOperationTypeError | CannotGetOperationTypeError):
+        message, code = _wrong_operation(error, original), ErrorCode.BAD_REQUEST
+    elif original is not None:
         log.error("operation.failed", request_id=request_id, path=error.path, exc_info=original)
         message = f"an internal error; quote {request_id} to support"
         code = ErrorCode.INTERNAL_SERVER_ERROR
@@ -105,6 +109,12 @@ def _client_mistake(error: GraphQLError, *, before_execution: bool) -> ErrorCode
     return ErrorCode.GRAPHQL_VALIDATION_FAILED if before_execution else ErrorCode.BAD_USER_INPUT
 
 
-def _is_clients(error: GraphQLError, original: BaseException) -> bool:
-    """Whether the library raised it for a wrong document: those exceptions tell nothing of ours."""
-    return type(original).__module__ == "strawberry.schema.exceptions"
+def _wrong_operation(
+    error: GraphQLError, original: InvalidOperationTypeError | CannotGetOperationTypeError
+) -> str:
+    """What to do about an operation that this request cannot run."""
+    if isinstance(original, CannotGetOperationTypeError):
+        return error.message
+    if original.operation_type is OperationType.SUBSCRIPTION:
+        return "a subscription is followed over graphql-transport-ws, or with `Accept: text/event-stream`"
+    return f"a {original.operation_type.value} is not run by GET; send it with POST"

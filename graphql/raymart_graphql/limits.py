@@ -95,7 +95,8 @@ class OperationLimits(ValidationCache):
         context = self.execution_context
         assert context.graphql_document is not None
         graphql_schema = context.schema._schema  # noqa: SLF001 - Strawberry has no public way to graphql-core's schema.
-        refusal = refuse(graphql_schema, context.graphql_document, context.variables or {})
+        refusal = _refuse_to_choose(context.graphql_document, context._provided_operation_name)  # noqa: SLF001 - the public name falls back to the first operation's.
+        refusal = refusal or refuse(graphql_schema, context.graphql_document, context.variables or {})
         if refusal is None and _LONG_NUMBER.search(context.query or ""):
             refusal = _refuse_long_numbers(context.graphql_document)
         if refusal is not None:
@@ -124,6 +125,17 @@ def refuse(
                 if value > limit:
                     return _refusal(name, str(value), limit)
     return None
+
+
+def _refuse_to_choose(document: DocumentNode, name: str | None) -> GraphQLError | None:
+    """Strawberry would run the first of several operations; the specification has the client say which."""
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    if name is not None or len(operations) == 1:
+        return None
+    return GraphQLError(
+        f"the document has {len(operations)} operations; say which one to run with `operationName`",
+        extensions={"code": ErrorCode.BAD_REQUEST.value},
+    )
 
 
 def _refusal(name: str, value: str, limit: int) -> GraphQLError:

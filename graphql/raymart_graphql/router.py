@@ -1,39 +1,44 @@
-"""`/graphql`: GET and POST by the GraphQL-over-HTTP draft, and WebSockets that speak graphql-transport-ws.
+"""`/graphql`: GET and POST by the GraphQL-over-HTTP draft, event streams, and graphql-transport-ws.
 
 A raw ASGI app rather than FastAPI's router: that one keeps a request's response on the shared router object, and adds
-dependency injection that we do not need. The private hooks of Strawberry used here are why its version is pinned.
+dependency injection that we do not need. Strawberry's view serves the WebSockets; HTTP is ours from the first byte to
+the last. The private hooks of Strawberry used here are why its version is pinned.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Collection, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 from json import JSONDecodeError
 from typing import Any
 
 import msgspec
 import structlog
-from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from graphql.execution import InitialIncrementalExecutionResult
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.http import GraphQLRequestData, process_result
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types.execution import ExecutionResult
+from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UnsetType
 
-from raymart_core.errors import DomainError
+from raymart_core.errors import DomainError, InvalidRequest
 from raymart_core.ids import Prefix, new_id, show
-from raymart_graphql.body import decode_json, read_body, request_data
+from raymart_graphql.body import decode_json, posted, query_parameters, read_body
 from raymart_graphql.context import Client
 from raymart_graphql.errors import ErrorCode, code_of
 from raymart_graphql.negotiation import Media, negotiated
+from raymart_graphql.origins import check_origin
 from raymart_graphql.principal import identify
 from raymart_graphql.reading import Reading
 from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.services import Services
+from raymart_graphql.streaming import EventStream, Frame, Frames, Multipart, Streamed, left, stopped
 from raymart_graphql.transport_ws import PatientSocket, TransportWs
 
 log = structlog.get_logger()
@@ -41,6 +46,11 @@ log = structlog.get_logger()
 INIT_TIMEOUT = timedelta(seconds=10)
 """A WebSocket that has not said `connection_init` by then is closed."""
 OPERATIONS_PER_SOCKET_MAX = 100
+OPERATIONS = {
+    "GET": frozenset({OperationType.QUERY}),
+    "POST": frozenset({OperationType.QUERY, OperationType.MUTATION}),
+}
+"""What a method may run. Subscriptions by either, where the answer can be a stream."""
 
 
 class GraphQLEndpoint(GraphQL[Client, None]):
@@ -53,10 +63,10 @@ class GraphQLEndpoint(GraphQL[Client, None]):
         super().__init__(
             schema,
             graphql_ide=None,
-            allow_queries_via_get=True,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
             connection_init_wait_timeout=INIT_TIMEOUT,
             max_subscriptions_per_connection=OPERATIONS_PER_SOCKET_MAX,
+            allowed_origins=services.settings.allowed_origins,
         )
         self._services = services
 
@@ -65,65 +75,70 @@ class GraphQLEndpoint(GraphQL[Client, None]):
         if scope["type"] == "websocket":
             await super().__call__(scope, receive, send)
             return
-        request_id = show(Prefix.REQUEST, new_id())
-        scope.setdefault("state", {})["request_id"] = request_id
+        request = Request(scope)
+        client = self._client(request)
         try:
-            body = await read_body(receive, bytes_max=self._services.settings.body_bytes_max)
-            response = await _unless_gone(self._answer(Request(scope, _replay(body)), request_id), receive)
+            response = await self._answer(request, receive, client)
         except ClientDisconnect:
             return
         except DomainError as error:
-            response = _refusal(error.message, error.status, code_of(error), request_id)
-        response.headers["x-request-id"] = request_id
+            code = ErrorCode.BAD_REQUEST if isinstance(error, InvalidRequest) else code_of(error)
+            response = _refusal(error.message, error.status, code, client.request_id)
+        except Exception:
+            log.exception("request.failed", request_id=client.request_id)
+            message = f"an internal error; quote {client.request_id} to support"
+            response = _refusal(message, 500, ErrorCode.INTERNAL_SERVER_ERROR, client.request_id)
+        response.headers["x-request-id"] = client.request_id
+        response.headers.add_vary_header("Accept")
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, request_id: str) -> Response:
-        try:
-            return await self.run(request)
-        except HTTPException as error:
-            response = _refusal(error.reason, error.status_code, ErrorCode.BAD_REQUEST, request_id)
-            if error.status_code == 405:
-                response.headers["allow"] = "GET, POST"
-            return response
-        except DomainError as error:
-            code = ErrorCode.BAD_REQUEST if error.status == 400 else code_of(error)
-            return _refusal(error.message, error.status, code, request_id)
-        except Exception:
-            log.exception("request.failed", request_id=request_id)
-            return _refusal(
-                f"an internal error; quote {request_id} to support",
-                500,
-                ErrorCode.INTERNAL_SERVER_ERROR,
-                request_id,
+    async def _answer(self, request: Request, receive: Receive, client: Client) -> Response | Streamed:
+        """Raises: DomainError for a request that carries no operation, ClientDisconnect."""
+        check_origin(request.headers, self.allowed_origins)
+        if request.method not in OPERATIONS:
+            return _not_allowed(client.request_id)
+        body = await read_body(receive, bytes_max=self._services.settings.body_bytes_max)
+        asked = query_parameters(request.query_params) if request.method == "GET" else posted(request, body)
+        accepted = negotiated(request.headers.get("accept", ""))
+        client.incremental = accepted.incremental
+        if accepted.media is Media.EVENT_STREAM:
+            return EventStream(
+                await self._frames(asked, client, {*OPERATIONS[request.method], OperationType.SUBSCRIPTION})
             )
+        frames = await self._frames(asked, client, OPERATIONS[request.method])
+        first = await _unless_gone(anext(frames), receive)
+        if isinstance(first, InitialIncrementalExecutionResult):
+            return Multipart(_put_back(first, frames))
+        await frames.aclose()
+        assert isinstance(first, ExecutionResult)
+        return _json(first, accepted.media)
 
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Client:
-        """Who is at the other end; Strawberry hands it to every operation."""
+    async def _frames(
+        self, asked: GraphQLRequestData, client: Client, allowed: Collection[OperationType]
+    ) -> Frames:
+        """The operation's results. Nothing runs before the first one is asked for."""
+        return await self.schema.stream(
+            asked.query,
+            variable_values=asked.variables,
+            context_value=client,
+            operation_name=asked.operation_name,
+            operation_extensions=asked.extensions,
+            allowed_operation_types=allowed,
+        )
+
+    def _client(self, request: Request | WebSocket) -> Client:
+        """Who is at the other end."""
         authorization = request.headers.get("authorization")
-        known = request.scope.get("state", {}).get("request_id")
         return Client(
             services=self._services,
             authorization=authorization.encode("latin-1") if authorization is not None else None,
-            request_id=known or show(Prefix.REQUEST, new_id()),
+            request_id=show(Prefix.REQUEST, new_id()),
+            address=request.client.host if request.client is not None else "",
         )
 
-    def should_render_graphql_ide(self, request: object) -> bool:
-        """Never: the one that Strawberry brings loads its scripts from elsewhere."""
-        return False
-
-    async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
-        """The request's parameters. Raises: InvalidRequest, HTTPException for another content type."""
-        if request.method == "GET":
-            parameters: dict[str, Any] = dict(request.query_params)
-            for name in ("variables", "extensions"):
-                if parameters.get(name):
-                    parameters[name] = decode_json(parameters[name])
-            return request_data(parameters)
-        content_type = (request.content_type or "").partition(";")[0].strip().lower()
-        if content_type != "application/json":
-            # Forms and plain text are what a foreign page may send without asking.
-            raise HTTPException(415, "send the request as `content-type: application/json`")
-        return request_data(decode_json(await request.get_body()))
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Client:
+        """Strawberry hands it to every operation of a WebSocket."""
+        return self._client(request)
 
     def decode_json(self, data: str | bytes) -> object:
         """Strict JSON for WebSocket messages; what is none closes the socket."""
@@ -135,26 +150,6 @@ class GraphQLEndpoint(GraphQL[Client, None]):
     def encode_json(self, data: object) -> str:
         """JSON text."""
         return msgspec.json.encode(data).decode()
-
-    async def get_sub_response(self, request: Request | WebSocket) -> "_Negotiated":
-        """Carries the request's media type to `create_response`."""
-        return _Negotiated(negotiated(request.headers.get("accept", "")))
-
-    def create_response(
-        self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response
-    ) -> Response:
-        """By the negotiated media type: only the new one lets status codes speak of GraphQL errors."""
-        assert isinstance(sub_response, _Negotiated)
-        assert isinstance(response_data, dict), "batches are off"
-        status = _status(response_data) if sub_response.media is Media.GRAPHQL else 200
-        if status == 400:
-            response_data.pop("data", None)
-        response = Response(self.encode_json(response_data), status_code=status)
-        response.headers["content-type"] = f"{sub_response.media.value}; charset=utf-8"
-        response.headers["vary"] = "Accept"
-        if status == 401:
-            response.headers["www-authenticate"] = "Bearer"
-        return response
 
     async def on_ws_connect(self, context: Client) -> UnsetType | dict[str, object] | None:
         """Let in who sends credentials that are right, in the handshake's header or in `connection_init`'s payload."""
@@ -173,20 +168,27 @@ class GraphQLEndpoint(GraphQL[Client, None]):
         return UnsetType()
 
 
-class _Negotiated(Response):
-    """Strawberry's place for headers of the response to come; here it carries the media type."""
+def _json(result: ExecutionResult, media: Media) -> Response:
+    """One JSON document: only the new media type lets status codes speak of GraphQL errors."""
+    document: dict[str, Any] = dict(process_result(result))
+    status = _status(document, media)
+    if status == 400:
+        document.pop("data", None)
+    response = Response(msgspec.json.encode(document), status_code=status)
+    response.headers["content-type"] = f"{media.value}; charset=utf-8"
+    if status == 401:
+        response.headers["www-authenticate"] = "Bearer"
+    return response
 
-    def __init__(self, media: Media) -> None:
-        super().__init__()
-        self.media = media
 
-
-def _status(response: Mapping[str, Any]) -> int:
-    """Status of a response as application/graphql-response+json."""
-    errors = response.get("errors") or []
-    if not errors or response.get("data") is not None:
-        return 200
+def _status(document: Mapping[str, Any], media: Media) -> int:
+    """The HTTP status that says what `document` does."""
+    errors = document.get("errors") or []
     codes = {error["extensions"]["code"] for error in errors}
+    if codes == {ErrorCode.BAD_REQUEST.value}:
+        return 400
+    if media is Media.JSON or not errors or document.get("data") is not None:
+        return 200
     if codes == {ErrorCode.UNAUTHENTICATED.value}:
         return 401
     # A path means that the operation ran and a field failed; without one it was refused as a whole.
@@ -198,40 +200,34 @@ def _refusal(message: str, status: int, code: ErrorCode, request_id: str) -> Res
     return Response(
         msgspec.json.encode({"errors": [error]}),
         status_code=status,
-        headers={"content-type": f"{Media.JSON.value}; charset=utf-8", "vary": "Accept"},
+        headers={"content-type": f"{Media.JSON.value}; charset=utf-8"},
     )
 
 
-def _replay(body: bytes) -> Receive:
-    """A `receive` that gives a body that was read already."""
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
+def _not_allowed(request_id: str) -> Response:
+    response = _refusal("send GraphQL by GET or POST", 405, ErrorCode.BAD_REQUEST, request_id)
+    response.headers["allow"] = "GET, POST"
+    return response
 
 
-async def _unless_gone(answer: Coroutine[Any, Any, Response], receive: Receive) -> Response:
-    """The answer, unless the client leaves first: then its work is cancelled.
+async def _put_back(first: Frame, rest: Frames) -> Frames:
+    async with aclosing(rest):
+        yield first
+        async for frame in rest:
+            yield frame
+
+
+async def _unless_gone(first: Awaitable[Frame], receive: Receive) -> Frame:
+    """The result, unless the client leaves first: then its work is cancelled.
 
     Raises: ClientDisconnect.
     """
-    work = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(_left(receive))
+    work = asyncio.ensure_future(first)
+    leaving = asyncio.ensure_future(left(receive))
     try:
         await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return work.result()
         raise ClientDisconnect
     finally:
-        for task in (work, leaving):
-            task.cancel()
-        # What is cancelled may still have to settle its bill.
-        for task in (work, leaving):
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        await stopped(work, leaving)

@@ -13,12 +13,9 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Messag
 from raymart_core.errors import InvalidRequest
 from raymart_graphql.body import request_data
 from raymart_graphql.context import Client
+from raymart_graphql.streaming import SEND_TIMEOUT_S
 
 log = structlog.get_logger()
-
-
-SEND_TIMEOUT_S = 20.0
-"""How long a client may leave a message unread before its operation is given up, which stops the generation."""
 
 
 class PatientSocket(ASGIWebSocketAdapter):

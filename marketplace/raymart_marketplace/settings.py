@@ -22,6 +22,9 @@ class ControlSettings(ProcessSettings):
     log_level: str = "INFO"
     development: bool = False
     """Opens GraphQL introspection and suggestions, for people who build against this instance."""
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins such as `https://app.example.com`, parted by commas, whose pages may use the API from a browser; pages of
+    the API's own host always may."""
     migrations_dir: Path = REPOSITORY_SCRIPTS
     """The alembic folder, whose newest revision `GET /ready` expects the database to be at."""
 
@@ -119,7 +122,7 @@ class ControlSettings(ProcessSettings):
     ledger_head_file: Path | None = None
     """Where the newest seal is kept outside the database, so that a cut end of the ledger shows."""
 
-    @field_validator("stripe_webhook_secrets", "former_token_secrets", mode="before")
+    @field_validator("allowed_origins", "stripe_webhook_secrets", "former_token_secrets", mode="before")
     @classmethod
     def _part(cls, value: object) -> object:
         return (

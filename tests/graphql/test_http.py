@@ -41,7 +41,7 @@ class TestMediaTypes:
         response = await api.client.post("/graphql", json={"query": MODELS}, headers={"accept": accept})
         assert response.status_code == 200
         assert response.headers["content-type"] == f"{media}; charset=utf-8"
-        assert response.headers["vary"] == "Accept"
+        assert "Accept" in response.headers["vary"]
 
     async def test_refused_document_is_400_in_the_new_type_and_200_in_the_old(self, api: Api) -> None:
         for query in ("{", "{ nothing }", "query ($n: Int!) { models(first: $n) { nodes { slug } } }"):

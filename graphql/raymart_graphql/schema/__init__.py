@@ -1,9 +1,10 @@
 """The schema: one folder per domain, put together here."""
 
 import strawberry
-from strawberry.extensions import DisableIntrospection, ParserCache, SchemaExtension
+from strawberry.extensions import DisableIntrospection, SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 
+from raymart_graphql.documents import ParsedDocuments
 from raymart_graphql.limits import OperationLimits
 from raymart_graphql.scalars import SCALARS
 from raymart_graphql.schema.admin.mutations import AdminMutation
@@ -79,7 +80,7 @@ class Subscription(InferenceSubscription):
 
 def build_schema(*, development: bool = True) -> GuardedSchema:
     """The whole schema; outside development it does not describe itself and suggests no names."""
-    extensions: list[type[SchemaExtension]] = [OperationScope, OperationLimits, ParserCache]
+    extensions: list[type[SchemaExtension]] = [OperationScope, OperationLimits, ParsedDocuments]
     if not development:
         extensions.append(DisableIntrospection)
     return GuardedSchema(
