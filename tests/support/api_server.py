@@ -11,6 +11,7 @@ from uuid import UUID
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 from sqlalchemy import func
 
 from raymart_billing import ledger
@@ -131,8 +132,9 @@ class Answer:
 class Api:
     """A running control plane and shorthand to talk to it."""
 
-    def __init__(self, services: Services, client: httpx.AsyncClient, port: int) -> None:
-        self.services = services
+    def __init__(self, app: FastAPI, client: httpx.AsyncClient, port: int) -> None:
+        self.app = app
+        self.services: Services = app.state.services
         self.client = client
         self.port = port
         self._links: dict[UUID, _Link] = {}
@@ -424,7 +426,7 @@ async def api_server(
             serving.result()
             raise AssertionError("the API did not start")
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            yield Api(app.state.services, client, port)
+            yield Api(app, client, port)
     finally:
         server.should_exit = True
         await serving
