@@ -136,6 +136,7 @@ class Tenants:
             services=self.api.services,
             authorization=f"Bearer {credential}".encode() if credential else None,
             request_id="req_matrix",
+            address="127.0.0.1",
         )
 
     def id_for(self, name: str) -> Any:
@@ -275,6 +276,9 @@ class TestOperations:
         found = [mistake for operation in made for mistake in await mistakes(tenants, probing, operation)]
         assert not found, "\n".join(found)
 
+    def test_what_is_open_to_strangers_is_meant_to_be(self) -> None:
+        assert {name for name, rule in RULES.items() if isinstance(rule, Public)} == MEANT_FOR_STRANGERS
+
     async def test_a_tenants_ids_are_refused_to_another_tenant_wherever_an_input_takes_them(
         self, tenants: Tenants, probing: Probing
     ) -> None:
@@ -291,6 +295,19 @@ class TestOperations:
         assert places == SECOND_IDS
 
 
+MEANT_FOR_STRANGERS = {
+    "Query.node",
+    "Query.nodes",
+    "Query.models",
+    "Query.model",
+    "Query.provider",
+    "Query.offers",
+    "Query.offerSearch",
+    "Query.explainRoute",
+    "Query.quoteRequest",
+    "Mutation.login",
+}
+"""Operations without credentials. Adding one is a decision; each type's own rule is in NODE_RULES."""
 SECOND_IDS = {
     "createJoinToken.input.poolId",  # test_supply.py: of another provider's pool it is refused.
 }
