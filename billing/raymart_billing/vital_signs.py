@@ -35,41 +35,23 @@ _READ = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """What one gauge means."""
+    """What one gauge means, and when somebody should be woken."""
 
     name: str
-    help: str
+    about: str
+    alarm_above: float
     label: str | None = None
+    """What parts its values."""
+    alarm_of: str | None = None
+    """The one label whose values alarm; None for every value."""
 
-
-SIGNS: Sequence[Sign] = (
-    Sign(
-        "raymart_ledger_findings",
-        "What the newest check of the books found, by kind of check. Alarm: more than 0.",
-        label="check",
-    ),
-    Sign(
-        "raymart_ledger_check_age_seconds",
-        "Since the newest check that was noted. Alarm: reconcile over 900.",
-        label="check",
-    ),
-    Sign(
-        "raymart_usage_unposted_age_seconds",
-        "Age of the oldest usage that is recorded and not billed. Alarm: over 60.",
-    ),
-    Sign(
-        "raymart_usage_set_aside_records",
-        "Usage that could not be recorded (`raymart usage spilled`). Alarm: more than 0.",
-    ),
-    Sign("raymart_work_overdue_seconds", "How late the latest background work is. Alarm: over 60."),
-    Sign("raymart_work_dead", "Background work that was given up (`raymart work list`). Alarm: more than 0."),
-    Sign(
-        "raymart_lease_overdue_seconds",
-        "How long the oldest expired lease of a gateway is not returned. Alarm: over 300.",
-    ),
-)
+    @property
+    def help(self) -> str:
+        """For whoever reads the metric."""
+        which = f"{self.alarm_of} over" if self.alarm_of else "over"
+        return f"{self.about} Alarm: {which} {self.alarm_above:g}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +61,58 @@ class Reading:
     name: str
     label: str | None
     value: float
+
+    @property
+    def sign(self) -> Sign:
+        """What it is a value of."""
+        return _BY_NAME[self.name]
+
+    @property
+    def alarms(self) -> bool:
+        """Whether somebody should be woken."""
+        sign = self.sign
+        return self.value > sign.alarm_above and sign.alarm_of in {None, self.label}
+
+
+SIGNS: Sequence[Sign] = (
+    Sign(
+        name="raymart_ledger_findings",
+        about="What the newest check of the books found, by kind of check.",
+        alarm_above=0,
+        label="check",
+    ),
+    Sign(
+        name="raymart_ledger_check_age_seconds",
+        about="Since the newest check that was noted.",
+        alarm_above=900,
+        label="check",
+        alarm_of="reconcile",
+    ),
+    Sign(
+        name="raymart_usage_unposted_age_seconds",
+        about="Age of the oldest usage that is recorded and not billed.",
+        alarm_above=60,
+    ),
+    Sign(
+        name="raymart_usage_set_aside_records",
+        about="Usage that could not be recorded (`raymart usage spilled`).",
+        alarm_above=0,
+    ),
+    Sign(
+        name="raymart_work_overdue_seconds", about="How late the latest background work is.", alarm_above=60
+    ),
+    Sign(
+        name="raymart_work_dead",
+        about="Background work that was given up (`raymart work list`).",
+        alarm_above=0,
+    ),
+    Sign(
+        name="raymart_lease_overdue_seconds",
+        about="How long the oldest expired lease of a gateway is not returned.",
+        alarm_above=300,
+    ),
+)
+_BY_NAME = {sign.name: sign for sign in SIGNS}
 
 
 async def read_signs(session: AsyncSession) -> Sequence[Reading]:

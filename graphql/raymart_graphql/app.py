@@ -11,6 +11,10 @@ from raymart_core.wire.link import LINK_PATH
 from raymart_graphql.billing_documents import document_routes
 from raymart_graphql.health import health_routes
 from raymart_graphql.origins import EXPOSED_HEADERS
+from raymart_graphql.rest.docs import docs_routes
+from raymart_graphql.rest.failures import handle_failures
+from raymart_graphql.rest.operations import operations_router
+from raymart_graphql.rest.worker import worker_router
 from raymart_graphql.router import GraphQLEndpoint
 from raymart_graphql.schema import build_schema
 from raymart_graphql.services import Services, build_services, running
@@ -23,7 +27,7 @@ GRAPHQL_PATH = "/graphql"
 
 
 def create_app(settings: ControlSettings | None = None) -> FastAPI:
-    """The API: gateway, link, GraphQL, health, webhooks. A factory for uvicorn; without `settings` they are read from the environment.
+    """The API: gateway, link, GraphQL, REST for machines, health, webhooks. A factory for uvicorn; without `settings` they are read from the environment.
 
     `app.state.services` holds the services, which run while the application's lifespan does.
     """
@@ -46,6 +50,10 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    app.include_router(worker_router(services))
+    app.include_router(operations_router(services))
+    app.routes.extend(docs_routes(app))
+    handle_failures(app)
     return app
 
 

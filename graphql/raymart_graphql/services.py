@@ -15,6 +15,7 @@ from raymart_billing.rating import UnitRater
 from raymart_billing.spill import Spill, make_spill
 from raymart_billing.work.celery_hints import CeleryHints
 from raymart_billing.work.hints import give_hints
+from raymart_core.clock import SystemClock
 from raymart_graphql.metrics import Metrics
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.tokens import AccessTokens
@@ -27,6 +28,7 @@ from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.shared_state import Redis, make_redis
 from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.link.endpoint import LinkEndpoint
+from raymart_marketplace.supply.machine_access import MachineAccess
 
 DRAIN_TIMEOUT_S = 5.0
 """What the bills of requests that were cut off get at shutdown; the sweeper finds the rest."""
@@ -52,6 +54,7 @@ class Services:
     spill: Spill
     inference: Inference
     link: LinkEndpoint
+    machine_access: MachineAccess
     card_rail: CardRail | None
     """None where top-ups by card are not configured."""
     metrics: Metrics
@@ -63,6 +66,7 @@ def build_services(settings: ControlSettings) -> Services:
     sessions = make_sessions(engine)
     pool = make_pool(settings.database_url, name="gateway")
     hints = CeleryHints(settings.broker_url)
+    redis = make_redis(settings.redis_url)
     give_hints(sessions, hints.give)
     tokens = make_access_tokens(settings)
     directory = Directory(sessions, fee_basis_points=settings.fee_basis_points, direct=DirectUpstream)
@@ -90,7 +94,7 @@ def build_services(settings: ControlSettings) -> Services:
         sessions=sessions,
         pool=pool,
         hints=hints,
-        redis=make_redis(settings.redis_url),
+        redis=redis,
         tokens=tokens,
         authenticator=Authenticator(sessions, tokens),
         directory=directory,
@@ -105,6 +109,9 @@ def build_services(settings: ControlSettings) -> Services:
             server_name=settings.link_server_name,
             heartbeat_s=settings.link_heartbeat_s,
             lease_s=settings.link_lease_s,
+        ),
+        machine_access=MachineAccess(
+            sessions, redis, server_name=settings.link_server_name, clock=SystemClock()
         ),
         card_rail=open_rail(settings),
         metrics=Metrics(directory, sessions),

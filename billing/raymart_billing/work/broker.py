@@ -93,3 +93,12 @@ def _on_rabbitmq() -> dict[str, object]:
         # A publish returns once the broker has it.
         "broker_transport_options": {"confirm_publish": True},
     }
+
+
+def reach_broker(url: str, *, timeout_s: float) -> None:
+    """Connect to the broker once, from a thread of one's own.
+
+    Raises: OSError or kombu.exceptions.KombuError when it does not answer within about `timeout_s`.
+    """
+    with Connection(url, connect_timeout=timeout_s) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
+        connection.ensure_connection(max_retries=1, timeout=timeout_s)

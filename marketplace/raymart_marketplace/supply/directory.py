@@ -182,6 +182,10 @@ class Directory:
         """Every live endpoint."""
         return self._snapshots(self._endpoints.values())
 
+    def is_linked(self, node_id: UUID) -> bool:
+        """Whether the node's link ends in this process."""
+        return node_id in self._nodes
+
     def acquire(self, endpoint_id: UUID) -> ReplicaLease | None:
         """Count a request on the endpoint's least loaded replica; None when the endpoint is gone meanwhile."""
         entry = self._endpoints.get(endpoint_id)

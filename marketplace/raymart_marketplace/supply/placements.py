@@ -4,10 +4,10 @@ A provider's open (or paused) offer of a published revision is wanted on each of
 only stops routing, so that resuming needs no loading; closing takes the placement away.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -120,6 +120,21 @@ async def desired(session: AsyncSession, pool_id: UUID) -> tuple[link.Placement,
         )
         for placement, node_name, slug, revision in await session.execute(statement)
     )
+
+
+async def of_node(session: AsyncSession, node_id: UUID) -> Sequence[tuple[Placement, str, str]]:
+    """Each placement of the node that is wanted or not yet gone, oldest first, with its model's slug and its digest."""
+    statement = (
+        select(Placement, Model.slug, ModelRevision.digest)
+        .join(ModelRevision, ModelRevision.id == Placement.revision_id)
+        .join(Model, Model.id == ModelRevision.model_id)
+        .where(
+            Placement.node_id == node_id,
+            or_(Placement.desired.is_(True), Placement.state != PlacementState.GONE),
+        )
+        .order_by(Placement.id)
+    )
+    return [(placement, slug, digest) for placement, slug, digest in await session.execute(statement)]
 
 
 async def apply_report(session: AsyncSession, pool_id: UUID, report: link.Report) -> None:

@@ -1,0 +1,203 @@
+"""The OpenAPI document of every REST surface, from the same types that read and write the bodies.
+
+FastAPI describes its own routes (`worker`, `operations`). The hot path is raw ASGI over msgspec structs, so its
+operations are put together here: `/v1` for customers, and the files and probes that have no body to describe.
+Source: OpenAPI 3.1.0, whose schemas are JSON Schema 2020-12, which is what msgspec writes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from raymart_marketplace.gateway.error_reply import ErrorReply
+from raymart_marketplace.gateway.models_route import ModelList, ModelObject
+from raymart_marketplace.gateway.openai_body import ChatBody
+from raymart_marketplace.gateway.openai_reply import ChatCompletion
+
+Json = dict[str, Any]
+
+VERSION = "1.0.0"
+"""Of the document: the first number changes when a client must."""
+ABOUT = """\
+GPU inference, sold by many providers and metered once.
+
+* **Inference** (`/v1`) speaks OpenAI's shapes, with OpenRouter's `provider` object; send an API key.
+* **Nodes** (`/worker/v1`) is for providers' machines, which prove the key that they enrolled.
+* **Operations** (`/admin/v1`) is for the marketplace's own staff.
+
+Everything else (accounts, prices, usage, invoices, payouts) is at `/graphql`.
+"""
+_STRUCTS = (ChatBody, ChatCompletion, ModelList, ModelObject, ErrorReply)
+_SCHEMES: Json = {
+    "api_key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key (`rm_live_...`), or the access token of a person who may use inference.",
+    },
+    "person": {"type": "http", "scheme": "bearer", "description": "A person's access token, from `login`."},
+}
+_FAILURES = {
+    400: "The request is wrong; `param` names the field.",
+    401: "No key, or a wrong one.",
+    402: "The balance or a budget does not cover the request.",
+    403: "Known, but not allowed.",
+    404: "No such thing, or not yours.",
+    405: "Another method.",
+    413: "The body is too large.",
+    429: "Too much at once; wait for `Retry-After` seconds.",
+    502: "Every endpoint that was tried failed.",
+    503: "No endpoint meets the request's needs, or a part is away.",
+    504: "The request ran past its deadline.",
+}
+
+
+def document(app: FastAPI) -> Json:
+    """The whole document."""
+    described = get_openapi(title="Raymart", version=VERSION, description=ABOUT, routes=app.routes)
+    _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
+    components = described.setdefault("components", {})
+    # By way of JSON, because its defaults are tuples.
+    components.setdefault("schemas", {}).update(msgspec.json.decode(msgspec.json.encode(schemas)))
+    components["schemas"].pop("HTTPValidationError", None)
+    components["schemas"].pop("ValidationError", None)
+    components.setdefault("securitySchemes", {}).update(_SCHEMES)
+    described["paths"] = {**_inference(), **described["paths"], **_documents(), **_probes()}
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # FastAPI's; ours is 400.
+    return described
+
+
+def _inference() -> Json:
+    return {
+        "/v1/chat/completions": {
+            "post": {
+                "tags": ["Inference"],
+                "operationId": "createChatCompletion",
+                "summary": "Answer a conversation, in one piece or as a stream",
+                "security": [{"api_key": []}],
+                "requestBody": {"required": True, "content": _json("ChatBody")},
+                "responses": {
+                    "200": {
+                        "description": "The answer; with `stream: true` OpenAI's chunks as server-sent events.",
+                        "content": {
+                            **_json("ChatCompletion"),
+                            "text/event-stream": {"schema": {"type": "string"}},
+                        },
+                    },
+                    **_failing(400, 401, 402, 403, 404, 413, 429, 502, 503, 504),
+                },
+            }
+        },
+        "/v1/models": {"get": _read("listModels", "List what is served", "ModelList", (401, 503))},
+        "/v1/models/{model}": {
+            "get": _read("getModel", "Show a model", "ModelObject", (401, 404, 503))
+            | {"parameters": [_in_path("model", "Its slug; it may contain a slash.")]}
+        },
+    }
+
+
+def _documents() -> Json:
+    paths: Json = {}
+    for path, name, media_type in (
+        ("/billing/invoices/{document}.pdf", "getInvoicePdf", "application/pdf"),
+        ("/billing/invoices/{document}.csv", "getInvoiceCsv", "text/csv"),
+        ("/billing/credit-notes/{document}.pdf", "getCreditNotePdf", "application/pdf"),
+    ):
+        paths[path] = {
+            "get": {
+                "tags": ["Billing"],
+                "operationId": name,
+                "summary": "Download a document of one's organization",
+                "security": [{"person": []}],
+                "parameters": [_in_path("document", "Its id, `inv_...` or `crn_...`.")],
+                "responses": {
+                    "200": {
+                        "description": "The file.",
+                        "content": {media_type: {"schema": {"type": "string"}}},
+                    },
+                    **_failing(401, 403, 404, 429),
+                },
+            }
+        }
+    return paths
+
+
+def _probes() -> Json:
+    ready = {
+        "type": "object",
+        "required": ["ready", "missing"],
+        "properties": {
+            "ready": {"type": "boolean"},
+            "missing": {"type": "array", "items": {"type": "string"}},
+            "warnings": {"type": "array", "items": {"type": "string"}},
+        },
+    }
+    alive = {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}}
+    said = {"application/json": {"schema": ready}}
+    return {
+        "/health": {"get": _probe("getHealth", "Whether the process lives", {"200": alive})},
+        "/ready": {
+            "get": _probe("getReadiness", "Whether the process can serve", {"200": ready})
+            | {
+                "responses": {
+                    "200": {"description": "It can.", "content": said},
+                    "503": {"description": "It cannot; `missing` says why.", "content": said},
+                }
+            }
+        },
+        "/metrics": {
+            "get": {
+                "tags": ["Probes"],
+                "operationId": "getMetrics",
+                "summary": "Metrics for Prometheus",
+                "security": [],
+                "responses": {
+                    "200": {
+                        "description": "Its text format.",
+                        "content": {"text/plain": {"schema": {"type": "string"}}},
+                    }
+                },
+            }
+        },
+    }
+
+
+def _probe(name: str, summary: str, replies: Mapping[str, Json]) -> Json:
+    return {
+        "tags": ["Probes"],
+        "operationId": name,
+        "summary": summary,
+        "security": [],
+        "responses": {
+            status: {"description": summary, "content": {"application/json": {"schema": schema}}}
+            for status, schema in replies.items()
+        },
+    }
+
+
+def _read(name: str, summary: str, schema: str, failing: Sequence[int]) -> Json:
+    return {
+        "tags": ["Inference"],
+        "operationId": name,
+        "summary": summary,
+        "security": [{"api_key": []}],
+        "responses": {"200": {"description": summary, "content": _json(schema)}, **_failing(*failing)},
+    }
+
+
+def _json(schema: str) -> Json:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _failing(*statuses: int) -> Json:
+    return {
+        str(status): {"description": _FAILURES[status], "content": _json("ErrorReply")} for status in statuses
+    }
+
+
+def _in_path(name: str, about: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "description": about, "schema": {"type": "string"}}
