@@ -9,8 +9,6 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-_HEX = re.compile(r"[0-9a-f]{32}")
-
 
 class Prefix(StrEnum):
     """What a shown id names."""
@@ -42,6 +40,7 @@ class Prefix(StrEnum):
     DISPUTE = "dsp"
     CREDIT_GRANT = "grant"
     ALERT = "alert"
+    SESSION = "sess"
 
 
 def new_id() -> UUID:
@@ -60,6 +59,6 @@ def parse(prefix: Prefix, text: str) -> UUID:
     Raises: ValueError when the prefix is another one or the rest is no UUID.
     """
     head, separator, tail = text.partition("_")
-    if not separator or head != prefix.value or not _HEX.fullmatch(tail):
+    if not separator or head != prefix.value or not re.fullmatch(r"[0-9a-f]{32}", tail):
         raise ValueError(f"{text!r} is not an id of the form {prefix.value}_<32 hex digits>")
     return UUID(hex=tail)

@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_graphql.principal import ANONYMOUS, Principal, identify
 from raymart_graphql.reading import Reading
+from raymart_marketplace.accounts.sessions import Device
+from raymart_marketplace.accounts.tokens import Claims
 from raymart_marketplace.db.session import session_scope
 
 if TYPE_CHECKING:
@@ -34,11 +36,18 @@ class Client:
     request_id: str
     """"req_..." of this HTTP request or WebSocket, for the client's support ticket and our logs."""
     address: str
-    """Network address of the other end, as the server sees it."""
+    """Network address of the other end; behind proxies of ours, the one that they were asked from."""
+    user_agent: str = ""
+    """What it calls itself."""
     incremental: bool = False
     """Whether it reads results in parts; without, `@defer` and `@stream` are left out of the document."""
     connection_params: dict[str, object] | None = None
     """Payload of `connection_init`; Strawberry writes it."""
+
+    @property
+    def device(self) -> Device:
+        """Where somebody logs in from."""
+        return Device(user_agent=self.user_agent, address=self.address)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,6 +81,10 @@ class Operation:
         if self._principal is None:
             self._principal = await self._identify()
         return self._principal
+
+    async def claims(self) -> Claims:
+        """What the access token says. Raises: NotAuthenticated, also for nobody and for an API key."""
+        return await self.services.authenticator.user(self.client.authorization)
 
     async def _identify(self) -> Principal:
         if self.client.authorization is None:

@@ -50,6 +50,7 @@ LIST_ITEMS = 10
 """Items that a list which is no connection is taken to have; those are short by nature."""
 FIELD_COSTS = {
     "Mutation.login": 1_000,  # One argon2 verification; guessing is not made cheaper by batching.
+    "Mutation.refreshSession": 100,
     "Mutation.createChatCompletion": 500,
     "Subscription.chatCompletion": 500,
     "Organization.usageByDay": 400,  # As many sums at most.

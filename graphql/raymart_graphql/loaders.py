@@ -17,6 +17,7 @@ from raymart_graphql.schema.identity.loaders import IdentityLoaders
 from raymart_graphql.schema.invoices.loaders import InvoiceLoaders
 from raymart_graphql.schema.ledger.loaders import LedgerLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
+from raymart_graphql.schema.sessions.loaders import SessionLoaders
 from raymart_graphql.schema.supply.loaders import SupplyLoaders
 from raymart_graphql.schema.usage.loaders import UsageLoaders
 from raymart_graphql.schema.work.loaders import WorkLoaders
@@ -36,6 +37,11 @@ class Loaders:
     def identity(self) -> IdentityLoaders:
         """People, organizations, projects and keys."""
         return IdentityLoaders(self._reading)
+
+    @cached_property
+    def sessions(self) -> SessionLoaders:
+        """People's log-ins."""
+        return SessionLoaders(self._reading)
 
     @cached_property
     def catalog(self) -> CatalogLoaders:
@@ -90,6 +96,7 @@ class Loaders:
 
 _BY_PREFIX: Mapping[Prefix, Callable[[Loaders], DataLoader[UUID, Any]]] = {
     Prefix.USER: lambda loaders: loaders.identity.user,
+    Prefix.SESSION: lambda loaders: loaders.sessions.session,
     Prefix.ORGANIZATION: lambda loaders: loaders.identity.organization,
     Prefix.PROJECT: lambda loaders: loaders.identity.project,
     Prefix.API_KEY: lambda loaders: loaders.identity.api_key,

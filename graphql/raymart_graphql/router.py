@@ -30,6 +30,7 @@ from strawberry.types.unset import UnsetType
 from raymart_core.errors import DomainError, InvalidRequest
 from raymart_core.ids import Prefix, new_id, show
 from raymart_graphql.body import decode_json, posted, query_parameters, read_body
+from raymart_graphql.client_address import client_address
 from raymart_graphql.context import Client
 from raymart_graphql.errors import ErrorCode, code_of
 from raymart_graphql.negotiation import Media, negotiated
@@ -40,6 +41,7 @@ from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.services import Services
 from raymart_graphql.streaming import EventStream, Frame, Frames, Multipart, Streamed, left, stopped
 from raymart_graphql.transport_ws import PatientSocket, TransportWs
+from raymart_marketplace.accounts.sessions import Device
 
 log = structlog.get_logger()
 
@@ -133,7 +135,12 @@ class GraphQLEndpoint(GraphQL[Client, None]):
             services=self._services,
             authorization=authorization.encode("latin-1") if authorization is not None else None,
             request_id=show(Prefix.REQUEST, new_id()),
-            address=request.client.host if request.client is not None else "",
+            address=client_address(
+                request.client.host if request.client is not None else None,
+                request.headers.getlist("x-forwarded-for"),
+                self._services.settings.trusted_proxies,
+            ),
+            user_agent=request.headers.get("user-agent", ""),
         )
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Client:

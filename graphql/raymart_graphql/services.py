@@ -18,6 +18,8 @@ from raymart_billing.work.hints import give_hints
 from raymart_core.clock import SystemClock
 from raymart_graphql.metrics import Metrics
 from raymart_marketplace.accounts.authenticator import Authenticator
+from raymart_marketplace.accounts.refresh_tokens import RefreshTokens
+from raymart_marketplace.accounts.sessions import SessionPolicy
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from raymart_marketplace.gateway.http_client import DirectUpstream
@@ -46,6 +48,7 @@ class Services:
     redis: Redis
     """For what may be lost, and read by whoever can do without it."""
     tokens: AccessTokens
+    session_policy: SessionPolicy
     authenticator: Authenticator
     directory: Directory
     models: CatalogModels
@@ -96,6 +99,7 @@ def build_services(settings: ControlSettings) -> Services:
         hints=hints,
         redis=redis,
         tokens=tokens,
+        session_policy=make_session_policy(settings),
         authenticator=Authenticator(sessions, tokens),
         directory=directory,
         models=models,
@@ -139,6 +143,15 @@ def make_access_tokens(settings: ControlSettings) -> AccessTokens:
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         ttl_s=settings.access_token_ttl_s,
+    )
+
+
+def make_session_policy(settings: ControlSettings) -> SessionPolicy:
+    """How long log-ins last."""
+    return SessionPolicy(
+        tokens=RefreshTokens(settings.token_secret.get_secret_value().encode()),
+        idle_ttl_s=settings.session_idle_ttl_s,
+        ttl_s=settings.session_ttl_s,
     )
 
 

@@ -1,5 +1,6 @@
 """Settings of the control plane's processes: API, Celery worker and beat, operator commands."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -37,7 +38,13 @@ class ControlSettings(ProcessSettings):
     """
     token_issuer: str = "raymart"
     token_audience: str = "raymart-api"
-    access_token_ttl_s: int = Field(default=900, ge=60, le=43_200)
+    access_token_ttl_s: int = Field(default=900, ge=60, le=900)
+    session_idle_ttl_s: float = Field(default=604_800.0, ge=60)
+    """A log-in that is not refreshed for this long is over."""
+    session_ttl_s: float = Field(default=2_592_000.0, ge=60)
+    """And every log-in after this long. Source: NIST SP 800-63B, AAL1: at most 30 days."""
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks of our own proxies, parted by commas, whose `X-Forwarded-For` says where a client is."""
 
     fee_basis_points: int = Field(default=1_000, ge=0, le=10_000)
     """The platform's share of what customers pay."""
@@ -122,7 +129,9 @@ class ControlSettings(ProcessSettings):
     ledger_head_file: Path | None = None
     """Where the newest seal is kept outside the database, so that a cut end of the ledger shows."""
 
-    @field_validator("allowed_origins", "stripe_webhook_secrets", "former_token_secrets", mode="before")
+    @field_validator(
+        "allowed_origins", "stripe_webhook_secrets", "former_token_secrets", "trusted_proxies", mode="before"
+    )
     @classmethod
     def _part(cls, value: object) -> object:
         return (

@@ -14,10 +14,12 @@ from raymart_graphql.rules.invoices import INVOICES_RULES
 from raymart_graphql.rules.ledger import LEDGER_RULES
 from raymart_graphql.rules.market import MARKET_RULES
 from raymart_graphql.rules.pricing import PRICING_RULES
+from raymart_graphql.rules.sessions import SESSION_RULES
 from raymart_graphql.rules.usage import USAGE_RULES
 from raymart_graphql.rules.work import WORK_RULES
 
 RULES: Mapping[str, Rule] = {
+    **SESSION_RULES,
     **MARKET_RULES,
     **LEDGER_RULES,
     **PRICING_RULES,

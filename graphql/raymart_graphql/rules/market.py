@@ -19,7 +19,6 @@ MARKET_RULES: Mapping[str, Rule] = {
     "Query.explainRoute": Public(),
     "Query.ledgerAccounts": Platform(Permission.PLATFORM_LEDGER_READ),
     "Query.trialBalance": Platform(Permission.PLATFORM_LEDGER_READ),
-    "Mutation.login": Public(),
     "Mutation.createApiKey": MemberOf("project_id", Prefix.PROJECT, Permission.KEYS_MANAGE),
     "Mutation.revokeApiKey": MemberOf("api_key_id", Prefix.API_KEY, Permission.KEYS_MANAGE),
     "Mutation.createChatCompletion": MayInfer(),

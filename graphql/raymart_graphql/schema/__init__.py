@@ -28,6 +28,7 @@ from raymart_graphql.schema.nodes import NodeQuery
 from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.routing.queries import RoutingQuery
+from raymart_graphql.schema.sessions.mutations import SessionMutation
 from raymart_graphql.schema.supply.mutations import SupplyMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
 from raymart_graphql.schema.usage.mutations import UsageMutation
@@ -58,6 +59,7 @@ class Query(
 
 @strawberry.type(description="What can be changed. Each field is a transaction of its own.")
 class Mutation(
+    SessionMutation,
     IdentityMutation,
     InferenceMutation,
     SupplyMutation,

@@ -14,6 +14,7 @@ from raymart_graphql.permissions import Owned, may_see
 from raymart_graphql.relay import Node
 from raymart_graphql.schema.catalog.types import ModelRevision
 from raymart_graphql.schema.identity.types import User
+from raymart_graphql.schema.sessions.types import Session
 from raymart_graphql.schema.supply.types import Offer, Pool
 from raymart_marketplace.accounts.permissions import Permission
 from raymart_marketplace.catalog.models import RevisionState
@@ -30,6 +31,10 @@ async def _anybody(_operation: Operation, _item: object) -> bool:
 async def _themselves(operation: Operation, item: User) -> bool:
     principal = await operation.principal()
     return principal.user_id == item.uuid or principal.reaches(Permission.MEMBERS_READ)
+
+
+async def _nobody_else(operation: Operation, item: Session) -> bool:
+    return (await operation.principal()).user_id == item.user_uuid
 
 
 async def _anybody_once_published(operation: Operation, item: ModelRevision) -> bool:
@@ -74,6 +79,7 @@ def _of_the_platform(permission: Permission) -> Visible:
 
 NODE_RULES: Mapping[Prefix, Visible] = {
     Prefix.USER: _themselves,
+    Prefix.SESSION: _nobody_else,
     Prefix.ORGANIZATION: _with(Permission.ORGANIZATION_READ),
     Prefix.PROJECT: _with(Permission.ORGANIZATION_READ),
     Prefix.API_KEY: _with(Permission.KEYS_READ),

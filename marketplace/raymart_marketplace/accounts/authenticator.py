@@ -5,15 +5,15 @@ A credential is looked up once per `ttl_s` and then answered from memory. Nothin
 While the database is away, a credential that was good at its last look-up is believed for up to `outage_grace_s` more: a
 gateway admits and records through a restart of the database, and must not turn away whom it knows meanwhile.
 
-Not guaranteed: a key that another process revokes is honoured here for up to `ttl_s`, and for `outage_grace_s` more if
-the database cannot be asked. In the process that revokes it, `forget` ends it at once.
+Not guaranteed: a key or session that another process revokes is honoured here for up to `ttl_s`, and for `outage_grace_s` more if
+the database cannot be asked. In the process that revokes it, `forget` and its like end it at once.
 """
 
 import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,7 +22,7 @@ from typing import NamedTuple, cast
 from uuid import UUID
 
 import structlog
-from sqlalchemy import and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, tuple_
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -40,6 +40,8 @@ from raymart_marketplace.accounts.models import (
 )
 from raymart_marketplace.accounts.permissions import Permission, roles_with
 from raymart_marketplace.accounts.service import DEFAULT_PROJECT_SLUG
+from raymart_marketplace.accounts.session_models import UserSession
+from raymart_marketplace.accounts.sessions import is_open
 from raymart_marketplace.accounts.tokens import TOKEN_BYTES_MAX, AccessTokens, Claims
 from raymart_marketplace.accounts.ttl_cache import TtlCache
 from raymart_marketplace.db.session import Sessions
@@ -57,7 +59,7 @@ _WRONG_KEY = "the API key is wrong, expired or revoked; create another and send 
 _NEEDS_TOKEN = (
     "this needs a user's access token, not an API key; log in with an e-mail address and a password"
 )
-_NO_USER = "the user of this access token does not exist or is disabled"
+_NO_USER = "this access token's session has ended, or its user is gone or disabled; log in again"
 _NO_ORGANIZATION = "no organization lets you ask for inference; ask an owner for the role 'developer'"
 
 
@@ -140,6 +142,10 @@ class Authenticator:
     def forget_user(self, user_id: UUID) -> None:
         """End a disabled user's tokens, or take up a changed membership, here and now. Call it after the commit."""
         self._drop(lambda known: known.claims is not None and known.claims.user_id == user_id)
+
+    def forget_session(self, session_id: UUID) -> None:
+        """End a revoked session's tokens here and now. Call it after the commit."""
+        self._drop(lambda known: known.claims is not None and known.claims.session_id == session_id)
 
     def _drop(self, matches: Callable[[Known], bool]) -> None:
         """Forget what `matches`, and keep no answer of a look-up that began before now."""
@@ -250,7 +256,7 @@ class Authenticator:
             .outerjoin(Membership, Membership.user_id == User.id)
             .outerjoin(Organization, Organization.id == Membership.organization_id)
             .outerjoin(Project, project)
-            .where(User.id == claims.user_id, User.disabled_at.is_(None))
+            .where(User.id == claims.user_id, User.disabled_at.is_(None), *_session_lives(claims))
             .order_by(Project.id.is_(None), customers_first, Membership.id)
             .limit(1)
         )
@@ -284,6 +290,16 @@ class Authenticator:
         if self._is_away:
             log.warning("authenticator.database_back")
             self._is_away = False
+
+
+def _session_lives(claims: Claims) -> Sequence[ColumnElement[bool]]:
+    """That the session of a token is open; no condition for a token without one."""
+    if claims.session_id is None:
+        return ()
+    session = exists().where(
+        UserSession.id == claims.session_id, UserSession.user_id == claims.user_id, *is_open()
+    )
+    return (session,)
 
 
 def _credential(authorization: bytes | None) -> str:

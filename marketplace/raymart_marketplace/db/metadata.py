@@ -1,6 +1,7 @@
 """Every table of `marketplace` in one import, for migrations and tests. Billing adds its own in `raymart_billing.db`."""
 
 from raymart_marketplace.accounts import models as accounts
+from raymart_marketplace.accounts import session_models as sessions
 from raymart_marketplace.catalog import models as catalog
 from raymart_marketplace.db.base import Base
 from raymart_marketplace.metering import models as metering
@@ -9,4 +10,4 @@ from raymart_marketplace.supply import models as supply
 
 metadata = Base.metadata
 
-__all__ = ["accounts", "catalog", "metadata", "metering", "pricing", "supply"]
+__all__ = ["accounts", "catalog", "metadata", "metering", "pricing", "sessions", "supply"]

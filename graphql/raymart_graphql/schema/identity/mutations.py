@@ -1,4 +1,4 @@
-"""Logging in, and API keys."""
+"""API keys."""
 
 from datetime import datetime
 
@@ -8,32 +8,9 @@ from raymart_core.ids import Prefix
 from raymart_graphql.context import Info
 from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
-from raymart_graphql.schema.identity.types import ApiKey, User
+from raymart_graphql.schema.identity.types import ApiKey
 from raymart_graphql.schema.user_error import Payload
 from raymart_marketplace.accounts import service
-
-
-@strawberry.input(description="Credentials of a person.")
-class LoginInput:
-    """E-mail and password."""
-
-    email: str = strawberry.field(description="E-mail address.")
-    password: str = strawberry.field(description="Password.")
-
-
-@strawberry.type(description="What login gives back.")
-class LoginPayload(Payload):
-    """An access token, or why there is none."""
-
-    token: str | None = strawberry.field(
-        default=None, description="Access token for `Authorization: Bearer`; null when there are user errors."
-    )
-    expires_at: datetime | None = strawberry.field(
-        default=None, description="When the token ends; null when there are user errors."
-    )
-    user: User | None = strawberry.field(
-        default=None, description="The person; null when there are user errors."
-    )
 
 
 @strawberry.input(description="An API key to make.")
@@ -74,15 +51,6 @@ class RevokeApiKeyPayload(Payload):
 @strawberry.type
 class IdentityMutation:
     """Root fields of the domain."""
-
-    @mutation("Trade e-mail and password for an access token.")
-    async def login(self, info: Info, input_: LoginInput) -> LoginPayload:
-        """Takes the same time whether or not the address has an account."""
-        async with info.context.reading.session() as session:
-            user = await service.log_in(session, email=input_.email, password=input_.password)
-        tokens = info.context.services.tokens
-        token = tokens.issue(user.id)
-        return LoginPayload(token=token, expires_at=tokens.verify(token).expires_at, user=User.of(user))
 
     @mutation("Make an API key. The key itself is shown this once.")
     async def create_api_key(self, info: Info, input_: CreateApiKeyInput) -> CreateApiKeyPayload:

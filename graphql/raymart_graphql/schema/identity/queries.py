@@ -12,6 +12,8 @@ from raymart_graphql.keyset import Listing, page_of
 from raymart_graphql.permissions import may_see
 from raymart_graphql.relay import Connection, Page, parse_global_id
 from raymart_graphql.schema.identity.types import Organization, User
+from raymart_graphql.schema.sessions.queries import open_sessions_page
+from raymart_graphql.schema.sessions.types import Session
 from raymart_marketplace.accounts import models
 from raymart_marketplace.accounts.permissions import Permission
 
@@ -26,6 +28,11 @@ class Viewer:
     async def user(self, info: Info) -> User:
         """The viewer's own account."""
         return await info.context.loaders.identity.user.load_known(self.user_uuid)
+
+    @listed("Where the person is logged in, newest first.")
+    async def sessions(self, info: Info, page: Page) -> Connection[Session]:
+        """Open sessions."""
+        return await open_sessions_page(info.context, self.user_uuid, page)
 
     @listed("Organizations the person is a member of, oldest first.")
     async def organizations(self, info: Info, page: Page) -> Connection[Organization]:

@@ -1,0 +1,13 @@
+"""Who may use: log-ins."""
+
+from collections.abc import Mapping
+
+from raymart_graphql.permissions import Public, Rule, SignedIn
+
+SESSION_RULES: Mapping[str, Rule] = {
+    "Mutation.login": Public(),
+    "Mutation.refreshSession": Public(),  # The refresh token is the credential.
+    "Mutation.revokeSession": SignedIn(),  # The service looks among the viewer's own.
+    "Mutation.revokeOtherSessions": SignedIn(),
+    "Mutation.logout": SignedIn(),
+}
