@@ -41,7 +41,6 @@ from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.services import Services
 from raymart_graphql.streaming import EventStream, Frame, Frames, Multipart, Streamed, left, stopped
 from raymart_graphql.transport_ws import PatientSocket, TransportWs
-from raymart_marketplace.accounts.sessions import Device
 
 log = structlog.get_logger()
 
