@@ -45,7 +45,12 @@ from support.operations import MadeOperation, id_paths, nested, operations
 REFUSALS = {"UNAUTHENTICATED", "FORBIDDEN"}
 SELLERS = {Prefix.PROVIDER, Prefix.POOL, Prefix.NODE, Prefix.PLACEMENT, Prefix.OFFER, Prefix.ENDPOINT}
 """Kinds of things that a provider owns; all others are the customer's."""
-IDS: Mapping[str, Prefix] = {"scopeId": Prefix.ORGANIZATION, "id": Prefix.WORK, "ids": Prefix.MODEL}
+IDS: Mapping[str, Prefix] = {
+    "scopeId": Prefix.ORGANIZATION,
+    "keepSessionId": Prefix.SESSION,
+    "id": Prefix.WORK,
+    "ids": Prefix.MODEL,
+}
 """Kinds of ids whose names do not say it. `projectId` does."""
 
 
