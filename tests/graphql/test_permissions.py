@@ -311,6 +311,7 @@ MEANT_FOR_STRANGERS = {
     "Query.explainRoute",
     "Query.quoteRequest",
     "Mutation.login",
+    "Mutation.refreshSession",
 }
 """Operations without credentials. Adding one is a decision; each type's own rule is in NODE_RULES."""
 SECOND_IDS = {
