@@ -10,7 +10,7 @@ from strawberry.types.base import has_strawberry_definition
 from strawberry.types.enum import StrawberryEnumDefinition
 
 from raymart_billing.credits import GrantSource
-from raymart_billing.rollups import Dimension
+from raymart_billing.rollups import Dimension, Step
 from raymart_core.money import Asset
 from raymart_core.units import Fault, FinishReason
 from raymart_marketplace.accounts.models import OrganizationKind, Role
@@ -216,6 +216,13 @@ expose(
     },
 )
 
+expose(
+    Step,
+    name="UsageStep",
+    description="The length of a bucket of usage, in UTC.",
+    values={"HOUR": "An hour.", "DAY": "A day."},
+)
+
 __all__ = [
     "Asset",
     "AttemptOutcome",
@@ -234,6 +241,7 @@ __all__ = [
     "RequestState",
     "RevisionState",
     "Role",
+    "Step",
     "Surface",
     "expose",
 ]

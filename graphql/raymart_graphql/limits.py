@@ -56,6 +56,10 @@ FIELD_COSTS = {
     "Organization.usageByDay": 400,  # As many sums at most.
     "Organization.usageByHour": 400,
     "Organization.usageSummary": 400,
+    "Organization.usageSeries": 800,
+    "Project.usageSeries": 800,
+    "Provider.earningsSeries": 800,
+    "Query.marketUsageSeries": 1_000,
     "Provider.earningsByDay": 400,
     "Query.offers": 1_000,  # Looks at every place of the market.
     "Query.offerSearch": 1_000,

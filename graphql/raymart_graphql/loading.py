@@ -29,6 +29,7 @@ Numbered = TypeVar("Numbered", ledger.LedgerAccount, ledger.Transfer)
 Key = TypeVar("Key", bound=Hashable)
 Asked = TypeVar("Asked", bound=Hashable)
 Found = TypeVar("Found")
+Wish = TypeVar("Wish", bound=Hashable)
 
 FEW_MAX = 100
 """Rows of a list that is no connection."""
@@ -138,6 +139,28 @@ class LoaderPart:
                         session, listing, parent, parents=parents, page=page, joined=joined
                     )
                 found |= {(parent_id, page): connection for parent_id, connection in pages.items()}
+            return [found[key] for key in keys]
+
+        return DataLoader(load_fn=fetch)
+
+    def _wished(
+        self,
+        listing_of: Callable[[Wish], Listing[RowType, Shown]],
+        parent: InstrumentedAttribute[UUID] | InstrumentedAttribute[UUID | None],
+    ) -> DataLoader[tuple[UUID, Page, Wish], Connection[Shown]]:
+        """As `_pages`, of lists that are also narrowed by a wish: one statement for each page and wish that differ."""
+
+        async def fetch(keys: list[tuple[UUID, Page, Wish]]) -> list[Connection[Shown]]:
+            parents: dict[tuple[Page, Wish], list[UUID]] = defaultdict(list)
+            for parent_id, page, wish in keys:
+                parents[page, wish].append(parent_id)
+            found: dict[tuple[UUID, Page, Wish], Connection[Shown]] = {}
+            for (page, wish), parent_ids in parents.items():
+                async with self._reading.session() as session:
+                    pages = await pages_by_parent(
+                        session, listing_of(wish), parent, parents=parent_ids, page=page
+                    )
+                found |= {(parent_id, page, wish): connection for parent_id, connection in pages.items()}
             return [found[key] for key in keys]
 
         return DataLoader(load_fn=fetch)

@@ -223,7 +223,7 @@ def expected(name: str) -> frozenset[str]:  # noqa: PLR0911 - a row for each kin
         case MemberOf(kind=kind, permission=permission):
             return _holders("seller" if kind in SELLERS else "customer", permission) | _reaching(permission)
         case MemberOfSource(permission=permission):
-            tenant = "customer" if name.startswith("Organization.") else "seller"
+            tenant = "customer" if name.startswith(("Organization.", "Project.")) else "seller"
             return _holders(tenant, permission) | _reaching(permission)
         case MayInfer(permission=permission) | MemberOfScope(permission=permission):
             return _holders("customer", permission) | _reaching(permission)

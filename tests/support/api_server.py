@@ -312,8 +312,13 @@ class Api:
         """Take the seller's machine off line."""
         self.services.directory.link_down(seller.node_id, self._links.pop(seller.node_id))
 
-    async def use(self, tenant: Tenant, seller: Seller, count: int, *, tokens: int = 10) -> Sequence[UUID]:
-        """Write `count` finished requests straight into the tables; returns their ids, oldest first."""
+    async def use(
+        self, tenant: Tenant, seller: Seller, count: int, *, tokens: int = 10, broke: str = ""
+    ) -> Sequence[UUID]:
+        """Write `count` finished requests straight into the tables; returns their ids, oldest first.
+
+        With `broke` the provider failed in mid-stream, for that reason.
+        """
         ids = [new_id() for _ in range(count)]
         amount = 3 * ASK_PROMPT + tokens * ASK_COMPLETION
         fee = amount // 10
@@ -331,9 +336,9 @@ class Api:
                             surface=Surface.REST,
                             model_asked=seller.model_slug,
                             model_served=seller.model_slug,
-                            state=RequestState.COMPLETED,
-                            finish_reason=FinishReason.STOP,
-                            error_code=None,
+                            state=RequestState.FAILED if broke else RequestState.COMPLETED,
+                            finish_reason=FinishReason.ERROR if broke else FinishReason.STOP,
+                            error_code="upstream_failed" if broke else None,
                             streamed=False,
                             first_token_ms=5,
                             duration_ms=50,
@@ -344,9 +349,9 @@ class Api:
                             endpoint_id=endpoint_id,
                             provider_id=seller.provider_id,
                             node_id=seller.node_id,
-                            outcome=AttemptOutcome.DELIVERED,
-                            fault=Fault.NONE,
-                            reason="",
+                            outcome=AttemptOutcome.FAILED if broke else AttemptOutcome.DELIVERED,
+                            fault=Fault.PROVIDER if broke else Fault.NONE,
+                            reason=broke,
                             tokens_delivered=tokens,
                             first_token_ms=5,
                             duration_ms=50,

@@ -2,6 +2,7 @@
 
 from raymart_billing.rollups.models import UsageDay, UsageHour
 from raymart_billing.rollups.rebuilding import Drift, days_of, drift_of, drifting_days, rebuild
+from raymart_billing.rollups.series import Line, Series, Step, usage_series
 from raymart_billing.rollups.service import (
     Dimension,
     Scope,
@@ -16,7 +17,10 @@ from raymart_billing.rollups.service import (
 __all__ = [
     "Dimension",
     "Drift",
+    "Line",
     "Scope",
+    "Series",
+    "Step",
     "Summary",
     "Totals",
     "UsageDay",
@@ -28,5 +32,6 @@ __all__ = [
     "rebuild",
     "usage_by_day",
     "usage_by_hour",
+    "usage_series",
     "usage_summary",
 ]

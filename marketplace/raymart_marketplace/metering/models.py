@@ -72,7 +72,11 @@ class Attempt(Row):
     """One try of a request on one endpoint; `created_at` is its start. In the month of its request, found by it alone."""
 
     __tablename__ = "attempt"
-    __table_args__ = {"postgresql_partition_by": "RANGE (request_id)"}
+    __table_args__ = (
+        # What a provider looks at: its own attempts, newest first.
+        Index("ix_attempt_provider_id_id", "provider_id", "id"),
+        {"postgresql_partition_by": "RANGE (request_id)"},
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=False, default=new_id, sort_order=-2)
     request_id: Mapped[UUID] = mapped_column(primary_key=True)

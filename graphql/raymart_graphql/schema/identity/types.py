@@ -11,13 +11,24 @@ from raymart_billing.rollups import Scope
 from raymart_core.ids import Prefix
 from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info, Operation
-from raymart_graphql.enums import OrganizationKind, Role
+from raymart_graphql.enums import OrganizationKind, Role, Step
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.billing.types import Balance
 from raymart_graphql.schema.ledger.types import StatementLine, statement_of_organization
-from raymart_graphql.schema.usage.arguments import By, Month, Since, SinceHour, Until, UntilHour
+from raymart_graphql.schema.usage.arguments import (
+    By,
+    ByStep,
+    Month,
+    Since,
+    SinceHour,
+    SinceMoment,
+    Until,
+    UntilHour,
+    UntilMoment,
+)
+from raymart_graphql.schema.usage.filters import RequestFilter, Requests
 from raymart_marketplace.accounts import models
 
 if TYPE_CHECKING:
@@ -26,7 +37,8 @@ if TYPE_CHECKING:
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
     from raymart_graphql.schema.supply.types import Provider
     from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
-    from raymart_graphql.schema.usage.types import UsageRecord
+    from raymart_graphql.schema.usage.series import UsageSeries
+    from raymart_graphql.schema.usage.types import Request, UsageRecord
 
 LazyBudget = Annotated["Budget", strawberry.lazy("raymart_graphql.schema.budgets.types")]
 LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.supply.types")]
@@ -39,6 +51,8 @@ LazyAlert = Annotated["Alert", strawberry.lazy("raymart_graphql.schema.deposits.
 LazyBlock = Annotated["BillingBlock", strawberry.lazy("raymart_graphql.schema.deposits.types")]
 LazyUsageBucket = Annotated["UsageBucket", strawberry.lazy("raymart_graphql.schema.usage.rollups")]
 LazyUsageSummary = Annotated["UsageSummary", strawberry.lazy("raymart_graphql.schema.usage.rollups")]
+LazyUsageSeries = Annotated["UsageSeries", strawberry.lazy("raymart_graphql.schema.usage.series")]
+LazyRequest = Annotated["Request", strawberry.lazy("raymart_graphql.schema.usage.types")]
 LazyUsageRecord = Annotated["UsageRecord", strawberry.lazy("raymart_graphql.schema.usage.types")]
 
 
@@ -187,6 +201,20 @@ class Organization(Node):
         """From the rollups."""
         return await info.context.loaders.usage.usage_summary.load((Scope(organization_id=self.uuid), month))
 
+    @resolved("Its usage over a range with nothing left out, for charts. At most 744 points.")
+    async def usage_series(
+        self, info: Info, since: SinceMoment, until: UntilMoment, step: ByStep = Step.DAY, by: By = None
+    ) -> LazyUsageSeries:
+        """From the rollups."""
+        asked = (Scope(organization_id=self.uuid), since, until, step, by)
+        return await info.context.loaders.usage.usage_series.load(asked)
+
+    @listed("Its requests, newest first; failed ones and those that cost nothing too.")
+    async def requests(self, info: Info, page: Page, filter_: Requests = None) -> Connection[LazyRequest]:
+        """Requests by id."""
+        wish = (filter_ or RequestFilter()).wish()
+        return await info.context.loaders.usage.requests_of_organization.load((self.uuid, page, wish))
+
     @resolved("What it sells as; null unless it is a provider.")
     async def provider(self, info: Info) -> LazyProvider | None:
         """The provider that belongs to this organization."""
@@ -223,6 +251,14 @@ class Project(Node):
     async def budgets(self, info: Info) -> list[LazyBudget]:
         """Budgets of the project."""
         return await info.context.loaders.budgets.budgets_of_scope.load((BudgetScope.PROJECT, self.uuid))
+
+    @resolved("Its usage over a range with nothing left out, for charts. At most 744 points.")
+    async def usage_series(
+        self, info: Info, since: SinceMoment, until: UntilMoment, step: ByStep = Step.DAY, by: By = None
+    ) -> LazyUsageSeries:
+        """From the rollups."""
+        scope = Scope(organization_id=self.organization_uuid, project_id=self.uuid)
+        return await info.context.loaders.usage.usage_series.load((scope, since, until, step, by))
 
     @resolved("Whose project it is.")
     async def organization(self, info: Info) -> Organization:

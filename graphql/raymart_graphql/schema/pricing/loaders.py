@@ -1,7 +1,7 @@
 """Loaders of pricing: what prices follow from, once per operation."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -17,6 +17,9 @@ from raymart_marketplace.pricing.book import database_now, load_book, load_terms
 from raymart_marketplace.pricing.effective import OfferTerms, PriceBook
 from raymart_marketplace.pricing.models import Price, RateCard, RateCardState
 
+CardAsked = tuple[UUID, UUID, datetime]
+"""Model, revision and moment."""
+
 
 class PricingLoaders(LoaderPart):
     """Part of one operation's loaders."""
@@ -26,6 +29,7 @@ class PricingLoaders(LoaderPart):
         self.terms_of_offer: DataLoader[UUID, OfferTerms] = DataLoader(load_fn=self._terms)
         self.prices_of_card: DataLoader[UUID, Mapping[Unit, int]] = DataLoader(load_fn=self._card_prices)
         self.rate_cards_of_model = self._pages(RATE_CARDS, RateCard.model_id)
+        self.rate_card_at: DataLoader[CardAsked, ShownRateCard | None] = DataLoader(load_fn=self._cards_at)
         self._books: DataLoader[None, tuple[PriceBook, datetime]] = DataLoader(load_fn=self._load_books)
 
     async def book(self) -> tuple[PriceBook, datetime]:
@@ -44,11 +48,37 @@ class PricingLoaders(LoaderPart):
                 found[price.rate_card_id][price.unit] = price.nano_usd
         return [found[card_id] for card_id in card_ids]
 
+    async def _cards_at(self, asked: list[CardAsked]) -> list[ShownRateCard | None]:
+        """Of each moment the card that was effective: the revision's own before the model's."""
+        models = {model_id for model_id, _, _ in asked}
+        statement = select(RateCard).where(
+            RateCard.model_id.in_(models), RateCard.state != RateCardState.DRAFT
+        )
+        async with self._reading.session() as session:
+            cards = (await session.scalars(statement.order_by(RateCard.id))).all()
+        return [_effective(cards, *each) for each in asked]
+
     async def _load_books(self, keys: list[None]) -> list[tuple[PriceBook, datetime]]:
         async with self._reading.session() as session:
             book = await load_book(session, fee_basis_points=0)
             now = await database_now(session)
         return [(book, now) for _ in keys]
+
+
+def _effective(
+    cards: Sequence[RateCard], model_id: UUID, revision_id: UUID, at: datetime
+) -> ShownRateCard | None:
+    effective = [
+        card
+        for card in cards
+        if card.model_id == model_id
+        and card.revision_id in (revision_id, None)
+        and card.effective_from <= at
+        and (card.effective_to is None or at < card.effective_to)
+    ]
+    # At most one of each scope is effective at a moment.
+    effective.sort(key=lambda card: card.revision_id is None)
+    return ShownRateCard.of(effective[0]) if effective else None
 
 
 RATE_CARDS = Listing(

@@ -11,7 +11,15 @@ from raymart_billing.rollups import Dimension, Scope
 from raymart_core.ids import Prefix
 from raymart_core.units import Unit
 from raymart_graphql.context import Info, Operation
-from raymart_graphql.enums import NodeRole, NodeState, OfferState, PlacementState, PoolKind, ProviderState
+from raymart_graphql.enums import (
+    NodeRole,
+    NodeState,
+    OfferState,
+    PlacementState,
+    PoolKind,
+    ProviderState,
+    Step,
+)
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id
 from raymart_graphql.scalars import BigInt
@@ -20,13 +28,20 @@ from raymart_graphql.schema.catalog.types import LiveEndpoint, ModelRevision, li
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.pricing.types import OfferPrice, OfferWindow
 from raymart_graphql.schema.pricing.units import UnitPrice, priced_units, unit_prices
-from raymart_graphql.schema.usage.arguments import Since, Until
+from raymart_graphql.schema.usage.arguments import ByStep, Since, SinceMoment, Until, UntilMoment
+from raymart_graphql.schema.usage.filters import Attempts, ProviderAttemptFilter
 from raymart_marketplace.pricing import effective
 from raymart_marketplace.supply import models
 
 if TYPE_CHECKING:
+    from raymart_graphql.schema.usage.provider_attempts import ProviderAttempt
     from raymart_graphql.schema.usage.rollups import EarningsBucket
+    from raymart_graphql.schema.usage.series import EarningsSeries
 
+LazyEarningsSeries = Annotated["EarningsSeries", strawberry.lazy("raymart_graphql.schema.usage.series")]
+LazyProviderAttempt = Annotated[
+    "ProviderAttempt", strawberry.lazy("raymart_graphql.schema.usage.provider_attempts")
+]
 LazyEarningsBucket = Annotated["EarningsBucket", strawberry.lazy("raymart_graphql.schema.usage.rollups")]
 
 
@@ -81,6 +96,28 @@ class Provider(Node):
         """From the rollups."""
         asked = (Scope(provider_id=self.uuid), since, until, Dimension.MODEL)
         return await info.context.loaders.usage.earnings_by_day.load(asked)
+
+    @resolved("What it earned over a range with nothing left out, for charts. For its members.")
+    async def earnings_series(
+        self,
+        info: Info,
+        since: SinceMoment,
+        until: UntilMoment,
+        step: ByStep = Step.DAY,
+        *,
+        by_model: Annotated[bool, strawberry.argument(description="A line for each model.")] = False,
+    ) -> LazyEarningsSeries:
+        """From the rollups."""
+        asked = (Scope(provider_id=self.uuid), since, until, step, Dimension.MODEL if by_model else None)
+        return await info.context.loaders.usage.earnings_series.load(asked)
+
+    @listed("What was tried on its machines, newest first, without whose it was. For its members.")
+    async def attempts(
+        self, info: Info, page: Page, filter_: Attempts = None
+    ) -> Connection[LazyProviderAttempt]:
+        """Attempts by id."""
+        wish = (filter_ or ProviderAttemptFilter()).wish()
+        return await info.context.loaders.usage.attempts_of_provider.load((self.uuid, page, wish))
 
 
 @strawberry.type(description="One Ray cluster and one trust domain.")

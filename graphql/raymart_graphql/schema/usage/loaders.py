@@ -8,6 +8,8 @@ from strawberry.dataloader import DataLoader
 from raymart_graphql.keyset import Listing
 from raymart_graphql.loading import LoaderPart
 from raymart_graphql.reading import Reading
+from raymart_graphql.schema.usage.filters import AttemptWish, RequestWish
+from raymart_graphql.schema.usage.provider_attempts import ProviderAttempt
 from raymart_graphql.schema.usage.rollups import (
     Days,
     EarningsBucket,
@@ -19,6 +21,13 @@ from raymart_graphql.schema.usage.rollups import (
     earnings_of,
     hours_of,
     month_of,
+)
+from raymart_graphql.schema.usage.series import (
+    Asked,
+    EarningsSeries,
+    UsageSeries,
+    earnings_series_of,
+    series_of,
 )
 from raymart_graphql.schema.usage.types import Attempt, Request, UsageRecord
 from raymart_marketplace.metering import models as metering
@@ -36,6 +45,10 @@ class UsageLoaders(LoaderPart):
         self.usage_by_day: DataLoader[Days, list[UsageBucket]] = self._each(days_of)
         self.usage_by_hour: DataLoader[Hours, list[UsageBucket]] = self._each(hours_of)
         self.usage_summary: DataLoader[Months, UsageSummary] = self._each(month_of)
+        self.usage_series: DataLoader[Asked, UsageSeries] = self._each(series_of)
+        self.earnings_series: DataLoader[Asked, EarningsSeries] = self._each(earnings_series_of)
+        self.requests_of_organization = self._wished(_requests, metering.Request.organization_id)
+        self.attempts_of_provider = self._wished(_attempts, metering.Attempt.provider_id)
         self.earnings_by_day: DataLoader[Days, list[EarningsBucket]] = self._each(earnings_of)
 
     async def _attempts(self, request_ids: list[UUID]) -> list[list[Attempt]]:
@@ -58,3 +71,25 @@ USAGE = Listing(
     show=UsageRecord.of,
     newest_first=True,
 )
+
+
+def _requests(wish: RequestWish) -> Listing[metering.Request, Request]:
+    return Listing(
+        name="requests",
+        entity=metering.Request,
+        key=metering.Request.id,
+        show=Request.of,
+        newest_first=True,
+        where=tuple(wish.conditions()),
+    )
+
+
+def _attempts(wish: AttemptWish) -> Listing[metering.Attempt, ProviderAttempt]:
+    return Listing(
+        name="provider_attempts",
+        entity=metering.Attempt,
+        key=metering.Attempt.id,
+        show=ProviderAttempt.of,
+        newest_first=True,
+        where=tuple(wish.conditions()),
+    )

@@ -15,9 +15,11 @@ from raymart_graphql.scalars import Money
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
 from raymart_graphql.schema.identity.types import ApiKey, Project
 from raymart_graphql.schema.prices import TokenPrices
+from raymart_graphql.schema.pricing.types import RateCard
 from raymart_graphql.schema.pricing.units import PriceLine
-from raymart_graphql.schema.supply.types import Provider
+from raymart_graphql.schema.supply.types import Offer, Provider
 from raymart_marketplace.metering import models
+from raymart_marketplace.metering.arrival import arrival_of
 from raymart_marketplace.metering.priced import prices_of, quantities_of
 
 
@@ -49,6 +51,8 @@ class UsageRecord(Node):
     api_key_uuid: strawberry.Private[UUID | None]
     provider_uuid: strawberry.Private[UUID]
     revision_uuid: strawberry.Private[UUID]
+    offer_uuid: strawberry.Private[UUID]
+    endpoint_uuid: strawberry.Private[UUID]
     usage: TokenUsage = strawberry.field(description="What was used.")
     prices: TokenPrices = strawberry.field(description="What it was billed at.")
     lines: list[PriceLine] = strawberry.field(description="The amount by unit, without what was free.")
@@ -72,6 +76,8 @@ class UsageRecord(Node):
             api_key_uuid=row.api_key_id,
             provider_uuid=row.provider_id,
             revision_uuid=row.revision_id,
+            offer_uuid=row.offer_id,
+            endpoint_uuid=row.endpoint_id,
             usage=TokenUsage.of(tokens_prompt=row.tokens_prompt, tokens_completion=row.tokens_completion),
             prices=TokenPrices.of_nano_usd(
                 prompt=row.price_prompt_nano_usd, completion=row.price_completion_nano_usd
@@ -121,6 +127,21 @@ class UsageRecord(Node):
         """The revision's model."""
         revision = await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
         return await info.context.loaders.catalog.model.load_known(revision.model_uuid)
+
+    @resolved("The offer that it was billed by.")
+    async def offer(self, info: Info) -> Offer:
+        """Its offer."""
+        return await info.context.loaders.supply.offer.load_known(self.offer_uuid)
+
+    @resolved(
+        "The version of the rate card that priced what the offer left open when the request arrived; null without one."
+    )
+    async def rate_card(self, info: Info) -> RateCard | None:
+        """The revision's own card, else the model's."""
+        loaders = info.context.loaders
+        revision = await loaders.catalog.revision.load_known(self.revision_uuid)
+        at = arrival_of(self.uuid)
+        return await loaders.pricing.rate_card_at.load((revision.model_uuid, self.revision_uuid, at))
 
 
 @strawberry.type(description="One inference request, kept without its text.")
@@ -184,9 +205,14 @@ class Attempt:
 
     id: strawberry.ID = strawberry.field(description="Id of the attempt.")
     provider_uuid: strawberry.Private[UUID]
+    endpoint_id: strawberry.ID = strawberry.field(description="Id of the endpoint that was tried.")
+    node_id: strawberry.ID = strawberry.field(
+        description="Id of the provider's machine, for support; only its provider sees more of it."
+    )
     position: int = strawberry.field(description="0 for the first try.")
     outcome: AttemptOutcome = strawberry.field(description="How it ended.")
     fault: Fault = strawberry.field(description="Whose failure ended it.")
+    reason: str = strawberry.field(description="What went wrong, for people; empty when nothing did.")
     tokens_delivered: int = strawberry.field(description="Tokens that reached the customer.")
     created_at: datetime = strawberry.field(description="When it began.")
     first_token_ms: int | None = strawberry.field(
@@ -200,9 +226,12 @@ class Attempt:
         return cls(
             id=global_id(Prefix.ATTEMPT, row.id),
             provider_uuid=row.provider_id,
+            endpoint_id=global_id(Prefix.ENDPOINT, row.endpoint_id),
+            node_id=global_id(Prefix.NODE, row.node_id),
             position=row.position,
             outcome=row.outcome,
             fault=row.fault,
+            reason=row.reason,
             tokens_delivered=row.tokens_delivered,
             created_at=row.created_at,
             first_token_ms=row.first_token_ms,

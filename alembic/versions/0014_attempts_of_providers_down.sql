@@ -1,0 +1,1 @@
+drop index ix_attempt_provider_id_id;
