@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from raymart_core.wire.link import LINK_PATH
 from raymart_graphql.billing_documents import document_routes
 from raymart_graphql.health import health_routes
+from raymart_graphql.key_route import KEY_PATH, KeyRoute
 from raymart_graphql.origins import EXPOSED_HEADERS
 from raymart_graphql.rest.docs import docs_routes
 from raymart_graphql.rest.failures import handle_failures
@@ -73,6 +74,7 @@ def _gateway(services: Services) -> list[BaseRoute]:
             directory=services.directory,
             models=services.models,
             body_bytes_max=services.settings.body_bytes_max,
+            more=[Route(KEY_PATH, KeyRoute(services.authenticator, services.sessions), name="key")],
         )
     )
 

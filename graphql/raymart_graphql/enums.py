@@ -13,7 +13,9 @@ from raymart_billing.credits import GrantSource
 from raymart_billing.rollups import Dimension, Step
 from raymart_core.money import Asset
 from raymart_core.units import Fault, FinishReason
+from raymart_marketplace.accounts.key_filters import KeyState
 from raymart_marketplace.accounts.models import OrganizationKind, Role
+from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.catalog.models import Modality, RevisionState
 from raymart_marketplace.metering.models import AttemptOutcome, RequestState, Surface
 from raymart_marketplace.supply.models import (
@@ -67,6 +69,27 @@ expose(
         "FINANCE": "The platform's: the books, invoices and refunds of all customers.",
         "SUPPORT": "The platform's: the market's state, and a tenant's things while a grant for that is open.",
         "VIEWER": "Reading only.",
+    },
+)
+expose(
+    KeyScope,
+    name="KeyScope",
+    description="What an API key may be used for.",
+    values={
+        "INFERENCE": "Asking models for the project's money; spelled `inference` over REST.",
+        "MODELS_READ": "Listing models over REST; `models:read`.",
+        "USAGE_READ": "Seeing what its project used; `usage:read`.",
+        "KEYS_READ": "Seeing its project's keys; `keys:read`.",
+    },
+)
+expose(
+    KeyState,
+    name="ApiKeyState",
+    description="Whether an API key works.",
+    values={
+        "ACTIVE": "It works.",
+        "EXPIRED": "Its end has come; moving the end brings it back.",
+        "REVOKED": "Ended by somebody, for good.",
     },
 )
 expose(

@@ -15,6 +15,7 @@ from raymart_graphql.schema.catalog.loaders import CatalogLoaders
 from raymart_graphql.schema.deposits.loaders import DepositLoaders
 from raymart_graphql.schema.identity.loaders import IdentityLoaders
 from raymart_graphql.schema.invoices.loaders import InvoiceLoaders
+from raymart_graphql.schema.keys.loaders import KeyLoaders
 from raymart_graphql.schema.ledger.loaders import LedgerLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.sessions.loaders import SessionLoaders
@@ -42,6 +43,11 @@ class Loaders:
     def sessions(self) -> SessionLoaders:
         """People's log-ins."""
         return SessionLoaders(self._reading)
+
+    @cached_property
+    def keys(self) -> KeyLoaders:
+        """API keys, as members and as keys see them."""
+        return KeyLoaders(self._reading)
 
     @cached_property
     def catalog(self) -> CatalogLoaders:

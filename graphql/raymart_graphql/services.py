@@ -18,6 +18,8 @@ from raymart_billing.work.hints import give_hints
 from raymart_core.clock import SystemClock
 from raymart_graphql.metrics import Metrics
 from raymart_marketplace.accounts.authenticator import Authenticator
+from raymart_marketplace.accounts.forgetting import Forgetting
+from raymart_marketplace.accounts.key_uses import KeyUseWriter
 from raymart_marketplace.accounts.refresh_tokens import RefreshTokens
 from raymart_marketplace.accounts.sessions import SessionPolicy
 from raymart_marketplace.accounts.tokens import AccessTokens
@@ -50,6 +52,8 @@ class Services:
     tokens: AccessTokens
     session_policy: SessionPolicy
     authenticator: Authenticator
+    forgetting: Forgetting
+    key_uses: KeyUseWriter
     directory: Directory
     models: CatalogModels
     leases: GatewayLeases
@@ -72,6 +76,7 @@ def build_services(settings: ControlSettings) -> Services:
     redis = make_redis(settings.redis_url)
     give_hints(sessions, hints.give)
     tokens = make_access_tokens(settings)
+    authenticator = Authenticator(sessions, tokens)
     directory = Directory(sessions, fee_basis_points=settings.fee_basis_points, direct=DirectUpstream)
     models = CatalogModels(sessions)
     leases = GatewayLeases(pool, settings.database_url, limits=make_lease_limits(settings))
@@ -100,7 +105,9 @@ def build_services(settings: ControlSettings) -> Services:
         redis=redis,
         tokens=tokens,
         session_policy=make_session_policy(settings),
-        authenticator=Authenticator(sessions, tokens),
+        authenticator=authenticator,
+        forgetting=Forgetting(authenticator, redis),
+        key_uses=KeyUseWriter(sessions, authenticator.uses),
         directory=directory,
         models=models,
         leases=leases,
@@ -164,6 +171,10 @@ async def running(services: Services) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.engine.dispose)
         stack.push_async_callback(services.redis.aclose)
+        services.forgetting.start()
+        stack.push_async_callback(services.forgetting.stop)
+        services.key_uses.start()
+        stack.push_async_callback(services.key_uses.stop)
         if services.card_rail is not None:
             stack.callback(services.card_rail.processor.close)
         await services.pool.open(wait=False)

@@ -35,12 +35,14 @@ from raymart_graphql.permissions import (
 )
 from raymart_graphql.rules import RULES
 from raymart_graphql.rules.budgets import MemberOfScope
+from raymart_graphql.rules.keys import HolderOfKey
 from raymart_graphql.schema import build_schema
 from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_marketplace.accounts.models import OrganizationKind
 from raymart_marketplace.accounts.permissions import KEY_PERMISSIONS, REACH, TABLE, Permission
+from raymart_marketplace.accounts.scopes import DEFAULT_SCOPES
 from support.api_server import Api, Seller, Tenant
-from support.operations import MadeOperation, id_paths, nested, operations
+from support.operations import MadeOperation, beneath, id_paths, nested, operations
 
 REFUSALS = {"UNAUTHENTICATED", "FORBIDDEN"}
 SELLERS = {Prefix.PROVIDER, Prefix.POOL, Prefix.NODE, Prefix.PLACEMENT, Prefix.OFFER, Prefix.ENDPOINT}
@@ -218,6 +220,8 @@ def expected(name: str) -> frozenset[str]:  # noqa: PLR0911 - a row for each kin
             return PEOPLE
         case Authenticated():
             return EVERYBODY - {"nobody"}
+        case HolderOfKey(scope=scope):
+            return KEYS if scope is None or scope in DEFAULT_SCOPES else frozenset()
         case Platform(permission=permission):
             return _holders("platform", permission)
         case MemberOf(kind=kind, permission=permission):
@@ -247,7 +251,9 @@ KINDS = {
     "platform": OrganizationKind.PLATFORM,
 }
 PEOPLE = frozenset(f"{tenant}.{role.value}" for tenant, kind in KINDS.items() for role in TABLE[kind])
-EVERYBODY = PEOPLE | {"key", "strangers_key", "nobody"}
+KEYS = frozenset({"key", "strangers_key"})
+"""With the scopes that a key has unless its maker says otherwise; test_keys.py has others."""
+EVERYBODY = PEOPLE | KEYS | {"nobody"}
 OUTSIDERS = frozenset({"stranger", "rival"})
 
 
@@ -329,7 +335,11 @@ class TestFields:
             type_name, _, field_name = name.partition(".")
             owner = probing.schema._schema.type_map[type_name]
             assert isinstance(owner, GraphQLObjectType)
-            operation = nested(type_name, field_name, owner.fields[field_name], tenants.ids[NODES[type_name]])
+            made = owner.fields[field_name]
+            if type_name == "CallingKey":
+                operation = beneath("callingKey", type_name, field_name, made)
+            else:
+                operation = nested(type_name, field_name, made, tenants.ids[NODES[type_name]])
             found += await mistakes(tenants, probing, operation)
         assert not found, "\n".join(found)
 
@@ -344,12 +354,14 @@ TENANTS_ROUTES = {
 """Paths to one tenant's things: 404 for everybody else's. test_invoices.py shows them to those who may see them."""
 KEY_ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/v1/models/{slug:path}": "GET"}
 """Paths for a key, or a person who may infer."""
+KEYS_OWN_ROUTES = {"/v1/key"}
+"""Paths that show a key to itself, and to nobody else."""
 
 
 class TestRoutes:
     def test_every_route_is_known(self, api: Api) -> None:
         paths = {route.path for route in api.app.routes if isinstance(route, Route | WebSocketRoute)}
-        assert paths == OPEN_ROUTES | set(TENANTS_ROUTES) | set(KEY_ROUTES)
+        assert paths == OPEN_ROUTES | set(TENANTS_ROUTES) | set(KEY_ROUTES) | KEYS_OWN_ROUTES
 
     async def test_inference_is_for_those_who_may_infer(self, tenants: Tenants) -> None:
         may = _holders("customer", Permission.INFER) | _holders("stranger", Permission.INFER)
@@ -365,6 +377,15 @@ class TestRoutes:
                 status = (await tenants.api.client.request(method, url, json={}, headers=headers)).status_code
                 # An empty body is malformed, which is only told to those who may ask.
                 wanted = (400 if method == "POST" else 200) if who in may else 401 if who == "nobody" else 403
+                assert status == wanted, f"{path} as {who}"
+
+    async def test_a_key_is_shown_to_itself_alone(self, tenants: Tenants) -> None:
+        for path in KEYS_OWN_ROUTES:
+            for who in ASKING:
+                credential = tenants.credentials[who]
+                headers = {"authorization": f"Bearer {credential}"} if credential else {}
+                status = (await tenants.api.client.get(path, headers=headers)).status_code
+                wanted = 200 if who in KEYS else 401 if who == "nobody" else 403
                 assert status == wanted, f"{path} as {who}"
 
     async def test_what_is_a_tenants_is_missing_for_everybody_else(self, tenants: Tenants) -> None:

@@ -67,6 +67,14 @@ def nested(type_name: str, field_name: str, field: GraphQLField, item_id: str) -
     )
 
 
+def beneath(root_field: str, type_name: str, field_name: str, field: GraphQLField) -> MadeOperation:
+    """A field of the type `type_name`, asked beneath a root field without arguments; it takes no ids."""
+    made = _operation(f"Query.{field_name}", field, lambda path: path)
+    head, _, rest = made.document.partition("{")
+    document = f"{head}{{ {root_field} {{{rest} }}"
+    return MadeOperation(name=f"{type_name}.{field_name}", document=document, variables=made.variables)
+
+
 def id_paths(arguments: Mapping[str, GraphQLArgument | GraphQLInputField], prefix: str = "") -> Iterator[str]:
     """Paths of all ids in the arguments, optional ones too; of lists the first item's."""
     for name, argument in arguments.items():

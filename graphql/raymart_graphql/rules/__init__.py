@@ -11,6 +11,7 @@ from raymart_graphql.permissions import Rule
 from raymart_graphql.rules.budgets import BUDGETS_RULES
 from raymart_graphql.rules.deposits import DEPOSITS_RULES
 from raymart_graphql.rules.invoices import INVOICES_RULES
+from raymart_graphql.rules.keys import KEYS_RULES
 from raymart_graphql.rules.ledger import LEDGER_RULES
 from raymart_graphql.rules.market import MARKET_RULES
 from raymart_graphql.rules.pricing import PRICING_RULES
@@ -21,6 +22,7 @@ from raymart_graphql.rules.work import WORK_RULES
 RULES: Mapping[str, Rule] = {
     **SESSION_RULES,
     **MARKET_RULES,
+    **KEYS_RULES,
     **LEDGER_RULES,
     **PRICING_RULES,
     **BUDGETS_RULES,

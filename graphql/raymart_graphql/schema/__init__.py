@@ -16,12 +16,13 @@ from raymart_graphql.schema.catalog.queries import CatalogQuery
 from raymart_graphql.schema.deposits.mutations import DepositMutation
 from raymart_graphql.schema.deposits.queries import DepositQuery
 from raymart_graphql.schema.guarded import GuardedSchema
-from raymart_graphql.schema.identity.mutations import IdentityMutation
 from raymart_graphql.schema.identity.queries import IdentityQuery
 from raymart_graphql.schema.inference.mutations import InferenceMutation
 from raymart_graphql.schema.inference.subscriptions import InferenceSubscription
 from raymart_graphql.schema.invoices.mutations import InvoiceMutation
 from raymart_graphql.schema.invoices.queries import InvoiceQuery
+from raymart_graphql.schema.keys.mutations import KeyMutation
+from raymart_graphql.schema.keys.queries import KeyQuery
 from raymart_graphql.schema.ledger.mutations import LedgerMutation
 from raymart_graphql.schema.ledger.queries import LedgerQuery
 from raymart_graphql.schema.nodes import NodeQuery
@@ -41,6 +42,7 @@ from raymart_graphql.scope import OperationScope
 @strawberry.type(description="What can be read.")
 class Query(
     IdentityQuery,
+    KeyQuery,
     CatalogQuery,
     SupplyQuery,
     AdminQuery,
@@ -60,7 +62,7 @@ class Query(
 @strawberry.type(description="What can be changed. Each field is a transaction of its own.")
 class Mutation(
     SessionMutation,
-    IdentityMutation,
+    KeyMutation,
     InferenceMutation,
     SupplyMutation,
     AdminMutation,

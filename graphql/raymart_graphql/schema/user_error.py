@@ -16,6 +16,8 @@ class UserErrorCode(Enum):
     INSUFFICIENT_FUNDS = "insufficient_funds"
     BUDGET_EXCEEDED = "budget_exceeded"
     FORBIDDEN = "forbidden"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
     NOT_FOUND = "not_found"
     MODEL_NOT_FOUND = "model_not_found"
     CONFLICT = "conflict"
@@ -38,6 +40,8 @@ expose(
         "INSUFFICIENT_FUNDS": "The balance does not cover the upper bound of the request.",
         "BUDGET_EXCEEDED": "A budget does not cover the upper bound of the request; the message names it.",
         "FORBIDDEN": "Known, but not allowed.",
+        "INSUFFICIENT_SCOPE": "The API key lacks the scope for this; the message names it.",
+        "MODEL_NOT_ALLOWED": "The API key may not use this model.",
         "NOT_FOUND": "There is no such thing, or not for you.",
         "MODEL_NOT_FOUND": "No model has this slug; the message names the nearest.",
         "CONFLICT": "The thing exists already, or is no longer in the state that the change needs.",

@@ -1,12 +1,14 @@
 """Who is calling: from an `Authorization` header to a `Caller`, on the path of every request.
 
-A credential is looked up once per `ttl_s` and then answered from memory. Nothing is written, whatever the outcome.
+A credential is looked up once per `ttl_s` and then answered from memory. Nothing is written, whatever the outcome; that a
+key was used is noted in memory (`key_uses`).
 
 While the database is away, a credential that was good at its last look-up is believed for up to `outage_grace_s` more: a
 gateway admits and records through a restart of the database, and must not turn away whom it knows meanwhile.
 
-Not guaranteed: a key or session that another process revokes is honoured here for up to `ttl_s`, and for `outage_grace_s` more if
-the database cannot be asked. In the process that revokes it, `forget` and its like end it at once.
+Not guaranteed: a key or session that another process revokes is honoured here for up to `ttl_s`, and for `outage_grace_s`
+more if the database cannot be asked. In the process that revokes it, `forget` and its like end it at once, and `forgetting`
+tells the others.
 """
 
 import asyncio
@@ -30,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from raymart_core.errors import Forbidden, NotAuthenticated, Unavailable
 from raymart_marketplace.accounts.api_keys import KEY_PREFIX, hash_key, is_key
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.accounts.key_uses import KeyUses
 from raymart_marketplace.accounts.models import (
     ApiKey,
     Membership,
@@ -39,6 +42,7 @@ from raymart_marketplace.accounts.models import (
     User,
 )
 from raymart_marketplace.accounts.permissions import Permission, roles_with
+from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.accounts.service import DEFAULT_PROJECT_SLUG
 from raymart_marketplace.accounts.session_models import UserSession
 from raymart_marketplace.accounts.sessions import is_open
@@ -114,6 +118,8 @@ class Authenticator:
         self._generation = 0
         self._is_away = False
         """Whether the last look-up found no database."""
+        self.uses = KeyUses()
+        """Keys that were used, for `KeyUseWriter`."""
 
     async def caller(self, authorization: bytes | None) -> Caller:
         """The customer behind an API key or a user's access token, given the header's value.
@@ -124,6 +130,8 @@ class Authenticator:
         known = await self._resolve(_credential(authorization))
         if known.caller is None:
             raise Forbidden(_NO_ORGANIZATION)
+        if known.caller.api_key_id is not None:
+            self.uses.note(known.caller.api_key_id)
         return known.caller
 
     async def user(self, authorization: bytes | None) -> Claims:
@@ -219,23 +227,32 @@ class Authenticator:
 
     async def _by_key(self, key_hash: bytes) -> Known | None:
         """The living key with this hash, its project and its organization."""
-        left_s = func.extract("epoch", ApiKey.expires_at - func.clock_timestamp())
+        is_former = ApiKey.former_key_hash == key_hash
+        former_ends_at = case((is_former, ApiKey.former_ends_at))
+        # Of the two ends the sooner; LEAST ignores nulls.
+        ends_at = func.least(ApiKey.expires_at, former_ends_at)
+        left_s = func.extract("epoch", ends_at - func.clock_timestamp())
         statement = (
-            select(ApiKey.id, Project.id, Project.organization_id, left_s)
+            select(ApiKey.id, Project.id, Project.organization_id, ApiKey.scopes, ApiKey.models, left_s)
             .join(Project, Project.id == ApiKey.project_id)
             .where(
-                ApiKey.key_hash == key_hash,
+                or_(ApiKey.key_hash == key_hash, is_former),
                 ApiKey.revoked_at.is_(None),
-                or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp()),
+                or_(ends_at.is_(None), ends_at > func.clock_timestamp()),
             )
         )
         async with self._reading() as session:
             row = (await session.execute(statement)).first()
         if row is None:
             return None
-        key_id, project_id, organization_id, seconds = row
+        key_id, project_id, organization_id, scopes, models, seconds = row
         caller = Caller(
-            organization_id=organization_id, project_id=project_id, api_key_id=key_id, user_id=None
+            organization_id=organization_id,
+            project_id=project_id,
+            api_key_id=key_id,
+            user_id=None,
+            scopes=frozenset(map(KeyScope, scopes)),
+            models=None if models is None else frozenset(models),
         )
         # Null for a key without an end, which the expression's type does not tell.
         fresh_s = cast("Decimal | None", seconds)

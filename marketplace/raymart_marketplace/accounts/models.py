@@ -4,9 +4,11 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
+from raymart_marketplace.accounts.scopes import DEFAULT_SCOPES
 from raymart_marketplace.db.base import Row, text_enum
 
 
@@ -84,11 +86,25 @@ class Project(Row):
     name: Mapped[str]
 
 
+def default_scopes() -> list[str]:
+    """The scopes of a key whose maker named none, as they are stored."""
+    return sorted(scope.value for scope in DEFAULT_SCOPES)
+
+
 class ApiKey(Row):
-    """A key for inference, `rm_live_<43 characters>`. Only its SHA-256 is kept."""
+    """A key, `rm_live_<43 characters>`. Only its SHA-256 is kept."""
 
     __tablename__ = "api_key"
-    __table_args__ = (CheckConstraint("length(key_hash) = 32", name="hash_is_sha256"),)
+    __table_args__ = (
+        CheckConstraint("length(key_hash) = 32", name="hash_is_sha256"),
+        CheckConstraint("length(former_key_hash) = 32", name="former_hash_is_sha256"),
+        CheckConstraint("(former_key_hash is null) = (former_ends_at is null)", name="former_has_an_end"),
+        CheckConstraint(
+            "scopes <@ array['inference', 'models:read', 'usage:read', 'keys:read'] and cardinality(scopes) > 0",
+            name="scopes_known",
+        ),
+        CheckConstraint("cardinality(models) between 1 and 100", name="models_few"),
+    )
 
     project_id: Mapped[UUID] = mapped_column(ForeignKey("project.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str]
@@ -98,3 +114,16 @@ class ApiKey(Row):
     created_by: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="RESTRICT"))
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    scopes: Mapped[list[str]] = mapped_column(
+        ARRAY(Text), default=default_scopes, server_default=text("'{inference,models:read}'::text[]")
+    )
+    """Values of `KeyScope`, sorted."""
+    models: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """Slugs that it may use, sorted; None for all."""
+    last_used_at: Mapped[datetime | None]
+    """To within a minute or two; written by `KeyUses`."""
+    rotated_at: Mapped[datetime | None]
+    """When the present secret replaced another."""
+    former_key_hash: Mapped[bytes | None] = mapped_column(unique=True)
+    """The secret before the last rotation, which still works until `former_ends_at`."""
+    former_ends_at: Mapped[datetime | None]

@@ -4,7 +4,7 @@ Every function takes a session and flushes; the edge commits.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from raymart_core.errors import Conflict, Forbidden, InvalidRequest, NotAuthenti
 from raymart_core.ids import Prefix, new_id, show
 from raymart_marketplace.accounts.addresses import normal_email
 from raymart_marketplace.accounts.api_keys import make_key
+from raymart_marketplace.accounts.key_terms import stored_models, stored_scopes
 from raymart_marketplace.accounts.models import (
     ApiKey,
     Membership,
@@ -28,6 +29,7 @@ from raymart_marketplace.accounts.models import (
 from raymart_marketplace.accounts.names import clean_name, unique_slug
 from raymart_marketplace.accounts.passwords import NOBODYS_HASH, hash_password, verify_password
 from raymart_marketplace.accounts.permissions import Permission, permissions_of
+from raymart_marketplace.accounts.scopes import DEFAULT_SCOPES, KeyScope
 
 DEFAULT_PROJECT_SLUG = "default"
 PLATFORM_SLUG = "raymart"
@@ -199,9 +201,18 @@ async def projects(session: AsyncSession, organization_id: UUID) -> Sequence[Pro
 
 
 async def create_api_key(
-    session: AsyncSession, *, project_id: UUID, user_id: UUID, name: str, expires_at: datetime | None = None
+    session: AsyncSession,
+    *,
+    project_id: UUID,
+    user_id: UUID,
+    name: str,
+    expires_at: datetime | None = None,
+    scopes: Collection[KeyScope] = DEFAULT_SCOPES,
+    models: Collection[str] | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key for the project. The second value is the key itself: show it once, it cannot be had again.
+
+    `models` are the slugs that it may use; None for all.
 
     Locks the project's row. Raises: NotFound when the user is no member of the project's organization, Forbidden
     when the role does not allow it, InvalidRequest, Conflict when the project has 100 live keys.
@@ -221,6 +232,8 @@ async def create_api_key(
         key_hash=secret.key_hash,
         created_by=user_id,
         expires_at=expires_at,
+        scopes=stored_scopes(scopes),
+        models=await stored_models(session, models),
     )
     session.add(key)
     await session.flush()
@@ -236,7 +249,7 @@ async def api_keys(session: AsyncSession, project_id: UUID) -> Sequence[ApiKey]:
 
 
 async def revoke_api_key(session: AsyncSession, *, api_key_id: UUID) -> ApiKey:
-    """End the key; a repeat keeps the first time. After the commit, call `Authenticator.forget`. Raises: NotFound."""
+    """End the key; a repeat keeps the first time. After the commit, call `Forgetting.key`. Raises: NotFound."""
     revoked = await session.scalar(
         update(ApiKey)
         .where(ApiKey.id == api_key_id)

@@ -134,7 +134,7 @@ async def refresh_session(
 async def revoke_session(
     session: AsyncSession, *, user_id: UUID, session_id: UUID, why: SessionEnd
 ) -> UserSession:
-    """End the user's session; a repeat keeps the first reason. After the commit, call `Authenticator.forget_session`.
+    """End the user's session; a repeat keeps the first reason. After the commit, call `Forgetting.session`.
 
     Raises: NotFound, also for somebody else's.
     """
@@ -152,7 +152,7 @@ async def revoke_session(
 async def revoke_sessions(
     session: AsyncSession, *, user_id: UUID, why: SessionEnd, but: UUID | None = None
 ) -> Sequence[UUID]:
-    """End all of the user's open sessions except `but`; returns their ids. Afterwards `Authenticator.forget_user`."""
+    """End all of the user's open sessions except `but`; returns their ids. Afterwards `Forgetting.user`."""
     conditions = [UserSession.user_id == user_id]
     if but is not None:
         conditions.append(UserSession.id != but)

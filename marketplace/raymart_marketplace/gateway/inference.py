@@ -31,6 +31,7 @@ from raymart_core.ports import FinishedRequest, HoldGate, Rater, UsageSink
 from raymart_core.units import Fault
 from raymart_core.wire.replica import StepEvent
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.gateway.attempt import Attempt, AttemptFailed
 from raymart_marketplace.gateway.events import Broken, Delta, InferenceEvent
 from raymart_marketplace.gateway.life import RequestLife
@@ -86,8 +87,10 @@ class Inference:
         stopped and what was delivered is billed. With `streamed` false nothing is handed out before the end.
         `request_id` lets an edge name the request in an error that comes before `Started`.
         Raises: InvalidRequest, InsufficientFunds, ModelNotFound, NoEndpoint, UpstreamFailed, DeadlineExceeded,
-        Unavailable; all before `Started`.
+        Unavailable, and ScopeMissing or ModelNotAllowed, which leave no trace; all before `Started`.
         """
+        caller.require(KeyScope.INFERENCE)
+        caller.require_model(request.model)
         life = RequestLife(
             request_id or new_id(),
             caller,

@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope
 from raymart_core.money import Money
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.gateway.endpoint import Answer, Endpoint
 from raymart_marketplace.gateway.model_lookup import ListedModel, ModelLookup
 from raymart_marketplace.gateway.openai_usage import decimal_text
@@ -62,13 +63,16 @@ class ModelsRoute(Endpoint):
         self._models = models
 
     async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
-        """Answer with the list or the one model. Raises: ModelNotFound, Unavailable."""
+        """Answer with the list or the one model. Raises: ScopeMissing, ModelNotAllowed, ModelNotFound, Unavailable."""
+        caller.require(KeyScope.MODELS_READ)
         models = await self._models.listed()
         slug: str | None = scope["path_params"].get("slug")
         if slug is None:
-            await answer.json(_encode(ModelList(data=[self._object(model) for model in models.values()])))
+            allowed = [model for model in models.values() if caller.may_use(model.slug)]
+            await answer.json(_encode(ModelList(data=[self._object(model) for model in allowed])))
             return
         await self._models.require(slug)
+        caller.require_model(slug)
         await answer.json(_encode(self._object(models[slug])))
 
     def _object(self, model: ListedModel) -> ModelObject:

@@ -22,8 +22,12 @@ def gateway_routes(
     directory: EndpointDirectory,
     models: ModelLookup,
     body_bytes_max: int,
+    more: Sequence[BaseRoute] = (),
 ) -> Sequence[BaseRoute]:
-    """Every route under /v1; put them first in the application. What is not served answers 404 in OpenAI's shape."""
+    """Every route under /v1; put them first in the application. What is not served answers 404 in OpenAI's shape.
+
+    `more` are routes under /v1 that need more than the gateway has.
+    """
     chat = ChatCompletionsRoute(authenticator, inference=inference, body_bytes_max=body_bytes_max)
     listing = ModelsRoute(authenticator, directory=directory, models=models)
     # Starlette passes an instance through as a raw ASGI application and lets it check the method itself.
@@ -31,6 +35,7 @@ def gateway_routes(
         Route("/v1/chat/completions", chat, name="chat_completions", include_in_schema=False),
         Route("/v1/models", listing, name="models", include_in_schema=False),
         Route("/v1/models/{slug:path}", listing, name="model", include_in_schema=False),
+        *more,
         Route("/v1/{rest:path}", _NotServed(), name="not_served", include_in_schema=False),
     ]
 

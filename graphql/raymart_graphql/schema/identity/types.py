@@ -13,7 +13,7 @@ from raymart_core.money import Money as Amount
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import OrganizationKind, Role, Step
 from raymart_graphql.fields import listed, resolved
-from raymart_graphql.relay import Connection, Node, Page, global_id
+from raymart_graphql.relay import Connection, Node, Page, global_id, parse_global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.billing.types import Balance
 from raymart_graphql.schema.ledger.types import StatementLine, statement_of_organization
@@ -30,6 +30,9 @@ from raymart_graphql.schema.usage.arguments import (
 )
 from raymart_graphql.schema.usage.filters import RequestFilter, Requests
 from raymart_marketplace.accounts import models
+from raymart_marketplace.accounts.key_filters import KeyFilter, KeyState
+from raymart_marketplace.accounts.models import ApiKey as ApiKeyRow
+from raymart_marketplace.accounts.scopes import KeyScope
 
 if TYPE_CHECKING:
     from raymart_graphql.schema.budgets.types import Budget
@@ -54,6 +57,10 @@ LazyUsageSummary = Annotated["UsageSummary", strawberry.lazy("raymart_graphql.sc
 LazyUsageSeries = Annotated["UsageSeries", strawberry.lazy("raymart_graphql.schema.usage.series")]
 LazyRequest = Annotated["Request", strawberry.lazy("raymart_graphql.schema.usage.types")]
 LazyUsageRecord = Annotated["UsageRecord", strawberry.lazy("raymart_graphql.schema.usage.types")]
+
+InState = Annotated[KeyState | None, strawberry.argument(description="Only keys in this state.")]
+WithScope = Annotated[KeyScope | None, strawberry.argument(description="Only keys with this scope.")]
+OfProject = Annotated[strawberry.ID | None, strawberry.argument(description="Only keys of this project.")]
 
 
 @strawberry.type(description="A person.")
@@ -129,10 +136,21 @@ class Organization(Node):
         """Projects by id."""
         return await info.context.loaders.identity.projects_of_organization.load((self.uuid, page))
 
-    @listed("Its API keys, revoked ones included, newest first.")
-    async def api_keys(self, info: Info, page: Page) -> "Connection[ApiKey]":
+    @listed("Its API keys, revoked ones included unless a state is asked for, newest first.")
+    async def api_keys(
+        self,
+        info: Info,
+        page: Page,
+        state: InState = None,
+        scope: WithScope = None,
+        project_id: OfProject = None,
+    ) -> "Connection[ApiKey]":
         """Keys of all projects by id."""
-        return await info.context.loaders.identity.api_keys_of_organization.load((self.uuid, page))
+        project = (
+            None if project_id is None else parse_global_id(Prefix.PROJECT, project_id, field="projectId")
+        )
+        wanted = KeyFilter(state=state, scope=scope, project_id=project)
+        return await info.context.loaders.keys.of_organization.load((self.uuid, wanted, page))
 
     @listed("What it was billed, newest first.")
     async def usage_records(self, info: Info, page: Page) -> Connection[LazyUsageRecord]:
@@ -266,7 +284,7 @@ class Project(Node):
         return await info.context.loaders.identity.organization.load_known(self.organization_uuid)
 
 
-@strawberry.type(description="A key for inference. The key itself is shown once, when it is made.")
+@strawberry.type(description="A key for programs. The key itself is shown once, when it is made or rotated.")
 class ApiKey(Node):
     """Visible to the organization's members."""
 
@@ -278,9 +296,22 @@ class ApiKey(Node):
     created_at: datetime = strawberry.field(description="When it was made.")
     expires_at: datetime | None = strawberry.field(description="When it ends by itself; null for never.")
     revoked_at: datetime | None = strawberry.field(description="When it was revoked; null while it works.")
+    scopes: list[KeyScope] = strawberry.field(description="What it may be used for.")
+    models: list[str] | None = strawberry.field(
+        description="Slugs of the models that it may use; null for all."
+    )
+    last_used_at: datetime | None = strawberry.field(
+        description="When it was last used, to within two minutes; null for never."
+    )
+    rotated_at: datetime | None = strawberry.field(
+        description="When its present secret replaced another; null while it has its first."
+    )
+    former_secret_ends_at: datetime | None = strawberry.field(
+        description="Until when the secret before it works as well; null without one."
+    )
 
     @classmethod
-    def of(cls, row: models.ApiKey) -> "ApiKey":
+    def of(cls, row: ApiKeyRow) -> "ApiKey":
         """`row` as the API shows it."""
         return cls(
             id=global_id(Prefix.API_KEY, row.id),
@@ -292,6 +323,11 @@ class ApiKey(Node):
             created_at=row.created_at,
             expires_at=row.expires_at,
             revoked_at=row.revoked_at,
+            scopes=[KeyScope(scope) for scope in row.scopes],
+            models=row.models,
+            last_used_at=row.last_used_at,
+            rotated_at=row.rotated_at,
+            former_secret_ends_at=row.former_ends_at,
         )
 
     async def owner(self, operation: Operation) -> UUID:

@@ -110,7 +110,7 @@ class SessionMutation:
         if isinstance(outcome, Refused):
             if outcome.revoked is None:
                 raise NotAuthenticated(_STALE, param="refresh_token")
-            operation.services.authenticator.forget_session(outcome.revoked.id)
+            await operation.services.forgetting.session(outcome.revoked.id)
             raise NotAuthenticated(_REUSED, param="refresh_token")
         payload.show(operation, outcome)
         return payload
@@ -153,7 +153,7 @@ async def _end(operation: Operation, user_id: UUID, session_id: UUID, why: Sessi
     """End one of the viewer's sessions. The token that asked may be its own, and good for nothing afterwards."""
     async with operation.writing() as session:
         row = await sessions.revoke_session(session, user_id=user_id, session_id=session_id, why=why)
-    operation.services.authenticator.forget_session(session_id)
+    await operation.services.forgetting.session(session_id)
     return Session.of(row)
 
 
@@ -161,5 +161,5 @@ async def _end_all(operation: Operation, user_id: UUID, *, why: SessionEnd, but:
     """End all of the viewer's sessions except `but`; returns how many."""
     async with operation.writing() as session:
         ended = await sessions.revoke_sessions(session, user_id=user_id, why=why, but=but)
-    operation.services.authenticator.forget_user(user_id)
+    await operation.services.forgetting.user(user_id)
     return len(ended)
