@@ -1,7 +1,7 @@
 # Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-slow acceptance check fmt migrate revision schema bench chaos clean
+.PHONY: help install up demo test test-slow acceptance fuzz check fmt migrate revision schema bench chaos clean
 
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
@@ -42,6 +42,9 @@ test-slow: $(SYNCED) ## The tests that need minutes or a whole stack
 acceptance: $(SYNCED) ## Drive a running stack with the official openai and gql clients
 	@UV=$(UV) tests/acceptance/run.sh
 
+fuzz: $(SYNCED) ## Send 10,000 cases made from the OpenAPI and GraphQL schemas (CASES)
+	@UV=$(UV) tests/fuzz/run.sh
+
 check: $(SYNCED) ## Format, lint, types, import contracts, lock, GraphQL schema snapshot
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
@@ -72,5 +75,5 @@ chaos: $(SYNCED) ## Break things on purpose and print what was kept beside what 
 	@$(BIN)/python tests/chaos/run.py $(only)
 
 clean: ## Remove what make and the tests built; var/ (your data) stays
-	@rm -rf .venv .venv-acceptance .boot build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-acceptance .venv-fuzz .boot build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-import msgspec
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
@@ -21,6 +20,7 @@ from raymart_core.errors import DomainError, Forbidden, NotAuthenticated, NotFou
 from raymart_core.ids import Prefix, parse
 from raymart_graphql.principal import Principal, identify
 from raymart_graphql.reading import Reading
+from raymart_graphql.rest.failures import failure
 from raymart_graphql.services import Services
 from raymart_marketplace.accounts.permissions import Permission
 
@@ -73,7 +73,7 @@ class Documents:
         try:
             response = await show(await self._read(request, prefix, reader))
         except DomainError as error:
-            response = _refusal(error)
+            response = failure(error)
         response.headers["cache-control"] = "private, no-store"
         response.headers["x-content-type-options"] = "nosniff"
         return response
@@ -139,21 +139,4 @@ def _may_see(principal: Principal, readable: Readable) -> bool:
 def _file(content: bytes, name: str, media_type: str) -> Response:
     return Response(
         content, media_type=media_type, headers={"content-disposition": f'inline; filename="{name}"'}
-    )
-
-
-def _refusal(error: DomainError) -> Response:
-    body = {
-        "error": {
-            "message": error.message,
-            "type": error.error_type,
-            "param": error.param,
-            "code": error.code,
-        }
-    }
-    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
-    if isinstance(error, NotAuthenticated):
-        headers["www-authenticate"] = "Bearer"
-    return Response(
-        msgspec.json.encode(body), status_code=error.status, media_type="application/json", headers=headers
     )

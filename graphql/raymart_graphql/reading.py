@@ -16,18 +16,26 @@ class Reading:
     """Lends a session for reads. Resolvers run side by side but a connection serves one statement at a time.
 
     `aclose` ends the transaction; the next use opens a fresh one. Call it before work over the network, so that no
-    transaction is held meanwhile, and after a write, so that what follows sees it.
+    transaction is held meanwhile, and after a write, so that what follows sees it. `end` is for good: work that
+    outlives its operation must not open a transaction that nobody closes.
     """
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._session: AsyncSession | None = None
         self._turn = asyncio.Lock()
+        self._is_over = False
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """The operation's reading session, for this block alone."""
+        """The operation's reading session, for this block alone.
+
+        Raises: asyncio.CancelledError after `end`. GraphQL answers as soon as one field has failed and lets the loaders
+        of the others run on; they end here, unheard.
+        """
         async with self._turn, asyncio.timeout(READ_TIMEOUT_S):
+            if self._is_over:
+                raise asyncio.CancelledError
             if self._session is None:
                 self._session = self._sessions()
             try:
@@ -36,6 +44,11 @@ class Reading:
                 # Its transaction may be broken or its statement cancelled: the next use begins anew.
                 await self._end()
                 raise
+
+    async def end(self) -> None:
+        """The operation is over: end the transaction, and lend no session any more."""
+        self._is_over = True
+        await self.aclose()
 
     async def aclose(self) -> None:
         """End the transaction and give its connection back; safe to call at any time."""

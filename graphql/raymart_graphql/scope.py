@@ -21,4 +21,4 @@ class OperationScope(SchemaExtension):
         try:
             yield
         finally:
-            await reading.aclose()
+            await reading.end()

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from raymart_graphql import reading
 from raymart_graphql.reading import Reading
-from support.api_server import Api
+from support.api_server import Api, Seller, Tenant
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -54,3 +54,29 @@ class TestReading:
                 await session.execute(text("select pg_sleep(20)"))
         monkeypatch.undo()
         assert await backend(shared)
+
+    async def test_nothing_is_lent_once_the_operation_is_over(self, api: Api, shared: Reading) -> None:
+        await backend(shared)
+        before = api.services.engine.pool.checkedout()  # type: ignore[attr-defined]
+        await shared.end()
+        with pytest.raises(asyncio.CancelledError):
+            await backend(shared)
+        assert api.services.engine.pool.checkedout() == before - 1  # type: ignore[attr-defined]
+
+    async def test_loaders_that_outlive_a_failed_operation_hold_no_connection(
+        self, api: Api, customer: Tenant, seller: Seller
+    ) -> None:
+        """GraphQL answers when the wrong id is refused, while the other ids are still being loaded."""
+        await api.use(customer, seller, 1)
+        ids = [customer.id, seller.id, customer.project, "no id", ""]
+        pool = api.services.engine.pool
+        for _ in range(20):
+            answer = await api(
+                "query ($ids: [ID!]!) { nodes(ids: $ids) { id ... on Project { organization { name } } } }",
+                customer.owner,
+                ids=ids,
+            )
+            assert answer.errors
+        async with asyncio.timeout(10):
+            while pool.checkedout():  # type: ignore[attr-defined]
+                await asyncio.sleep(0.05)
