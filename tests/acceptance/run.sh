@@ -32,3 +32,4 @@ PY
 fi
 $clients/bin/python tests/acceptance/openai_client.py "$credentials"
 $clients/bin/python tests/acceptance/gql_client.py "$credentials"
+$clients/bin/python tests/acceptance/rest_client.py "$credentials"
