@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from raymart_graphql.points import Allowance
 from raymart_graphql.principal import ANONYMOUS, Principal, identify
 from raymart_graphql.reading import Reading
 from raymart_marketplace.accounts.sessions import Device
@@ -43,6 +44,22 @@ class Client:
     """Whether it reads results in parts; without, `@defer` and `@stream` are left out of the document."""
     connection_params: dict[str, object] | None = None
     """Payload of `connection_init`; Strawberry writes it."""
+    allowance: Allowance | None = None
+    """What the latest operation took of the caller's points; None before one was charged."""
+    charged: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once one was."""
+
+    async def charge(self, *, cost: int, nodes: int = 0) -> Allowance:
+        """Take points for an operation, if there are as many left."""
+        meter = self.services.points
+        subject = await meter.subject(self.authorization, self.address)
+        self.allowance = await meter.take(subject, cost=cost, nodes=nodes)
+        self.charged.set()
+        return self.allowance
+
+    async def points_headers(self) -> Mapping[str, str]:
+        """The allowance for an answer over HTTP. What was refused before it could be weighed takes a point as well."""
+        return (self.allowance or await self.charge(cost=1)).headers()
 
     @property
     def device(self) -> Device:
@@ -57,6 +74,8 @@ class Operation:
     client: Client
     reading: Reading
     loaders: Loaders
+    allowance: Allowance | None = None
+    """What this operation took of its caller's points; there once it runs."""
     _principal: Principal | None = field(default=None, repr=False)
 
     @property

@@ -1,12 +1,15 @@
 """What one operation may ask for: depth, aliases, tokens, and cost.
 
 Cost is counted before anything runs, in GitHub's manner: a connection costs its page size times (one, plus the cost
-of an item), so nesting lists multiplies. A few fields that are dear by themselves carry a price of their own.
+of an item), so nesting lists multiplies. A few fields that are dear by themselves carry a price of their own. The cost
+bounds one operation, and in points (`points`) what a caller may ask in an hour.
 Source: facts of our probes (a 150-byte query could ask for 160,000 objects), GitHub's "node limit".
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +41,7 @@ from graphql import (
 )
 from strawberry.extensions import ValidationCache
 
+from raymart_graphql.context import Operation
 from raymart_graphql.errors import ErrorCode
 from raymart_graphql.relay import PAGE_DEFAULT, PAGE_MAX
 from raymart_graphql.scalars import DIGITS_MAX
@@ -46,13 +50,15 @@ DEPTH_MAX = 12
 ALIASES_MAX = 15
 TOKENS_MAX = 1_000
 COST_MAX = 5_000
+COST_PER_POINT = 100
+"""A full page is a point, as with GitHub."""
+ROOT_COSTS = {"Mutation": 500, "Subscription": 500}
+"""Price of a root field that has none of its own: writing, and being served for as long as one likes, weigh more."""
 LIST_ITEMS = 10
 """Items that a list which is no connection is taken to have; those are short by nature."""
 FIELD_COSTS = {
     "Mutation.login": 1_000,  # One argon2 verification; guessing is not made cheaper by batching.
     "Mutation.refreshSession": 100,
-    "Mutation.createChatCompletion": 500,
-    "Subscription.chatCompletion": 500,
     "Organization.usageByDay": 400,  # As many sums at most.
     "Organization.usageByHour": 400,
     "Organization.usageSummary": 400,
@@ -70,8 +76,8 @@ FIELD_COSTS = {
 }
 """Fields that cost more than the objects they give."""
 _LONG_NUMBER = re.compile(rf"\d{{{DIGITS_MAX}}}")
-_STRUCTURE = frozenset({"edges", "nodes"})
-"""A connection's own lists: its page size has counted them."""
+_STRUCTURE = frozenset({"edges", "nodes", "userErrors"})
+"""Lists that count for nothing: a connection's own, whose page size has counted, and what was wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,67 +86,120 @@ class Weight:
 
     depth: int = 0
     aliases: int = 0
+    nodes: int = 0
+    """Objects that lists may give."""
     cost: int = 0
+    """The same, with the prices of dear fields."""
+
+    @property
+    def points(self) -> int:
+        """What the operation takes of its caller's hour."""
+        return max(1, math.ceil(self.cost / COST_PER_POINT))
 
     def beside(self, other: "Weight") -> "Weight":
         """Both selections side by side."""
-        return Weight(max(self.depth, other.depth), self.aliases + other.aliases, self.cost + other.cost)
+        return Weight(
+            depth=max(self.depth, other.depth),
+            aliases=self.aliases + other.aliases,
+            nodes=self.nodes + other.nodes,
+            cost=self.cost + other.cost,
+        )
+
+
+_BOTTOMLESS = Weight(depth=TOKENS_MAX)
+"""A document that nests deeper than Python can walk."""
 
 
 class OperationLimits(ValidationCache):
-    """Refuses an operation that asks for too much, before it is validated or run; remembers what was valid."""
+    """Refuses an operation that asks for too much, before it is validated or run; remembers what was valid.
+
+    What is allowed is charged to its caller, by what it may cost and not by what it did: also when it fails.
+    """
 
     def on_operation(self) -> Iterator[None]:
         """Stop the parser at the token limit."""
         self.execution_context.parse_options["max_tokens"] = TOKENS_MAX
         yield
 
-    def on_validate(self) -> Iterator[None]:
+    async def on_validate(self) -> AsyncIterator[None]:  # type: ignore[override]  # either kind of hook will do
         """Weigh the document; an unknown name in it weighs nothing and is refused by the validation after."""
         context = self.execution_context
         assert context.graphql_document is not None
-        graphql_schema = context.schema._schema  # noqa: SLF001 - Strawberry has no public way to graphql-core's schema.
-        refusal = _refuse_to_choose(context.graphql_document, context._provided_operation_name)  # noqa: SLF001 - the public name falls back to the first operation's.
-        refusal = refusal or refuse(graphql_schema, context.graphql_document, context.variables or {})
-        if refusal is None and _LONG_NUMBER.search(context.query or ""):
-            refusal = _refuse_long_numbers(context.graphql_document)
-        if refusal is not None:
+        weights = weigh(context.schema._schema, context.graphql_document, context.variables or {})  # noqa: SLF001 - Strawberry has no public way to graphql-core's schema.
+        refusal = self._refusal(context.graphql_document, weights)
+        # What is refused for its size took no more than being read.
+        weight = Weight() if refusal else weights[context.operation_name]
+        refusal = await self._charge(weight) or refusal
+        if refusal is None:
+            with contextmanager(super().on_validate)():
+                yield
+        else:
             context.pre_execution_errors = [refusal]
             yield
-        else:
-            yield from super().on_validate()
+
+    def _refusal(self, document: DocumentNode, weights: Mapping[str | None, "Weight"]) -> GraphQLError | None:
+        """Why the document is refused whoever sends it."""
+        context = self.execution_context
+        name = context._provided_operation_name  # noqa: SLF001 - the public name falls back to the first operation's.
+        if name is None and len(weights) > 1:
+            # Strawberry would run the first; the specification has the client say which.
+            return GraphQLError(
+                f"the document has {len(weights)} operations; say which one to run with `operationName`",
+                extensions={"code": ErrorCode.BAD_REQUEST.value},
+            )
+        refusal = over(weights)
+        if refusal is None and _LONG_NUMBER.search(context.query or ""):
+            refusal = _refuse_long_numbers(document)
+        return refusal
+
+    async def _charge(self, weight: "Weight") -> GraphQLError | None:
+        """Take the operation's points; why it is refused when there are too few."""
+        operation = self.execution_context.context
+        assert isinstance(operation, Operation)
+        allowance = await operation.client.charge(cost=weight.points, nodes=weight.nodes)
+        operation.allowance = allowance
+        if allowance.taken:
+            return None
+        return GraphQLError(
+            f"this operation costs {allowance.cost} points and {allowance.remaining} of {allowance.limit} are left;"
+            f" try again in {allowance.retry_after_s} s, or ask for smaller pages",
+            extensions={
+                "code": ErrorCode.RATE_LIMITED.value,
+                "limit": allowance.limit,
+                "remaining": allowance.remaining,
+                "resetAt": allowance.reset_at.isoformat(),
+                "retryAfter": allowance.retry_after_s,
+            },
+        )
 
 
-def refuse(
+def weigh(
     schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]
-) -> GraphQLError | None:
-    """Why the document asks for too much, if it does. Works on documents that are not validated yet."""
+) -> Mapping[str | None, Weight]:
+    """What each operation of a document asks for, by its name. Works on documents that are not validated yet."""
     scale = _Scale(schema, document, variables)
+    weights: dict[str | None, Weight] = {}
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
             try:
                 weight = scale.operation(definition)
             except RecursionError:
-                return _refusal("depth", "over the parser's own limit", DEPTH_MAX)
-            for name, value, limit in (
-                ("depth", weight.depth, DEPTH_MAX),
-                ("aliases", weight.aliases, ALIASES_MAX),
-                ("cost", weight.cost, COST_MAX),
-            ):
-                if value > limit:
-                    return _refusal(name, str(value), limit)
+                weight = _BOTTOMLESS
+            weights[definition.name.value if definition.name else None] = weight
+    return weights
+
+
+def over(weights: Mapping[str | None, Weight]) -> GraphQLError | None:
+    """Which limit one of a document's operations exceeds, if one does."""
+    for weight in weights.values():
+        for name, value, limit in (
+            ("depth", weight.depth, DEPTH_MAX),
+            ("aliases", weight.aliases, ALIASES_MAX),
+            ("cost", weight.cost, COST_MAX),
+        ):
+            if value > limit:
+                return _refusal(name, str(value), limit)
     return None
-
-
-def _refuse_to_choose(document: DocumentNode, name: str | None) -> GraphQLError | None:
-    """Strawberry would run the first of several operations; the specification has the client say which."""
-    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
-    if name is not None or len(operations) == 1:
-        return None
-    return GraphQLError(
-        f"the document has {len(operations)} operations; say which one to run with `operationName`",
-        extensions={"code": ErrorCode.BAD_REQUEST.value},
-    )
 
 
 def _refusal(name: str, value: str, limit: int) -> GraphQLError:
@@ -229,10 +288,11 @@ class _Scale:
             field = parent.fields.get(name)
         child = get_named_type(field.type) if field else None
         below = self._selection(node.selection_set, child) if node.selection_set else Weight()
-        own = FIELD_COSTS.get(f"{parent.name}.{name}", 0) if parent else 0
+        own = FIELD_COSTS.get(f"{parent.name}.{name}", ROOT_COSTS.get(parent.name, 0)) if parent else 0
         items = self._items(node, field) if field and node.selection_set else 0
+        nodes = items * (1 + below.nodes) if items else below.nodes
         cost = own + (items * (1 + below.cost) if items else below.cost)
-        return Weight(depth=below.depth + 1, aliases=below.aliases + aliases, cost=cost)
+        return Weight(depth=below.depth + 1, aliases=below.aliases + aliases, nodes=nodes, cost=cost)
 
     def _items(self, node: FieldNode, field: GraphQLField) -> int:
         """How many objects a list gives; 0 for what is no list, so that only its children count."""

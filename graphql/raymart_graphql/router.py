@@ -91,6 +91,8 @@ class GraphQLEndpoint(GraphQL[Client, None]):
             response = _refusal(message, 500, ErrorCode.INTERNAL_SERVER_ERROR, client.request_id)
         response.headers["x-request-id"] = client.request_id
         response.headers.add_vary_header("Accept")
+        if not isinstance(response, Streamed):
+            response.headers.update(await client.points_headers())
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, receive: Receive, client: Client) -> Response | Streamed:
@@ -103,13 +105,15 @@ class GraphQLEndpoint(GraphQL[Client, None]):
         accepted = negotiated(request.headers.get("accept", ""))
         client.incremental = accepted.incremental
         if accepted.media is Media.EVENT_STREAM:
-            return EventStream(
-                await self._frames(asked, client, {*OPERATIONS[request.method], OperationType.SUBSCRIPTION})
-            )
+            allowed = {*OPERATIONS[request.method], OperationType.SUBSCRIPTION}
+            frames = await self._frames(asked, client, allowed)
+            return EventStream(frames, begun=client.charged, late_headers=client.points_headers)
         frames = await self._frames(asked, client, OPERATIONS[request.method])
         first = await _unless_gone(anext(frames), receive)
         if isinstance(first, InitialIncrementalExecutionResult):
-            return Multipart(_put_back(first, frames))
+            return Multipart(
+                _put_back(first, frames), begun=client.charged, late_headers=client.points_headers
+            )
         await frames.aclose()
         assert isinstance(first, ExecutionResult)
         return _json(first, accepted.media)
@@ -178,7 +182,7 @@ def _json(result: ExecutionResult, media: Media) -> Response:
     """One JSON document: only the new media type lets status codes speak of GraphQL errors."""
     document: dict[str, Any] = dict(process_result(result))
     status = _status(document, media)
-    if status == 400:
+    if status in {400, 429}:
         document.pop("data", None)
     response = Response(msgspec.json.encode(document), status_code=status)
     response.headers["content-type"] = f"{media.value}; charset=utf-8"
@@ -191,6 +195,8 @@ def _status(document: Mapping[str, Any], media: Media) -> int:
     """The HTTP status that says what `document` does."""
     errors = document.get("errors") or []
     codes = {error["extensions"]["code"] for error in errors}
+    if codes == {ErrorCode.RATE_LIMITED.value} and document.get("data") is None:
+        return 429
     if codes == {ErrorCode.BAD_REQUEST.value}:
         return 400
     if media is Media.JSON or not errors or document.get("data") is not None:

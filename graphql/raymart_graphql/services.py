@@ -17,6 +17,7 @@ from raymart_billing.work.celery_hints import CeleryHints
 from raymart_billing.work.hints import give_hints
 from raymart_core.clock import SystemClock
 from raymart_graphql.metrics import Metrics
+from raymart_graphql.points import PointsMeter
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.forgetting import Forgetting
 from raymart_marketplace.accounts.key_uses import KeyUseWriter
@@ -54,6 +55,7 @@ class Services:
     authenticator: Authenticator
     forgetting: Forgetting
     key_uses: KeyUseWriter
+    points: PointsMeter
     directory: Directory
     models: CatalogModels
     leases: GatewayLeases
@@ -108,6 +110,12 @@ def build_services(settings: ControlSettings) -> Services:
         authenticator=authenticator,
         forgetting=Forgetting(authenticator, redis),
         key_uses=KeyUseWriter(sessions, authenticator.uses),
+        points=PointsMeter(
+            redis,
+            authenticator,
+            points_per_hour=settings.graphql_points_per_hour,
+            points_per_hour_address=settings.graphql_points_per_hour_address,
+        ),
         directory=directory,
         models=models,
         leases=leases,

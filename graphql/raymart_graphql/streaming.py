@@ -6,7 +6,7 @@ Sources: graphql-sse's PROTOCOL.md, "distinct connections mode"; the incremental
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -35,8 +35,17 @@ class Streamed(ABC):
 
     media_headers: Mapping[str, str]
 
-    def __init__(self, frames: Frames) -> None:
+    def __init__(
+        self,
+        frames: Frames,
+        *,
+        begun: asyncio.Event,
+        late_headers: Callable[[], Awaitable[Mapping[str, str]]],
+    ) -> None:
+        """Send `frames`; their headers wait until the operation has `begun`, and are known then."""
         self._frames = frames
+        self._begun = begun
+        self._late_headers = late_headers
         self._formatter = _Formatter()
         self.headers = MutableHeaders(headers=dict(self.media_headers))
 
@@ -54,7 +63,10 @@ class Streamed(ABC):
         parts: asyncio.Queue[str | None] = asyncio.Queue(maxsize=1)
         reading = asyncio.ensure_future(self._read(parts))
         try:
+            await self._begun.wait()
+            self.headers.update(await self._late_headers())
             await send({"type": "http.response.start", "status": 200, "headers": self.headers.raw})
+            await send({"type": "http.response.body", "body": self._opening().encode(), "more_body": True})
             while (part := await self._next(parts)) is not None:
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     await send({"type": "http.response.body", "body": part.encode(), "more_body": True})
@@ -67,13 +79,15 @@ class Streamed(ABC):
     async def _read(self, parts: "asyncio.Queue[str | None]") -> None:
         """One task runs the operation from end to end: its time limits must not change tasks on the way."""
         try:
-            await parts.put(self._opening())
             async for frame in self._frames:
+                self._begun.set()
                 await parts.put(self._part(msgspec.json.encode(self._formatter.formatted(frame)).decode()))
             await parts.put(self._ending())
         except Exception:
             # The schema answers for what fails in it. The missing end tells the client that this is not all.
             log.exception("stream.failed")
+        finally:
+            self._begun.set()
         await parts.put(None)
 
     async def _next(self, parts: "asyncio.Queue[str | None]") -> str | None:

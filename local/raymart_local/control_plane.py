@@ -61,6 +61,9 @@ class ControlPlane:
         return {
             # One machine is for looking around: GraphQL introspection is on unless the caller says otherwise.
             "RAYMART_DEVELOPMENT": "true",
+            # Everybody on this machine has one address.
+            "RAYMART_GRAPHQL_POINTS_PER_HOUR": "1000000",
+            "RAYMART_GRAPHQL_POINTS_PER_HOUR_ADDRESS": "1000000",
             **{name: value for name, value in self._inherited.items() if name != "MIGRATION_DATABASE_URL"},
             "DATABASE_URL": self._database_url(),
             "REDIS_URL": self._redis_url(self._settings.redis_url, database=0),

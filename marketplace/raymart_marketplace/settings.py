@@ -26,6 +26,10 @@ class ControlSettings(ProcessSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins such as `https://app.example.com`, parted by commas, whose pages may use the API from a browser; pages of
     the API's own host always may."""
+    graphql_points_per_hour: int = Field(default=50_000, ge=1)
+    """What a person or an API key may ask of GraphQL in an hour; a point is about a full page, a mutation is five."""
+    graphql_points_per_hour_address: int = Field(default=5_000, ge=1)
+    """The same for a network address without credentials; a login is ten."""
     migrations_dir: Path = REPOSITORY_SCRIPTS
     """The alembic folder, whose newest revision `GET /ready` expects the database to be at."""
 

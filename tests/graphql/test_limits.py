@@ -1,11 +1,8 @@
 """What one operation may ask for."""
 
-import time
-
-import pytest
 from graphql import parse
 
-from raymart_graphql.limits import refuse
+from raymart_graphql.limits import over, weigh
 from raymart_graphql.schema import build_schema
 from support.api_server import Api
 
@@ -14,20 +11,11 @@ SCHEMA = build_schema()._schema
 
 def limit_of(query: str, **variables: object) -> tuple[str, int] | None:
     """Which limit refuses `query`, and the value; None when none does."""
-    error = refuse(SCHEMA, parse(query), variables)
+    error = over(weigh(SCHEMA, parse(query), variables))
     if error is None:
         return None
     assert error.extensions is not None
     return error.extensions["limit"], int(error.extensions["value"])
-
-
-def nested_models(levels: int, first: int) -> str:
-    inner = "slug"
-    for level in range(levels):
-        inner = (
-            f"offers(first: {first}) {{ nodes {{ revision {{ model {{ {inner} }} }} }} }}" if level else inner
-        )
-    return f"{{ models(first: {first}) {{ nodes {{ {inner} }} }} }}"
 
 
 class TestCost:
@@ -109,45 +97,9 @@ class TestDepthAndAliases:
         assert limit_of("{ nothing { ...Nowhere } } fragment Odd on Missing { x }") is None
 
 
-ATTACKS = {
-    "list amplification": nested_models(4, 20),
-    "one huge page": "{ models(first: 300000) { nodes { offers(first: 300000) { nodes { id } } } } }",
-    "1,000 aliases": "{" + " ".join(f"a{i}: __typename" for i in range(1_000)) + "}",
-    "3,000 directives": "{ models { nodes { slug " + "@a " * 3_000 + "} } }",
-    "3,000 variables": "query(" + ",".join(f"$v{i}: Int" for i in range(3_000)) + ") { __typename }",
-    "the same field 5,000 times": "{ " + "__typename " * 5_000 + "}",
-    "200 levels": "{ models { nodes " + "{ revisions { nodes " * 100 + "{ id }" + " } }" * 100 + " } }",
-    "2,000 levels": "{ a " * 2_000 + "}" * 2_000,
-    "1,500 overlapping fields": "{" + ' x: model(slug: "a") { slug }' * 1_500 + "}",
-    "fragment fan-out": "{ models { nodes { ...F0 } } }"
-    + "".join(f" fragment F{i} on Model {{ ...F{i + 1} ...F{i + 1} }}" for i in range(30))
-    + " fragment F30 on Model { slug }",
-    "chain of 180 fragments": "{ models { nodes { ...F0 } } }"
-    + "".join(f" fragment F{i} on Model {{ ...F{i + 1} }}" for i in range(120))
-    + " fragment F120 on Model { slug }",
-    "list literal bomb": "{ model(slug: " + "[" * 3_000 + "]" * 3_000 + ") { slug } }",
-    "deep introspection": "{ __schema { types { fields { type { fields { type { fields { type { name } } } } } } } } }",
-}
-
-
 class TestTokens:
     async def test_document_over_the_limit_is_not_even_parsed(self, api: Api) -> None:
         assert (await api("{ " + "__typename " * 50 + "}")).data == {"__typename": "Query"}
         refused = await api("{ " + "__typename " * 1_000 + "}")
         assert refused.code == "GRAPHQL_PARSE_FAILED"
         assert "1000 tokens" in refused.errors[0]["message"]
-
-
-class TestAttacks:
-    @pytest.mark.parametrize("name", ATTACKS)
-    async def test_attack_is_answered_at_once(self, api: Api, name: str) -> None:
-        """No attack holds the event loop: whatever is not cheap is refused before it runs."""
-        await api("{ __typename }")
-        started = time.process_time()
-        answer = await api(ATTACKS[name])
-        spent_s = time.process_time() - started
-        assert answer.response.status_code in {200, 400}
-        assert spent_s < 1.0, f"{spent_s:.3f} s of processor time"
-        assert len(answer.response.content) < 100_000
-        if name != "fragment fan-out" and not name.startswith("chain"):
-            assert answer.errors

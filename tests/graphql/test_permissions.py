@@ -316,6 +316,7 @@ MEANT_FOR_STRANGERS = {
     "Query.offerSearch",
     "Query.explainRoute",
     "Query.quoteRequest",
+    "Query.rateLimit",
     "Mutation.login",
     "Mutation.refreshSession",
 }

@@ -204,7 +204,11 @@ class TestEventStream:
         async def receive():
             await asyncio.Event().wait()
 
-        await EventStream(frames())({"type": "http"}, receive, send)
+        async def headers() -> dict[str, str]:
+            return {}
+
+        stream = EventStream(frames(), begun=asyncio.Event(), late_headers=headers)
+        await stream({"type": "http"}, receive, send)
         assert b"".join(sent) == b':\n\nevent: next\ndata: {"data":{"a":1}}\n\n'
 
 

@@ -9,6 +9,7 @@ from raymart_marketplace.accounts.permissions import Permission
 MARKET_RULES: Mapping[str, Rule] = {
     "Query.node": Public(),  # Each type's own rule is in NODE_RULES.
     "Query.nodes": Public(),
+    "Query.rateLimit": Public(),
     "Query.viewer": SignedIn(),
     "Query.organization": SignedIn(),  # Null unless the viewer is a member or an administrator.
     "Query.models": Public(),

@@ -25,6 +25,7 @@ from raymart_graphql.schema.keys.mutations import KeyMutation
 from raymart_graphql.schema.keys.queries import KeyQuery
 from raymart_graphql.schema.ledger.mutations import LedgerMutation
 from raymart_graphql.schema.ledger.queries import LedgerQuery
+from raymart_graphql.schema.limits.queries import LimitsQuery
 from raymart_graphql.schema.nodes import NodeQuery
 from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
@@ -55,6 +56,7 @@ class Query(
     DepositQuery,
     LedgerQuery,
     RoutingQuery,
+    LimitsQuery,
 ):
     """Every root field that reads."""
 
