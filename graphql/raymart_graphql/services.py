@@ -21,8 +21,12 @@ from raymart_graphql.points import PointsMeter
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.forgetting import Forgetting
 from raymart_marketplace.accounts.key_uses import KeyUseWriter
+from raymart_marketplace.accounts.login import PasswordLogin
+from raymart_marketplace.accounts.login_limits import LoginLimits
+from raymart_marketplace.accounts.password_work import PasswordWork
 from raymart_marketplace.accounts.refresh_tokens import RefreshTokens
 from raymart_marketplace.accounts.sessions import SessionPolicy
+from raymart_marketplace.accounts.throttle import Throttle
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from raymart_marketplace.gateway.http_client import DirectUpstream
@@ -52,6 +56,9 @@ class Services:
     """For what may be lost, and read by whoever can do without it."""
     tokens: AccessTokens
     session_policy: SessionPolicy
+    throttle: Throttle
+    password_work: PasswordWork
+    password_login: PasswordLogin
     authenticator: Authenticator
     forgetting: Forgetting
     key_uses: KeyUseWriter
@@ -76,6 +83,7 @@ def build_services(settings: ControlSettings) -> Services:
     pool = make_pool(settings.database_url, name="gateway")
     hints = CeleryHints(settings.broker_url)
     redis = make_redis(settings.redis_url)
+    throttle, password_work = Throttle(redis), PasswordWork()
     give_hints(sessions, hints.give)
     tokens = make_access_tokens(settings)
     authenticator = Authenticator(sessions, tokens)
@@ -116,6 +124,9 @@ def build_services(settings: ControlSettings) -> Services:
             points_per_hour=settings.graphql_points_per_hour,
             points_per_hour_address=settings.graphql_points_per_hour_address,
         ),
+        throttle=throttle,
+        password_work=password_work,
+        password_login=PasswordLogin(sessions, LoginLimits(throttle, redis), password_work),
         directory=directory,
         models=models,
         leases=leases,
@@ -183,6 +194,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(services.forgetting.stop)
         services.key_uses.start()
         stack.push_async_callback(services.key_uses.stop)
+        stack.callback(services.password_work.close)
         if services.card_rail is not None:
             stack.callback(services.card_rail.processor.close)
         await services.pool.open(wait=False)

@@ -19,12 +19,13 @@ from websockets.exceptions import ConnectionClosedError
 from raymart_core.errors import NotFound
 from raymart_graphql import cli
 from raymart_graphql.operator.serving import WEBSOCKET_BYTES_MAX
-from raymart_marketplace.accounts.service import is_administrator, log_in
+from raymart_marketplace.accounts.service import is_administrator
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.db import migrate
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.supply.enrolment import enrol
 from support.command_line import RAYMART, SECRET, environment, failed, run, run_process
+from support.logins import log_in
 from support.market import enrol_message, make_customer, make_pool, make_provider
 
 DEAR = {"alembic", "stripe", "celery", "redis", "strawberry", "fastapi", "uvicorn", "ray", "typst"}

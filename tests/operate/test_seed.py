@@ -21,7 +21,7 @@ from raymart_graphql import seed as seeding
 from raymart_graphql.seed import PROVIDERS, seed
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.models import ApiKey, Organization, User
-from raymart_marketplace.accounts.service import is_administrator, log_in
+from raymart_marketplace.accounts.service import is_administrator
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.catalog.service import model_by_slug, revisions
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions, session_scope
@@ -36,6 +36,7 @@ from raymart_marketplace.supply.service import (
     provider_by_slug,
     set_asks,
 )
+from support.logins import log_in
 from support.market import enrol_message
 
 BASE_URL = "http://127.0.0.1:8000"

@@ -1,4 +1,4 @@
-"""Rules of identity: signing up, logging in, membership, API keys.
+"""Rules of identity: signing up, membership, API keys.
 
 Every function takes a session and flushes; the edge commits.
 """
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from raymart_core.errors import Conflict, Forbidden, InvalidRequest, NotAuthenticated, NotFound
+from raymart_core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from raymart_core.ids import Prefix, new_id, show
 from raymart_marketplace.accounts.addresses import normal_email
 from raymart_marketplace.accounts.api_keys import make_key
@@ -27,7 +27,7 @@ from raymart_marketplace.accounts.models import (
     User,
 )
 from raymart_marketplace.accounts.names import clean_name, unique_slug
-from raymart_marketplace.accounts.passwords import NOBODYS_HASH, hash_password, verify_password
+from raymart_marketplace.accounts.passwords import hash_password
 from raymart_marketplace.accounts.permissions import Permission, permissions_of
 from raymart_marketplace.accounts.scopes import DEFAULT_SCOPES, KeyScope
 
@@ -124,19 +124,6 @@ async def add_member(session: AsyncSession, *, organization_id: UUID, user_id: U
             set_={"role": member.excluded.role},
         )
     )
-
-
-async def log_in(session: AsyncSession, *, email: str, password: str) -> User:
-    """The user with this address and password. Takes the same time whether or not the address has an account.
-
-    Raises: NotAuthenticated, with one message for an unknown address, a wrong password and a disabled user.
-    """
-    user = await user_by_email(session, email)
-    known_hash = NOBODYS_HASH if user is None else user.password_hash
-    matches = await asyncio.to_thread(verify_password, password, known_hash)
-    if user is None or not matches or user.disabled_at is not None:
-        raise NotAuthenticated("the e-mail address or the password is wrong")
-    return user
 
 
 async def user_by_email(session: AsyncSession, email: str) -> User | None:

@@ -17,7 +17,7 @@ from raymart_graphql.schema.sessions.payloads import (
     RevokeSessionPayload,
 )
 from raymart_graphql.schema.sessions.types import Session
-from raymart_marketplace.accounts import service, sessions
+from raymart_marketplace.accounts import sessions
 from raymart_marketplace.accounts.session_models import LoginMethod, SessionEnd
 from raymart_marketplace.accounts.sessions import Refused
 
@@ -79,8 +79,9 @@ class SessionMutation:
     async def login(self, info: Info, input_: LoginInput) -> LoginPayload:
         """Takes the same time whether or not the address has an account."""
         operation, payload = info.context, LoginPayload()
-        async with operation.reading.session() as session:
-            user = await service.log_in(session, email=input_.email, password=input_.password)
+        user = await operation.services.password_login.prove(
+            email=input_.email, password=input_.password, address=operation.client.address
+        )
         async with operation.writing() as session:
             opened = await sessions.open_session(
                 session,
