@@ -17,6 +17,7 @@ from raymart_graphql.schema.identity.loaders import IdentityLoaders
 from raymart_graphql.schema.invoices.loaders import InvoiceLoaders
 from raymart_graphql.schema.keys.loaders import KeyLoaders
 from raymart_graphql.schema.ledger.loaders import LedgerLoaders
+from raymart_graphql.schema.oversight.loaders import OversightLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.sessions.loaders import SessionLoaders
 from raymart_graphql.schema.supply.loaders import SupplyLoaders
@@ -93,6 +94,11 @@ class Loaders:
     def ledger(self) -> LedgerLoaders:
         """The books."""
         return LedgerLoaders(self._reading)
+
+    @cached_property
+    def oversight(self) -> OversightLoaders:
+        """Suspensions and flags."""
+        return OversightLoaders(self._reading)
 
     @cached_property
     def work(self) -> WorkLoaders:

@@ -33,6 +33,7 @@ from raymart_marketplace.gateway.http_client import DirectUpstream
 from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
+from raymart_marketplace.oversight.live import LiveControls
 from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.shared_state import Redis, make_redis
 from raymart_marketplace.supply.directory import Directory
@@ -69,6 +70,7 @@ class Services:
     usage_sink: LedgerUsageSink
     spill: Spill
     inference: Inference
+    controls: LiveControls
     link: LinkEndpoint
     machine_access: MachineAccess
     card_rail: CardRail | None
@@ -98,6 +100,7 @@ def build_services(settings: ControlSettings) -> Services:
         spill=spill,
         settlements=leases.settlements,
     )
+    controls = LiveControls(sessions)
     inference = Inference(
         directory=directory,
         models=models,
@@ -105,6 +108,7 @@ def build_services(settings: ControlSettings) -> Services:
         usage_sink=usage_sink,
         rater=UnitRater(),
         limits=InferenceLimits.of(settings),
+        admission=controls,
     )
     return Services(
         settings=settings,
@@ -133,6 +137,7 @@ def build_services(settings: ControlSettings) -> Services:
         usage_sink=usage_sink,
         spill=spill,
         inference=inference,
+        controls=controls,
         link=LinkEndpoint(
             sessions,
             directory,
@@ -207,6 +212,8 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(services.leases.stop)
         await services.usage_sink.start()
         stack.push_async_callback(services.usage_sink.stop)
+        await services.controls.start()
+        stack.push_async_callback(services.controls.stop)
         await services.directory.start()
         stack.push_async_callback(services.directory.stop)
         stack.push_async_callback(services.inference.drain, timeout_s=DRAIN_TIMEOUT_S)

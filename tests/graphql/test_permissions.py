@@ -49,6 +49,7 @@ SELLERS = {Prefix.PROVIDER, Prefix.POOL, Prefix.NODE, Prefix.PLACEMENT, Prefix.O
 """Kinds of things that a provider owns; all others are the customer's."""
 IDS: Mapping[str, Prefix] = {
     "scopeId": Prefix.ORGANIZATION,
+    "subjectId": Prefix.ORGANIZATION,
     "keepSessionId": Prefix.SESSION,
     "id": Prefix.WORK,
     "ids": Prefix.MODEL,

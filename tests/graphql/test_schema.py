@@ -150,7 +150,7 @@ class TestConventions:
             "Organization.usageByDay", "Organization.usageByHour", "Provider.earningsByDay", "Query.marketUsageByDay",
             "UsageSummary.byProject", "UsageSummary.byApiKey", "UsageSummary.byModel", "UsageSummary.byProvider",
             "Model.currentPrices", "Offer.unitAsks", "Offer.floors", "Offer.windows", "OfferPrice.prices", "OfferWindow.asks",
-            "RateCard.prices", "LiveEndpoint.unitPrices", "EndpointQuote.lines", "OfferPlace.gpus", "UsageSeries.lines", "UsageLine.points", "EarningsSeries.lines", "EarningsLine.points", "OfferPlace.prices", "UsageRecord.lines",
+            "RateCard.prices", "LiveEndpoint.unitPrices", "EndpointQuote.lines", "OfferPlace.gpus", "Query.featureSwitches", "FlagUsagePayload.flags", "UsageSeries.lines", "UsageLine.points", "EarningsSeries.lines", "EarningsLine.points", "OfferPlace.prices", "UsageRecord.lines",
             "LedgerHealth.checks", "ReverseTransfersPayload.transfers",
             "CallingKey.budgets", "CallingKey.usageByDay",
         }  # fmt: skip

@@ -33,6 +33,7 @@ from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
 from raymart_marketplace.gateway.routes import gateway_routes
+from raymart_marketplace.oversight.live import LiveControls
 from raymart_marketplace.supply.live import LiveEndpoint
 from support.books import Books
 from support.scripted_replica import REVISION, SECRET, ScriptedReplica
@@ -136,7 +137,7 @@ class GatewayMarket:
     def make_inference(self, **changes: object) -> Inference:
         parts = {
             "directory": self.directory, "models": self.models, "hold_gate": self.hold_gate,
-            "usage_sink": self.usage_sink, "rater": self.rater, "limits": self.limits,
+            "usage_sink": self.usage_sink, "rater": self.rater, "limits": self.limits, "admission": LiveControls(self.sessions),
         }  # fmt: skip
         inference = Inference(**{**parts, **changes})
         self.stack.push_async_callback(lambda: inference.drain(timeout_s=5))

@@ -14,6 +14,7 @@ from raymart_graphql.rules.invoices import INVOICES_RULES
 from raymart_graphql.rules.keys import KEYS_RULES
 from raymart_graphql.rules.ledger import LEDGER_RULES
 from raymart_graphql.rules.market import MARKET_RULES
+from raymart_graphql.rules.oversight import OVERSIGHT_RULES
 from raymart_graphql.rules.pricing import PRICING_RULES
 from raymart_graphql.rules.sessions import SESSION_RULES
 from raymart_graphql.rules.usage import USAGE_RULES
@@ -30,6 +31,7 @@ RULES: Mapping[str, Rule] = {
     **WORK_RULES,
     **INVOICES_RULES,
     **DEPOSITS_RULES,
+    **OVERSIGHT_RULES,
 }
 """Operation or guarded field to rule. Fields of tenants' own types need none: only their owners reach them."""
 

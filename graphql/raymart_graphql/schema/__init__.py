@@ -1,7 +1,7 @@
 """The schema: one folder per domain, put together here."""
 
 import strawberry
-from strawberry.extensions import DisableIntrospection, SchemaExtension
+from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 
 from raymart_graphql.documents import ParsedDocuments
@@ -27,6 +27,9 @@ from raymart_graphql.schema.ledger.mutations import LedgerMutation
 from raymart_graphql.schema.ledger.queries import LedgerQuery
 from raymart_graphql.schema.limits.queries import LimitsQuery
 from raymart_graphql.schema.nodes import NodeQuery
+from raymart_graphql.schema.oversight.introspection import SwitchedIntrospection
+from raymart_graphql.schema.oversight.mutations import OversightMutation
+from raymart_graphql.schema.oversight.queries import OversightQuery
 from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.routing.queries import RoutingQuery
@@ -57,6 +60,7 @@ class Query(
     LedgerQuery,
     RoutingQuery,
     LimitsQuery,
+    OversightQuery,
 ):
     """Every root field that reads."""
 
@@ -75,6 +79,7 @@ class Mutation(
     InvoiceMutation,
     DepositMutation,
     LedgerMutation,
+    OversightMutation,
 ):
     """Every root field that changes something."""
 
@@ -85,10 +90,10 @@ class Subscription(InferenceSubscription):
 
 
 def build_schema(*, development: bool = True) -> GuardedSchema:
-    """The whole schema; outside development it does not describe itself and suggests no names."""
+    """The whole schema; outside development it describes itself only while a switch says so, and suggests no names."""
     extensions: list[type[SchemaExtension]] = [OperationScope, OperationLimits, ParsedDocuments]
     if not development:
-        extensions.append(DisableIntrospection)
+        extensions.append(SwitchedIntrospection)
     return GuardedSchema(
         query=Query,
         mutation=Mutation,

@@ -26,6 +26,8 @@ class UserErrorCode(Enum):
     UPSTREAM_FAILED = "upstream_failed"
     NO_ENDPOINT = "no_endpoint"
     UNAVAILABLE = "service_unavailable"
+    SUSPENDED = "suspended"
+    INFERENCE_DISABLED = "inference_disabled"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     FAILED = "failed"
 
@@ -50,6 +52,8 @@ expose(
         "UPSTREAM_FAILED": "Every endpoint that was tried has failed.",
         "NO_ENDPOINT": "No endpoint meets the routing needs; `reasons` says why each was left out.",
         "UNAVAILABLE": "A part of the platform is away for the moment.",
+        "SUSPENDED": "The organization, the person or the key is suspended.",
+        "INFERENCE_DISABLED": "The marketplace serves no new requests for the moment.",
         "DEADLINE_EXCEEDED": "The request ran past its deadline.",
         "FAILED": "It failed for another reason.",
     },

@@ -5,9 +5,10 @@ from raymart_marketplace.accounts import session_models as sessions
 from raymart_marketplace.catalog import models as catalog
 from raymart_marketplace.db.base import Base
 from raymart_marketplace.metering import models as metering
+from raymart_marketplace.oversight import models as oversight
 from raymart_marketplace.pricing import models as pricing
 from raymart_marketplace.supply import models as supply
 
 metadata = Base.metadata
 
-__all__ = ["accounts", "catalog", "metadata", "metering", "pricing", "sessions", "supply"]
+__all__ = ["accounts", "catalog", "metadata", "metering", "oversight", "pricing", "sessions", "supply"]

@@ -32,6 +32,7 @@ from raymart_core.units import Fault
 from raymart_core.wire.replica import StepEvent
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.scopes import KeyScope
+from raymart_marketplace.gateway.admission import Admission
 from raymart_marketplace.gateway.attempt import Attempt, AttemptFailed
 from raymart_marketplace.gateway.events import Broken, Delta, InferenceEvent
 from raymart_marketplace.gateway.life import RequestLife
@@ -63,6 +64,7 @@ class Inference:
         usage_sink: UsageSink,
         rater: Rater,
         limits: InferenceLimits,
+        admission: Admission,
     ) -> None:
         self._directory = directory
         self._models = models
@@ -70,6 +72,7 @@ class Inference:
         self._usage_sink = usage_sink
         self._rater = rater
         self._limits = limits
+        self._admission = admission
         self._settling: set[asyncio.Task[None]] = set()
 
     async def run(
@@ -87,10 +90,12 @@ class Inference:
         stopped and what was delivered is billed. With `streamed` false nothing is handed out before the end.
         `request_id` lets an edge name the request in an error that comes before `Started`.
         Raises: InvalidRequest, InsufficientFunds, ModelNotFound, NoEndpoint, UpstreamFailed, DeadlineExceeded,
-        Unavailable, and ScopeMissing or ModelNotAllowed, which leave no trace; all before `Started`.
+        Unavailable, and what leaves no trace: ScopeMissing, ModelNotAllowed, what `Admission.check` raises; all before
+        `Started`.
         """
         caller.require(KeyScope.INFERENCE)
         caller.require_model(request.model)
+        self._admission.check(caller)
         life = RequestLife(
             request_id or new_id(),
             caller,

@@ -63,9 +63,20 @@ class Balance:
 class Earnings:
     """Sums over the provider's accounts in the ledger."""
 
+    provider_uuid: strawberry.Private[UUID | None]
     payable: Money = strawberry.field(description="Earned and not yet paid out.")
 
     @classmethod
     def of(cls, account: LedgerAccount | None) -> "Earnings":
         """What is in a provider's account; zero without one."""
-        return cls(payable=Money.of(balance_of(account) if account else ZERO))
+        return cls(
+            provider_uuid=account.owner_id if account else None,
+            payable=Money.of(balance_of(account) if account else ZERO),
+        )
+
+    @resolved("Whether nothing of it is paid for now, because the provider is suspended.")
+    async def withheld(self, info: Info) -> bool:
+        """By the suspensions that stand."""
+        if self.provider_uuid is None:
+            return False
+        return await info.context.loaders.oversight.is_withheld.load(self.provider_uuid)

@@ -38,11 +38,13 @@ if TYPE_CHECKING:
     from raymart_graphql.schema.budgets.types import Budget
     from raymart_graphql.schema.deposits.types import Alert, BillingBlock, CreditGrant, Deposit
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
+    from raymart_graphql.schema.oversight.types import Suspension
     from raymart_graphql.schema.supply.types import Provider
     from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
     from raymart_graphql.schema.usage.series import UsageSeries
     from raymart_graphql.schema.usage.types import Request, UsageRecord
 
+LazySuspension = Annotated["Suspension", strawberry.lazy("raymart_graphql.schema.oversight.types")]
 LazyBudget = Annotated["Budget", strawberry.lazy("raymart_graphql.schema.budgets.types")]
 LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.supply.types")]
 LazyInvoice = Annotated["Invoice", strawberry.lazy("raymart_graphql.schema.invoices.types")]
@@ -82,6 +84,11 @@ class User(Node):
             name=row.name,
             created_at=row.created_at,
         )
+
+    @resolved("Why they cannot sign in; null while they are not suspended.")
+    async def suspension(self, info: Info) -> LazySuspension | None:
+        """The one that stands."""
+        return await info.context.loaders.oversight.suspension_of.load(self.uuid)
 
 
 @strawberry.type(description="A tenant: the owner of projects, keys, money or machines.")
@@ -233,6 +240,11 @@ class Organization(Node):
         wish = (filter_ or RequestFilter()).wish()
         return await info.context.loaders.usage.requests_of_organization.load((self.uuid, page, wish))
 
+    @resolved("Why nothing is served to it; null while it is not suspended.")
+    async def suspension(self, info: Info) -> LazySuspension | None:
+        """The one that stands."""
+        return await info.context.loaders.oversight.suspension_of.load(self.uuid)
+
     @resolved("What it sells as; null unless it is a provider.")
     async def provider(self, info: Info) -> LazyProvider | None:
         """The provider that belongs to this organization."""
@@ -339,6 +351,11 @@ class ApiKey(Node):
     async def budgets(self, info: Info) -> list[LazyBudget]:
         """Budgets of the key."""
         return await info.context.loaders.budgets.budgets_of_scope.load((BudgetScope.API_KEY, self.uuid))
+
+    @resolved("Why it is refused; null while it is not suspended.")
+    async def suspension(self, info: Info) -> LazySuspension | None:
+        """The one that stands."""
+        return await info.context.loaders.oversight.suspension_of.load(self.uuid)
 
     @resolved("The project that its usage belongs to.")
     async def project(self, info: Info) -> Project:

@@ -34,10 +34,12 @@ from raymart_marketplace.pricing import effective
 from raymart_marketplace.supply import models
 
 if TYPE_CHECKING:
+    from raymart_graphql.schema.oversight.types import Suspension
     from raymart_graphql.schema.usage.provider_attempts import ProviderAttempt
     from raymart_graphql.schema.usage.rollups import EarningsBucket
     from raymart_graphql.schema.usage.series import EarningsSeries
 
+LazySuspension = Annotated["Suspension", strawberry.lazy("raymart_graphql.schema.oversight.types")]
 LazyEarningsSeries = Annotated["EarningsSeries", strawberry.lazy("raymart_graphql.schema.usage.series")]
 LazyProviderAttempt = Annotated[
     "ProviderAttempt", strawberry.lazy("raymart_graphql.schema.usage.provider_attempts")
@@ -90,6 +92,11 @@ class Provider(Node):
     async def earnings(self, info: Info) -> Earnings | None:
         """Balance of the provider's payable account."""
         return await info.context.loaders.billing.earnings_of_provider.load(self.uuid)
+
+    @resolved("Why it gets no requests and is not paid; null while it is not suspended. For its members.")
+    async def suspension(self, info: Info) -> LazySuspension | None:
+        """The one that stands."""
+        return await info.context.loaders.oversight.suspension_of.load(self.uuid)
 
     @resolved("What it earned by day and model, oldest first; at most 400 sums. For its members.")
     async def earnings_by_day(self, info: Info, since: Since, until: Until) -> list[LazyEarningsBucket]:

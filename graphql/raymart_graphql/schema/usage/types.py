@@ -1,6 +1,7 @@
 """Requests, their attempts, and what they were billed."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import strawberry
@@ -18,9 +19,15 @@ from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.pricing.types import RateCard
 from raymart_graphql.schema.pricing.units import PriceLine
 from raymart_graphql.schema.supply.types import Offer, Provider
+from raymart_marketplace.accounts.permissions import Permission
 from raymart_marketplace.metering import models
 from raymart_marketplace.metering.arrival import arrival_of
 from raymart_marketplace.metering.priced import prices_of, quantities_of
+
+if TYPE_CHECKING:
+    from raymart_graphql.schema.oversight.types import UsageFlag
+
+LazyFlag = Annotated["UsageFlag", strawberry.lazy("raymart_graphql.schema.oversight.types")]
 
 
 @strawberry.type(description="Tokens of a request.")
@@ -94,6 +101,13 @@ class UsageRecord(Node):
     async def owner(self, _operation: Operation) -> UUID:
         """The customer's organization."""
         return self.organization_uuid
+
+    @resolved("Why it is under review; null while it is not, and for everybody but administrators.")
+    async def flag(self, info: Info) -> LazyFlag | None:
+        """The flag that stands."""
+        if not (await info.context.principal()).may_in_market(Permission.PLATFORM_BILLING_READ):
+            return None
+        return await info.context.loaders.oversight.flag_of_usage.load(self.uuid)
 
     @resolved("The request that was billed.")
     async def request(self, info: Info) -> "Request":

@@ -1,0 +1,1 @@
+"""What the marketplace's people do about the market: suspensions, flags on usage, switches, and finding people."""
