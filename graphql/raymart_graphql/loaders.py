@@ -22,6 +22,7 @@ from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.sessions.loaders import SessionLoaders
 from raymart_graphql.schema.supply.loaders import SupplyLoaders
 from raymart_graphql.schema.usage.loaders import UsageLoaders
+from raymart_graphql.schema.wallets.loaders import WalletLoaders
 from raymart_graphql.schema.work.loaders import WorkLoaders
 
 
@@ -49,6 +50,11 @@ class Loaders:
     def keys(self) -> KeyLoaders:
         """API keys, as members and as keys see them."""
         return KeyLoaders(self._reading)
+
+    @cached_property
+    def wallets(self) -> WalletLoaders:
+        """Proven wallets."""
+        return WalletLoaders(self._reading)
 
     @cached_property
     def catalog(self) -> CatalogLoaders:

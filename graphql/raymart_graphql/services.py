@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -28,6 +29,7 @@ from raymart_marketplace.accounts.refresh_tokens import RefreshTokens
 from raymart_marketplace.accounts.sessions import SessionPolicy
 from raymart_marketplace.accounts.throttle import Throttle
 from raymart_marketplace.accounts.tokens import AccessTokens
+from raymart_marketplace.accounts.wallet_challenges import WalletChallenges
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from raymart_marketplace.gateway.http_client import DirectUpstream
 from raymart_marketplace.gateway.inference import Inference
@@ -64,6 +66,7 @@ class Services:
     forgetting: Forgetting
     key_uses: KeyUseWriter
     points: PointsMeter
+    wallet_challenges: WalletChallenges
     directory: Directory
     models: CatalogModels
     leases: GatewayLeases
@@ -131,6 +134,7 @@ def build_services(settings: ControlSettings) -> Services:
         throttle=throttle,
         password_work=password_work,
         password_login=PasswordLogin(sessions, LoginLimits(throttle, redis), password_work),
+        wallet_challenges=make_wallet_challenges(settings, redis),
         directory=directory,
         models=models,
         leases=leases,
@@ -183,6 +187,16 @@ def make_session_policy(settings: ControlSettings) -> SessionPolicy:
         tokens=RefreshTokens(settings.token_secret.get_secret_value().encode()),
         idle_ttl_s=settings.session_idle_ttl_s,
         ttl_s=settings.session_ttl_s,
+    )
+
+
+def make_wallet_challenges(settings: ControlSettings, redis: Redis) -> WalletChallenges:
+    """What wallets are asked to sign, in the name of the address where people know us."""
+    return WalletChallenges(
+        redis,
+        domain=urlsplit(settings.public_url).netloc,
+        uri=settings.public_url,
+        chain_id=settings.solana_chain_id,
     )
 
 

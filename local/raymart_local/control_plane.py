@@ -65,6 +65,9 @@ class ControlPlane:
             "RAYMART_GRAPHQL_POINTS_PER_HOUR": "1000000",
             "RAYMART_GRAPHQL_POINTS_PER_HOUR_ADDRESS": "1000000",
             **{name: value for name, value in self._inherited.items() if name != "MIGRATION_DATABASE_URL"},
+            "RAYMART_PUBLIC_URL": self._inherited.get(
+                "RAYMART_PUBLIC_URL", f"http://{LOOPBACK}:{self._settings.port}"
+            ),
             "DATABASE_URL": self._database_url(),
             "REDIS_URL": self._redis_url(self._settings.redis_url, database=0),
             "BROKER_URL": self._redis_url(self._settings.broker_url, database=1),

@@ -20,6 +20,12 @@ class ControlSettings(ProcessSettings):
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
+    public_url: str = Field(default="http://127.0.0.1:8000", pattern=r"^https?://[^/?#@\s]+$")
+    """Where people reach this marketplace, without a path: wallets and OpenID providers are told it."""
+    solana_chain_id: str = Field(
+        default="solana:mainnet", pattern=r"^solana:(mainnet|devnet|testnet|localnet)$"
+    )
+    """The chain that wallets are asked to name when they prove themselves."""
     log_level: str = "INFO"
     development: bool = False
     """Opens GraphQL introspection and suggestions, for people who build against this instance."""

@@ -319,6 +319,8 @@ MEANT_FOR_STRANGERS = {
     "Query.quoteRequest",
     "Query.rateLimit",
     "Mutation.login",
+    "Mutation.createWalletLoginChallenge",
+    "Mutation.loginWithWallet",
     "Mutation.refreshSession",
 }
 """Operations without credentials. Adding one is a decision; each type's own rule is in NODE_RULES."""

@@ -18,6 +18,7 @@ from raymart_graphql.rules.oversight import OVERSIGHT_RULES
 from raymart_graphql.rules.pricing import PRICING_RULES
 from raymart_graphql.rules.sessions import SESSION_RULES
 from raymart_graphql.rules.usage import USAGE_RULES
+from raymart_graphql.rules.wallets import WALLETS_RULES
 from raymart_graphql.rules.work import WORK_RULES
 
 RULES: Mapping[str, Rule] = {
@@ -28,6 +29,7 @@ RULES: Mapping[str, Rule] = {
     **PRICING_RULES,
     **BUDGETS_RULES,
     **USAGE_RULES,
+    **WALLETS_RULES,
     **WORK_RULES,
     **INVOICES_RULES,
     **DEPOSITS_RULES,

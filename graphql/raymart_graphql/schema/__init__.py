@@ -38,6 +38,7 @@ from raymart_graphql.schema.supply.mutations import SupplyMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
 from raymart_graphql.schema.usage.mutations import UsageMutation
 from raymart_graphql.schema.usage.queries import UsageQuery
+from raymart_graphql.schema.wallets.mutations import WalletMutation
 from raymart_graphql.schema.work.mutations import WorkMutation
 from raymart_graphql.schema.work.queries import WorkQuery
 from raymart_graphql.scope import OperationScope
@@ -69,6 +70,7 @@ class Query(
 class Mutation(
     SessionMutation,
     KeyMutation,
+    WalletMutation,
     InferenceMutation,
     SupplyMutation,
     AdminMutation,

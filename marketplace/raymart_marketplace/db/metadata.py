@@ -2,6 +2,7 @@
 
 from raymart_marketplace.accounts import models as accounts
 from raymart_marketplace.accounts import session_models as sessions
+from raymart_marketplace.accounts import wallet_proofs
 from raymart_marketplace.catalog import models as catalog
 from raymart_marketplace.db.base import Base
 from raymart_marketplace.metering import models as metering
@@ -11,4 +12,14 @@ from raymart_marketplace.supply import models as supply
 
 metadata = Base.metadata
 
-__all__ = ["accounts", "catalog", "metadata", "metering", "oversight", "pricing", "sessions", "supply"]
+__all__ = [
+    "accounts",
+    "catalog",
+    "metadata",
+    "metering",
+    "oversight",
+    "pricing",
+    "sessions",
+    "supply",
+    "wallet_proofs",
+]

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
     from raymart_graphql.schema.usage.series import UsageSeries
     from raymart_graphql.schema.usage.types import Request, UsageRecord
+    from raymart_graphql.schema.wallets.types import WalletProof
 
 LazySuspension = Annotated["Suspension", strawberry.lazy("raymart_graphql.schema.oversight.types")]
 LazyBudget = Annotated["Budget", strawberry.lazy("raymart_graphql.schema.budgets.types")]
@@ -58,6 +59,7 @@ LazyUsageBucket = Annotated["UsageBucket", strawberry.lazy("raymart_graphql.sche
 LazyUsageSummary = Annotated["UsageSummary", strawberry.lazy("raymart_graphql.schema.usage.rollups")]
 LazyUsageSeries = Annotated["UsageSeries", strawberry.lazy("raymart_graphql.schema.usage.series")]
 LazyRequest = Annotated["Request", strawberry.lazy("raymart_graphql.schema.usage.types")]
+LazyWalletProof = Annotated["WalletProof", strawberry.lazy("raymart_graphql.schema.wallets.types")]
 LazyUsageRecord = Annotated["UsageRecord", strawberry.lazy("raymart_graphql.schema.usage.types")]
 
 InState = Annotated[KeyState | None, strawberry.argument(description="Only keys in this state.")]
@@ -158,6 +160,11 @@ class Organization(Node):
         )
         wanted = KeyFilter(state=state, scope=scope, project_id=project)
         return await info.context.loaders.keys.of_organization.load((self.uuid, wanted, page))
+
+    @listed("Wallets that it has proven to own, oldest proof first; empty unless it is a provider.")
+    async def wallets(self, info: Info, page: Page) -> Connection[LazyWalletProof]:
+        """Live proofs."""
+        return await info.context.loaders.wallets.of_organization.load((self.uuid, page))
 
     @listed("What it was billed, newest first.")
     async def usage_records(self, info: Info, page: Page) -> Connection[LazyUsageRecord]:
