@@ -1,12 +1,17 @@
 """Typed spellings of Strawberry's decorators, whose own types erase what they decorate; each demands a description."""
 
+from asyncio import Future
 from collections.abc import Callable
-from typing import Protocol, TypeVar, cast
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar, cast
+from uuid import UUID
 
 import strawberry
 from strawberry.extensions.field_extension import FieldExtension
 from strawberry.types.field import StrawberryField
 
+from raymart_graphql.context import Info, Operation
 from raymart_graphql.relay import PageArguments
 
 Resolver = TypeVar("Resolver", bound=Callable[..., object])
@@ -37,6 +42,35 @@ def mutation(description: str) -> Decorator:
 def subscription(description: str) -> Decorator:
     """A root field that streams: its resolver takes `input_`."""
     return cast("Decorator", strawberry.subscription(description=description, extensions=[InputArgument()]))
+
+
+REFERENCE = "raymart.reference"
+"""Key of a field's `Reference` in its metadata."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A field that gives the object which another attribute names."""
+
+    key: str
+    """Attribute of the source, dotted if it is of a part of it: a loader's key, or None for no object."""
+    loader: str
+    """Attribute of the operation's `Loaders`, dotted: what knows the objects by that key."""
+
+    def load(self, operation: Operation) -> "Callable[[UUID], Future[Any]]":
+        """What begins to load an object by its key, in this operation."""
+        return cast("Callable[[UUID], Future[Any]]", attrgetter(self.loader)(operation.loaders).load)
+
+
+def reference(description: str, *, key: str, loader: str) -> Any:  # noqa: ANN401 - the annotation of the attribute is the field's type
+    """A field whose object a loader knows by the attribute `key`. Lists load all of theirs at once (`execution`)."""
+    refers, key_of = Reference(key=key, loader=loader), attrgetter(key)
+
+    async def load(self: Any, info: Info):  # type: ignore[no-untyped-def]  # noqa: ANN202, ANN401 - as above
+        found = key_of(self)
+        return None if found is None else await refers.load(info.context)(found)
+
+    return strawberry.field(resolver=load, description=description, metadata={REFERENCE: refers})
 
 
 class InputArgument(FieldExtension):

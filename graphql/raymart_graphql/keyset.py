@@ -4,15 +4,29 @@ Each parent's page is its own LATERAL subquery with a LIMIT, so that an index on
 alone, however long the list is. An offset would read and throw away everything before the page.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Date, Integer, Select, Uuid, column, func, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    Integer,
+    Result,
+    Select,
+    Uuid,
+    bindparam,
+    column,
+    func,
+    inspect,
+    literal,
+    select,
+    true,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.orm import InstrumentedAttribute
 
 from raymart_core.errors import InvalidRequest
 from raymart_graphql.relay import Connection, Page, make_connection, read_cursor
@@ -35,31 +49,52 @@ class Listing(Generic[RowType, Shown]):
     show: Callable[[RowType], Shown]
     newest_first: bool = False
     where: tuple[ColumnElement[bool], ...] = ()
+    _statements: dict[Hashable, Select[Any]] = field(default_factory=dict, repr=False, compare=False)
+    """By the shape of the page: to make one costs more than to send it. There are at most 8 for each size."""
 
-    def statement(self, page: Page) -> Select[RowType]:
-        """Rows of `page` and one more, in the page's own direction.
+    def statement(self, page: Page) -> Select[Any]:
+        """Rows of `page` and one more, in the page's own direction, as columns (`as_rows`), for `values`."""
+        shape = (page.size, page.backward, page.after is None, page.before is None)
+        found = self._statements.get(shape)
+        if found is None:
+            found = self._statements[shape] = self._make(page)
+        return found
 
-        Raises: InvalidRequest for a cursor that is not of this list.
-        """
-        descending = self.newest_first != page.backward
-        conditions = [*self.where, *self._between(page)]
-        order = self.key.desc() if descending else self.key.asc()
-        return select(self.entity).where(*conditions).order_by(order).limit(page.size + 1)
+    def of_parent(
+        self,
+        page: Page,
+        parent: InstrumentedAttribute[Any],
+        joined: Callable[[Select[Any]], Select[Any]],
+    ) -> Select[Any]:
+        """`statement` for the one `parent`, which is another parameter."""
+        shape = (page.size, page.backward, page.after is None, page.before is None, parent)
+        found = self._statements.get(shape)
+        if found is None:
+            one = parent == bindparam("parent", type_=parent.type)
+            found = self._statements[shape] = joined(self._make(page)).where(one)
+        return found
+
+    def values(self, page: Page) -> dict[str, object]:
+        """Parameters of `statement`. Raises: InvalidRequest for a cursor that is not of this list."""
+        given = {name: cursor for name in ("after", "before") if (cursor := getattr(page, name)) is not None}
+        return {name: self._key_of(cursor, name) for name, cursor in given.items()}
+
+    def _make(self, page: Page) -> Select[Any]:
+        key = self.key
+        conditions = list(self.where)
+        for name, follows in (("after", not self.newest_first), ("before", self.newest_first)):
+            if getattr(page, name) is not None:
+                edge = bindparam(name, type_=key.type)
+                conditions.append(key > edge if follows else key < edge)
+        order = key.desc() if self.newest_first != page.backward else key.asc()
+        # Written into the statement: with a limit that it does not know, PostgreSQL plans every execution anew.
+        size = literal(page.size + 1, Integer(), literal_execute=True)
+        return select(inspect(self.entity).local_table).where(*conditions).order_by(order).limit(size)
 
     def connection(self, rows: Sequence[RowType], page: Page) -> Connection[Shown]:
         """`rows` of `statement` as a connection."""
         found = [(str(getattr(row, self.key.key)), self.show(row)) for row in rows]
         return make_connection(found, page, name=self.name)
-
-    def _between(self, page: Page) -> list[ColumnElement[bool]]:
-        conditions: list[ColumnElement[bool]] = []
-        if page.after is not None:
-            edge = self._key_of(page.after, "after")
-            conditions.append(self.key < edge if self.newest_first else self.key > edge)
-        if page.before is not None:
-            edge = self._key_of(page.before, "before")
-            conditions.append(self.key > edge if self.newest_first else self.key < edge)
-        return conditions
 
     def _key_of(self, cursor: str, argument: str) -> UUID | int | date | str:
         text = read_cursor(self.name, cursor, field=argument)
@@ -75,8 +110,16 @@ class Listing(Generic[RowType, Shown]):
 
 async def page_of(session: AsyncSession, listing: Listing[RowType, Shown], page: Page) -> Connection[Shown]:
     """One page of a list."""
-    rows = (await session.scalars(listing.statement(page))).all()
+    rows = as_rows(listing.entity, await session.execute(listing.statement(page), listing.values(page)))
     return listing.connection(rows, page)
+
+
+def as_rows(entity: type[RowType], result: Result[Any]) -> Sequence[RowType]:
+    """Rows of `select(entity.__table__)`, read like entities: by the names of their columns.
+
+    The API only reads them, and an entity with its identity map and change tracking costs several times as much.
+    """
+    return cast("Sequence[RowType]", result.all())
 
 
 async def pages_by_parent(
@@ -86,7 +129,7 @@ async def pages_by_parent(
     *,
     parents: Collection[UUID],
     page: Page,
-    joined: Callable[[Select[RowType]], Select[RowType]] = lambda statement: statement,
+    joined: Callable[[Select[Any]], Select[Any]] = lambda statement: statement,
 ) -> dict[UUID, Connection[Shown]]:
     """The same page of each parent's own list, in one statement.
 
@@ -94,24 +137,24 @@ async def pages_by_parent(
     """
     if len(parents) == 1:
         [only] = parents
-        alone = joined(listing.statement(page)).where(parent == only)
-        return {only: listing.connection((await session.scalars(alone)).all(), page)}
+        alone = listing.of_parent(page, parent, joined)
+        found = await session.execute(alone, {"parent": only, **listing.values(page)})
+        return {only: listing.connection(as_rows(listing.entity, found), page)}
     asked = (
         func.unnest(list(parents), type_=Uuid())
-        .table_valued(column("id", Uuid()), name="asked")
+        .table_valued(column("asked_id", Uuid()), name="asked")
         .render_derived()
     )
-    lateral = joined(listing.statement(page)).where(parent == asked.c.id).lateral("listed")
-    entity = aliased(listing.entity, lateral)
+    lateral = joined(listing.statement(page)).where(parent == asked.c.asked_id).lateral("listed")
     rows: dict[UUID, list[RowType]] = {parent_id: [] for parent_id in parents}
-    key = getattr(entity, listing.key.key)
+    key = lateral.c[listing.key.key]
     descending = listing.newest_first != page.backward
     statement = (
-        select(asked.c.id, entity)
+        select(asked.c.asked_id, *lateral.c)
         .select_from(asked)
         .join(lateral, true())
-        .order_by(asked.c.id, key.desc() if descending else key.asc())
+        .order_by(asked.c.asked_id, key.desc() if descending else key.asc())
     )
-    for parent_id, row in (await session.execute(statement)).all():
-        rows[parent_id].append(row)
+    for row in (await session.execute(statement, listing.values(page))).all():
+        rows[row.asked_id].append(cast("RowType", row))
     return {parent_id: listing.connection(found, page) for parent_id, found in rows.items()}

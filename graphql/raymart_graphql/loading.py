@@ -4,11 +4,12 @@ A loader lives for one operation, so nothing of one caller can reach another, an
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+from functools import cache
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ARRAY, ColumnElement, Select, any_, bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
@@ -17,7 +18,7 @@ from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger.models import AccountKind
 from raymart_core.errors import DomainError
 from raymart_core.money import Asset
-from raymart_graphql.keyset import Listing, pages_by_parent
+from raymart_graphql.keyset import Listing, as_rows, pages_by_parent
 from raymart_graphql.reading import Reading
 from raymart_graphql.relay import Connection, Page
 from raymart_marketplace.db.base import Base, Row
@@ -34,6 +35,34 @@ Wish = TypeVar("Wish", bound=Hashable)
 FEW_MAX = 100
 """Rows of a list that is no connection."""
 Pages = DataLoader[tuple[UUID, Page], Connection[Shown]]
+
+
+@cache
+def rows_by(column: InstrumentedAttribute[Any], *, one: bool) -> Select[Any]:
+    """Rows of `column`'s table with one of `keys`, or with the one `key`. Read them with `keyset.as_rows`.
+
+    Made once: SQLAlchemy spends more on making a statement than on sending it. All keys are one array, so that their
+    number makes no statement of its own.
+    """
+    table = column.parent.local_table
+    known = table.c[column.key]
+    if one:
+        return select(table).where(known == bindparam("key", type_=column.type))
+    return select(table).where(known == any_(bindparam("keys", type_=ARRAY(column.type))))
+
+
+async def find_by(
+    session: AsyncSession, entity: type[Table], column: InstrumentedAttribute[Any], keys: Collection[Any]
+) -> Sequence[Table]:
+    """Rows of `entity` whose `column` is one of `keys`, in no order."""
+    one = len(keys) == 1
+    given = {"key": next(iter(keys))} if one else {"keys": list(keys)}
+    return as_rows(entity, await session.execute(rows_by(column, one=one), given))
+
+
+def each_of(column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[Any]:
+    """What `column` is compared with to find any of `values`: one array, so that their number makes no new statement."""
+    return any_(literal(list(values), ARRAY(column.type)))
 
 
 class Known(DataLoader[UUID, Shown | None], Generic[Shown]):
@@ -63,7 +92,7 @@ class LoaderPart:
         async def fetch(keys: list[UUID]) -> list[Shown | None]:
             numbers = [key.int for key in keys if key.int < 1 << 63]
             async with self._reading.session() as session:
-                rows = (await session.scalars(select(entity).where(entity.id.in_(numbers)))).all()
+                rows = await find_by(session, entity, entity.id, numbers)
             by_number = {row.id: show(row) for row in rows}
             return [by_number.get(key.int) for key in keys]
 
@@ -81,7 +110,7 @@ class LoaderPart:
 
         async def fetch(keys: list[Key]) -> list[Shown | None]:
             async with self._reading.session() as session:
-                rows = (await session.scalars(select(entity).where(column.in_(keys)))).all()
+                rows = await find_by(session, entity, column, keys)
             by_key = {getattr(row, column.key): show(row) for row in rows}
             return [by_key.get(key) for key in keys]
 
@@ -93,13 +122,15 @@ class LoaderPart:
         """Each owner's dollar account of `kind`; None for an owner to whom no money has moved yet."""
 
         async def fetch(owner_ids: list[UUID]) -> list[Shown]:
-            statement = select(ledger.LedgerAccount).where(
-                ledger.LedgerAccount.kind == kind,
-                ledger.LedgerAccount.owner_id.in_(owner_ids),
-                ledger.LedgerAccount.asset == Asset.USD,
+            account = ledger.LedgerAccount
+            statement = select(account.__table__).where(
+                account.kind == kind,
+                account.owner_id == each_of(account.owner_id, owner_ids),
+                account.asset == Asset.USD,
             )
             async with self._reading.session() as session:
-                by_owner = {row.owner_id: row for row in await session.scalars(statement)}
+                rows = as_rows(account, await session.execute(statement))
+            by_owner = {row.owner_id: row for row in rows}
             return [show(by_owner.get(owner_id)) for owner_id in owner_ids]
 
         return DataLoader(load_fn=fetch)
@@ -124,7 +155,7 @@ class LoaderPart:
         listing: Listing[RowType, Shown],
         parent: InstrumentedAttribute[UUID] | InstrumentedAttribute[UUID | None],
         *,
-        joined: Callable[[Select[RowType]], Select[RowType]] = lambda statement: statement,
+        joined: Callable[[Select[Any]], Select[Any]] = lambda statement: statement,
     ) -> Pages[Shown]:
         """The list's pages of many parents: one statement for each page that differs in its arguments."""
 
@@ -172,16 +203,16 @@ class LoaderPart:
 
         async def fetch(keys: list[Key]) -> list[list[Shown]]:
             place = func.row_number().over(partition_by=column, order_by=entity.id)
-            first = select(entity.id, place.label("place")).where(column.in_(keys)).subquery()
+            first = select(entity.id, place.label("place")).where(column == each_of(column, keys)).subquery()
             statement = (
-                select(entity)
+                select(entity.__table__)
                 .join(first, first.c.id == entity.id)
                 .where(first.c.place <= FEW_MAX)
                 .order_by(entity.id)
             )
             found: dict[Key, list[Shown]] = {key: [] for key in keys}
             async with self._reading.session() as session:
-                for row in await session.scalars(statement):
+                for row in as_rows(entity, await session.execute(statement)):
                     found[getattr(row, column.key)].append(show(row))
             return [found[key] for key in keys]
 

@@ -1,12 +1,14 @@
 """The reading side of an operation: one lazily opened transaction, used by one statement at a time."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from raymart_marketplace.db.session import Sessions
+from raymart_marketplace.db.session import Sessions, session_scope
 
 READ_TIMEOUT_S = 10.0
 """Longest use of the session by one resolver, its wait for a connection included."""
@@ -23,6 +25,7 @@ class Reading:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._session: AsyncSession | None = None
+        self._scope = AsyncExitStack()
         self._turn = asyncio.Lock()
         self._is_over = False
 
@@ -37,12 +40,12 @@ class Reading:
             if self._is_over:
                 raise asyncio.CancelledError
             if self._session is None:
-                self._session = self._sessions()
+                self._session = await self._scope.enter_async_context(session_scope(self._sessions))
             try:
                 yield self._session
-            except BaseException:
+            except BaseException as error:
                 # Its transaction may be broken or its statement cancelled: the next use begins anew.
-                await self._end()
+                await self._give_up(error)
                 raise
 
     async def end(self) -> None:
@@ -53,9 +56,16 @@ class Reading:
     async def aclose(self) -> None:
         """End the transaction and give its connection back; safe to call at any time."""
         async with self._turn:
-            await self._end()
+            if self._session is not None:
+                self._session = None
+                # Not rolled back: psycopg would forget what the connection has prepared, and the next operation would
+                # plan each statement anew, most of what a small page costs the database. What was read has been read,
+                # whatever becomes of the connection.
+                with contextlib.suppress(TimeoutError, SQLAlchemyError):
+                    async with asyncio.timeout(READ_TIMEOUT_S):
+                        await self._scope.aclose()
 
-    async def _end(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+    async def _give_up(self, error: BaseException) -> None:
+        self._session = None
+        with contextlib.suppress(Exception):  # The one that is raised on is what counts.
+            await self._scope.__aexit__(type(error), error, error.__traceback__)

@@ -9,7 +9,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 import strawberry
@@ -45,6 +45,14 @@ def parse_global_id(prefix: Prefix, text: str, *, field: str) -> UUID:
         raise InvalidRequest(str(error)[:200], param=field) from None
 
 
+Resolver = TypeVar("Resolver", bound=Callable[..., object])
+
+
+def _field(description: str) -> Callable[[Resolver], Resolver]:
+    """As `fields.resolved`, which stands on this module."""
+    return cast("Callable[[Resolver], Resolver]", strawberry.field(description=description))
+
+
 @strawberry.interface(description="Anything that can be fetched again by its global id.")
 class Node:
     """Base of every type with a global id."""
@@ -74,17 +82,27 @@ class Edge(Generic[T]):
 
 @strawberry.type(description="One page of a list.")
 class Connection(Generic[T]):
-    """A page of items in the list's order."""
+    """A page of items in the list's order. What is not asked for is not made."""
 
-    edges: list[Edge[T]] = strawberry.field(description="The page's items with their cursors.")
-    nodes: list[T] = strawberry.field(description="The page's items alone.")
+    found: strawberry.Private[Sequence[tuple[str, T]]]
+    """Keys and items, in the list's order."""
+    name: strawberry.Private[str]
     page_info: PageInfo = strawberry.field(description="Where the page stands in the list.")
+
+    @_field("The page's items with their cursors.")
+    def edges(self) -> list[Edge[T]]:
+        """Each item with its cursor."""
+        return [Edge(cursor=make_cursor(self.name, key), node=item) for key, item in self.found]
+
+    @_field("The page's items alone.")
+    def nodes(self) -> list[T]:
+        """Each item."""
+        return [item for _, item in self.found]
 
     def mapped(self, show: "Callable[[T], Shown]") -> "Connection[Shown]":
         """The same page of something else: only what is on it is shown."""
-        nodes = [show(node) for node in self.nodes]
-        edges = [Edge(cursor=edge.cursor, node=node) for edge, node in zip(self.edges, nodes, strict=True)]
-        return Connection(edges=edges, nodes=nodes, page_info=self.page_info)
+        found = [(key, show(item)) for key, item in self.found]
+        return Connection(found=found, name=self.name, page_info=self.page_info)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,16 +204,15 @@ def make_connection(found: Sequence[tuple[str, Item]], page: Page, *, name: str)
     more = len(found) > page.size
     if page.backward:
         shown = shown[::-1]
-    edges = [Edge(cursor=make_cursor(name, key), node=item) for key, item in shown]
     # The item behind a cursor existed when it was handed out, so there is something on its far side.
     return Connection(
-        edges=edges,
-        nodes=[item for _, item in shown],
+        found=shown,
+        name=name,
         page_info=PageInfo(
             has_next_page=page.before is not None if page.backward else more,
             has_previous_page=more if page.backward else page.after is not None,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else None,
+            start_cursor=make_cursor(name, shown[0][0]) if shown else None,
+            end_cursor=make_cursor(name, shown[-1][0]) if shown else None,
         ),
     )
 

@@ -41,8 +41,8 @@ class TestPageOfSequence:
         arguments: dict[str, Any] = {"last": size} if backward else {"first": size}
         while True:
             found = page_of(keys, **arguments)
-            assert len(found.nodes) <= size
-            seen = found.nodes + seen if backward else seen + found.nodes
+            assert len(found.nodes()) <= size
+            seen = found.nodes() + seen if backward else seen + found.nodes()
             info = found.page_info
             if not (info.has_previous_page if backward else info.has_next_page):
                 break
@@ -56,7 +56,7 @@ class TestPageOfSequence:
         found = page_of(
             keys, after=make_cursor("things", ordered[start]), before=make_cursor("things", ordered[stop])
         )
-        assert found.nodes == ordered[start + 1 : stop][:PAGE_DEFAULT]
+        assert found.nodes() == ordered[start + 1 : stop][:PAGE_DEFAULT]
 
     @given(st.text())
     def test_arbitrary_text_is_no_cursor(self, text: str) -> None:
@@ -77,7 +77,7 @@ class TestPageOfSequence:
 
     def test_empty_page_still_tells_whether_there_is_more(self) -> None:
         found = page_of(["a"], first=0)
-        assert (found.nodes, found.page_info.has_next_page, found.page_info.end_cursor) == ([], True, None)
+        assert (found.nodes(), found.page_info.has_next_page, found.page_info.end_cursor) == ([], True, None)
 
 
 USAGE = """

@@ -5,6 +5,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 
 from raymart_graphql.documents import ParsedDocuments
+from raymart_graphql.execution import PlainExecution
 from raymart_graphql.limits import OperationLimits
 from raymart_graphql.scalars import SCALARS
 from raymart_graphql.schema.admin.mutations import AdminMutation
@@ -102,5 +103,6 @@ def build_schema(*, development: bool = True) -> GuardedSchema:
         subscription=Subscription,
         types=[LedgerAccount, Transfer],
         extensions=extensions,
+        execution_context_class=PlainExecution,
         config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=not development),
     )

@@ -1,13 +1,14 @@
 """Loaders of models and revisions, and of what they cost."""
 
+from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ARRAY, Select, Uuid, any_, bindparam, func, inspect, select
 from strawberry.dataloader import DataLoader
 
 from raymart_core.units import Unit
 from raymart_graphql.keyset import Listing
-from raymart_graphql.loading import LoaderPart
+from raymart_graphql.loading import Known, LoaderPart
 from raymart_graphql.reading import Reading
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
 from raymart_graphql.schema.prices import TokenPrices
@@ -28,6 +29,13 @@ SELLS = (
 """What makes an offer one that requests can use, as the gateway sees it (`supply.endpoints`)."""
 
 
+MODELS_OF_REVISIONS = (
+    select(catalog.ModelRevision.id.label("revision_id"), inspect(catalog.Model).local_table)
+    .join(catalog.Model, catalog.Model.id == catalog.ModelRevision.model_id)
+    .where(catalog.ModelRevision.id == any_(bindparam("revision_ids", type_=ARRAY(Uuid()))))
+)
+
+
 class CatalogLoaders(LoaderPart):
     """Part of one operation's loaders."""
 
@@ -36,6 +44,7 @@ class CatalogLoaders(LoaderPart):
         self._pricing = pricing
         self.model = self._known(catalog.Model, Model.of)
         self.revision = self._known(catalog.ModelRevision, ModelRevision.of)
+        self.model_of_revision: Known[Model] = Known(load_fn=self._models_of_revisions)
         self.revisions_of_model = self._pages(REVISIONS, catalog.ModelRevision.model_id)
         self.open_offers_of_model = self._pages(
             OPEN_OFFERS, catalog.ModelRevision.model_id, joined=_join_revision
@@ -43,6 +52,14 @@ class CatalogLoaders(LoaderPart):
         self.lowest_prices_of_model: DataLoader[UUID, TokenPrices | None] = DataLoader(
             load_fn=self._lowest_prices
         )
+
+    async def _models_of_revisions(self, revision_ids: list[UUID]) -> list[Model | None]:
+        """One object for all revisions of a model."""
+        async with self._reading.session() as session:
+            rows = (await session.execute(MODELS_OF_REVISIONS, {"revision_ids": revision_ids})).all()
+        models = {row.id: Model.of(cast("catalog.Model", row)) for row in rows}
+        found = {row.revision_id: models[row.id] for row in rows}
+        return [found.get(revision_id) for revision_id in revision_ids]
 
     async def _lowest_prices(self, model_ids: list[UUID]) -> list[TokenPrices | None]:
         statement = (

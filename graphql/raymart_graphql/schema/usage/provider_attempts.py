@@ -73,6 +73,6 @@ class ProviderAttempt:
     async def earned(self, info: Info) -> Money | None:
         """The provider's part of the request's usage."""
         record = await info.context.loaders.usage.usage_record.load(self.request_uuid)
-        if record is None or record.endpoint_uuid != self.endpoint_uuid or not self.tokens_delivered:
+        if record is None or record.row.endpoint_id != self.endpoint_uuid or not self.tokens_delivered:
             return None
-        return record.provider_amount
+        return record.provider_amount()

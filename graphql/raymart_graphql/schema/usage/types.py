@@ -10,7 +10,7 @@ from raymart_billing.rating import lines_of
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import AttemptOutcome, Fault, FinishReason, RequestState, Surface
-from raymart_graphql.fields import resolved
+from raymart_graphql.fields import reference, resolved
 from raymart_graphql.relay import Node, global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
@@ -52,20 +52,7 @@ class TokenUsage:
 class UsageRecord(Node):
     """Visible to the customer's members; there is at most one per request."""
 
-    uuid: strawberry.Private[UUID]
-    organization_uuid: strawberry.Private[UUID]
-    project_uuid: strawberry.Private[UUID]
-    api_key_uuid: strawberry.Private[UUID | None]
-    provider_uuid: strawberry.Private[UUID]
-    revision_uuid: strawberry.Private[UUID]
-    offer_uuid: strawberry.Private[UUID]
-    endpoint_uuid: strawberry.Private[UUID]
-    usage: TokenUsage = strawberry.field(description="What was used.")
-    prices: TokenPrices = strawberry.field(description="What it was billed at.")
-    lines: list[PriceLine] = strawberry.field(description="The amount by unit, without what was free.")
-    amount: Money = strawberry.field(description="What the customer pays: usage times prices.")
-    provider_amount: Money = strawberry.field(description="The provider's part of it.")
-    fee_amount: Money = strawberry.field(description="The marketplace's part of it.")
+    row: strawberry.Private[models.UsageRecord]
     exact: bool = strawberry.field(description="Whether every token was known by its id.")
     created_at: datetime = strawberry.field(description="When it was recorded.")
     posted_at: datetime | None = strawberry.field(
@@ -74,78 +61,81 @@ class UsageRecord(Node):
 
     @classmethod
     def of(cls, row: models.UsageRecord) -> "UsageRecord":
-        """`row` as the API shows it."""
+        """`row` as the API shows it; what takes making is made when it is asked for."""
         return cls(
             id=global_id(Prefix.USAGE_RECORD, row.id),
-            uuid=row.id,
-            organization_uuid=row.organization_id,
-            project_uuid=row.project_id,
-            api_key_uuid=row.api_key_id,
-            provider_uuid=row.provider_id,
-            revision_uuid=row.revision_id,
-            offer_uuid=row.offer_id,
-            endpoint_uuid=row.endpoint_id,
-            usage=TokenUsage.of(tokens_prompt=row.tokens_prompt, tokens_completion=row.tokens_completion),
-            prices=TokenPrices.of_nano_usd(
-                prompt=row.price_prompt_nano_usd, completion=row.price_completion_nano_usd
-            ),
-            lines=[PriceLine.of(line) for line in lines_of(quantities_of(row), prices_of(row))],
-            amount=Money.of_nano_usd(row.customer_nano_usd),
-            provider_amount=Money.of_nano_usd(row.provider_nano_usd),
-            fee_amount=Money.of_nano_usd(row.fee_nano_usd),
+            row=row,
             exact=row.exact,
             created_at=row.created_at,
             posted_at=row.posted_at,
         )
 
+    @resolved("What was used.")
+    def usage(self) -> TokenUsage:
+        """Tokens by the gateway's count."""
+        row = self.row
+        return TokenUsage.of(tokens_prompt=row.tokens_prompt, tokens_completion=row.tokens_completion)
+
+    @resolved("What it was billed at.")
+    def prices(self) -> TokenPrices:
+        """Prices of tokens."""
+        row = self.row
+        return TokenPrices.of_nano_usd(
+            prompt=row.price_prompt_nano_usd, completion=row.price_completion_nano_usd
+        )
+
+    @resolved("The amount by unit, without what was free.")
+    def lines(self) -> list[PriceLine]:
+        """By unit."""
+        return [PriceLine.of(line) for line in lines_of(quantities_of(self.row), prices_of(self.row))]
+
+    @resolved("What the customer pays: usage times prices.")
+    def amount(self) -> Money:
+        """The charge."""
+        return Money.of_nano_usd(self.row.customer_nano_usd)
+
+    @resolved("The provider's part of it.")
+    def provider_amount(self) -> Money:
+        """What the provider earns."""
+        return Money.of_nano_usd(self.row.provider_nano_usd)
+
+    @resolved("The marketplace's part of it.")
+    def fee_amount(self) -> Money:
+        """The rest."""
+        return Money.of_nano_usd(self.row.fee_nano_usd)
+
     async def owner(self, _operation: Operation) -> UUID:
         """The customer's organization."""
-        return self.organization_uuid
+        return self.row.organization_id
 
     @resolved("Why it is under review; null while it is not, and for everybody but administrators.")
     async def flag(self, info: Info) -> LazyFlag | None:
         """The flag that stands."""
         if not (await info.context.principal()).may_in_market(Permission.PLATFORM_BILLING_READ):
             return None
-        return await info.context.loaders.oversight.flag_of_usage.load(self.uuid)
+        return await info.context.loaders.oversight.flag_of_usage.load(self.row.id)
 
-    @resolved("The request that was billed.")
-    async def request(self, info: Info) -> "Request":
-        """Its request; both have one id."""
-        return await info.context.loaders.usage.request.load_known(self.uuid)
-
-    @resolved("The project it belongs to.")
-    async def project(self, info: Info) -> Project:
-        """Its project."""
-        return await info.context.loaders.identity.project.load_known(self.project_uuid)
-
-    @resolved("The key that asked; null when a person's token did.")
-    async def api_key(self, info: Info) -> ApiKey | None:
-        """Its API key."""
-        return (
-            await info.context.loaders.identity.api_key.load(self.api_key_uuid) if self.api_key_uuid else None
-        )
-
-    @resolved("Who served it.")
-    async def provider(self, info: Info) -> Provider:
-        """Its provider."""
-        return await info.context.loaders.supply.provider.load_known(self.provider_uuid)
-
-    @resolved("The revision that served it.")
-    async def revision(self, info: Info) -> ModelRevision:
-        """Its revision."""
-        return await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
-
-    @resolved("The model that served it.")
-    async def model(self, info: Info) -> Model:
-        """The revision's model."""
-        revision = await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
-        return await info.context.loaders.catalog.model.load_known(revision.model_uuid)
-
-    @resolved("The offer that it was billed by.")
-    async def offer(self, info: Info) -> Offer:
-        """Its offer."""
-        return await info.context.loaders.supply.offer.load_known(self.offer_uuid)
+    request: "Request" = reference("The request that was billed.", key="row.id", loader="usage.request")
+    project: Project = reference(
+        "The project it belongs to.", key="row.project_id", loader="identity.project"
+    )
+    api_key: ApiKey | None = reference(
+        "The key that asked; null when a person's token did.",
+        key="row.api_key_id",
+        loader="identity.api_key",
+    )
+    provider: Provider = reference("Who served it.", key="row.provider_id", loader="supply.provider")
+    revision: ModelRevision = reference(
+        "The revision that served it.",
+        key="row.revision_id",
+        loader="catalog.revision",
+    )
+    model: Model = reference(
+        "The model that served it.",
+        key="row.revision_id",
+        loader="catalog.model_of_revision",
+    )
+    offer: Offer = reference("The offer that it was billed by.", key="row.offer_id", loader="supply.offer")
 
     @resolved(
         "The version of the rate card that priced what the offer left open when the request arrived; null without one."
@@ -153,9 +143,10 @@ class UsageRecord(Node):
     async def rate_card(self, info: Info) -> RateCard | None:
         """The revision's own card, else the model's."""
         loaders = info.context.loaders
-        revision = await loaders.catalog.revision.load_known(self.revision_uuid)
-        at = arrival_of(self.uuid)
-        return await loaders.pricing.rate_card_at.load((revision.model_uuid, self.revision_uuid, at))
+        revision_id = self.row.revision_id
+        revision = await loaders.catalog.revision.load_known(revision_id)
+        at = arrival_of(self.row.id)
+        return await loaders.pricing.rate_card_at.load((revision.model_uuid, revision_id, at))
 
 
 @strawberry.type(description="One inference request, kept without its text.")
