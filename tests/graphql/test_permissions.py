@@ -325,6 +325,7 @@ MEANT_FOR_STRANGERS = {
 }
 """Operations without credentials. Adding one is a decision; each type's own rule is in NODE_RULES."""
 SECOND_IDS = {
+    "openOffer.input.revisionId",  # Published revisions are for everybody to offer.
     "createJoinToken.input.poolId",  # test_supply.py: of another provider's pool it is refused.
 }
 """Ids besides the one that a rule asks about; each needs a test of its own that another tenant's is refused."""

@@ -17,6 +17,7 @@ from raymart_graphql.rules.market import MARKET_RULES
 from raymart_graphql.rules.oversight import OVERSIGHT_RULES
 from raymart_graphql.rules.pricing import PRICING_RULES
 from raymart_graphql.rules.sessions import SESSION_RULES
+from raymart_graphql.rules.supply import SUPPLY_RULES
 from raymart_graphql.rules.usage import USAGE_RULES
 from raymart_graphql.rules.wallets import WALLETS_RULES
 from raymart_graphql.rules.work import WORK_RULES
@@ -34,6 +35,7 @@ RULES: Mapping[str, Rule] = {
     **INVOICES_RULES,
     **DEPOSITS_RULES,
     **OVERSIGHT_RULES,
+    **SUPPLY_RULES,
 }
 """Operation or guarded field to rule. Fields of tenants' own types need none: only their owners reach them."""
 

@@ -35,6 +35,7 @@ from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.routing.queries import RoutingQuery
 from raymart_graphql.schema.sessions.mutations import SessionMutation
+from raymart_graphql.schema.supply.lifecycle import SupplyLifecycleMutation
 from raymart_graphql.schema.supply.mutations import SupplyMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
 from raymart_graphql.schema.usage.mutations import UsageMutation
@@ -74,6 +75,7 @@ class Mutation(
     WalletMutation,
     InferenceMutation,
     SupplyMutation,
+    SupplyLifecycleMutation,
     AdminMutation,
     PricingMutation,
     BudgetMutation,

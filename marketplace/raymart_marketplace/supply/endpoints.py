@@ -16,6 +16,7 @@ from raymart_marketplace.supply.models import (
     Endpoint,
     Node,
     NodeRole,
+    NodeState,
     Offer,
     OfferState,
     Pool,
@@ -55,7 +56,7 @@ async def endpoint_facts(
     """Endpoints that the node may serve of the revisions it announced; makes their rows where they are new.
 
     Left out is what must not be routed to: revisions without an open offer of the node's provider, withdrawn
-    revisions, providers that are not active, revoked nodes. Ask again when an offer may have changed.
+    revisions, providers that are not active, draining and revoked nodes. Ask again when an offer may have changed.
     """
     assert len(digests) <= DIGESTS_MAX
     rows = (await session.execute(_routable(node_id, digests))).all()
@@ -101,6 +102,7 @@ def _routable(
             Node.id == node_id,
             Node.role == NodeRole.NODE,
             Node.revoked_at.is_(None),
+            Node.state != NodeState.DRAINING,
             Provider.state == ProviderState.ACTIVE,
             Offer.state == OfferState.OPEN,
             ModelRevision.digest.in_(digests),

@@ -146,10 +146,12 @@ async def mark_seen(session: AsyncSession, node_id: UUID, *, hardware: link.Hard
 
 async def mark_offline(session: AsyncSession, node_id: UUID) -> None:
     """The node's link is down. A retired node stays retired."""
+    # Whoever drained it wants no requests there when it is back either.
+    gone = case((Node.state == NodeState.DRAINING, NodeState.DRAINING.value), else_=NodeState.OFFLINE.value)
     await session.execute(
         update(Node)
         .where(Node.id == node_id, Node.state != NodeState.RETIRED)
-        .values(state=NodeState.OFFLINE, last_seen_at=func.clock_timestamp())
+        .values(state=gone, last_seen_at=func.clock_timestamp())
     )
 
 

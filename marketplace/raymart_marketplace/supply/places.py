@@ -18,6 +18,7 @@ from raymart_marketplace.supply.live import LiveEndpoint
 from raymart_marketplace.supply.models import (
     Endpoint,
     Node,
+    NodeState,
     Offer,
     OfferState,
     Pool,
@@ -54,7 +55,11 @@ async def load_places(
 
 def _offered(model_slug: str | None) -> Select[*tuple[Any, ...]]:
     """What `supply.endpoints` may route to, and the machines that have ever announced it."""
-    machine = join(Endpoint, Node, and_(Node.id == Endpoint.node_id, Node.revoked_at.is_(None)))
+    machine = join(
+        Endpoint,
+        Node,
+        and_(Node.id == Endpoint.node_id, Node.revoked_at.is_(None), Node.state != NodeState.DRAINING),
+    )
     statement = (
         select(
             Offer,

@@ -300,6 +300,34 @@ async def revoke_node(session: AsyncSession, *, node_id: UUID) -> Node:
     return node
 
 
+async def drain_node(session: AsyncSession, *, node_id: UUID) -> Node:
+    """Send the node no new requests, until `resume_node`; what runs goes on. A repeat is a no-op. Raises: NotFound, Conflict."""
+    node = await _living_node(session, node_id)
+    node.state = NodeState.DRAINING
+    await session.flush()
+    return node
+
+
+async def resume_node(session: AsyncSession, *, node_id: UUID) -> Node:
+    """Send a drained node requests again. A repeat is a no-op. Raises: NotFound, Conflict."""
+    node = await _living_node(session, node_id)
+    if node.state is NodeState.DRAINING:
+        # Its link makes it ready at its next sign of life.
+        node.state = NodeState.OFFLINE
+        await session.flush()
+    return node
+
+
+async def _living_node(session: AsyncSession, node_id: UUID) -> Node:
+    """The node, its row locked. Raises: NotFound, Conflict when its key is revoked."""
+    node = await session.get(Node, node_id, with_for_update={"key_share": True}, populate_existing=True)
+    if node is None:
+        raise NotFound(f"there is no node {show(Prefix.NODE, node_id)!r}", param="node_id")
+    if node.revoked_at is not None:
+        raise Conflict(f"node {node.name!r} is retired; enrol the machine anew", param="node_id")
+    return node
+
+
 async def _unclosed_offer(session: AsyncSession, offer_id: UUID) -> Offer:
     """The offer, its row locked. Raises: NotFound, Conflict when it is closed."""
     offer = await session.get(Offer, offer_id, with_for_update={"key_share": True}, populate_existing=True)

@@ -359,7 +359,7 @@ class TestPresence:
             (NodeState.ENROLLED, NodeState.READY, NodeState.OFFLINE),
             (NodeState.OFFLINE, NodeState.READY, NodeState.OFFLINE),
             (NodeState.READY, NodeState.READY, NodeState.OFFLINE),
-            (NodeState.DRAINING, NodeState.DRAINING, NodeState.OFFLINE),
+            (NodeState.DRAINING, NodeState.DRAINING, NodeState.DRAINING),
             (NodeState.RETIRED, NodeState.RETIRED, NodeState.RETIRED),
         ],
     )

@@ -23,12 +23,18 @@ class BillingLoaders(LoaderPart):
         self.balance_of_organization = self._accounts(AccountKind.CUSTOMER_BALANCE, Balance.of)
         self.parts_of_balance: DataLoader[UUID, Parts] = DataLoader(load_fn=self._parts)
         self.owed_by_organization = self._accounts(AccountKind.CUSTOMER_RECEIVABLE, _owed)
+        self.reserve_of_provider = self._accounts(AccountKind.PROVIDER_RESERVE, _held)
+        self.payouts_of_provider = self._accounts(AccountKind.PAYOUT_CLEARING, _held)
         self.earnings_of_provider = self._accounts(AccountKind.PROVIDER_PAYABLE, Earnings.of)
 
     async def _parts(self, organization_ids: list[UUID]) -> list[Parts]:
         async with self._reading.session() as session:
             found = await promotional_parts(session, organization_ids)
         return [found[organization_id] for organization_id in organization_ids]
+
+
+def _held(account: ledger.LedgerAccount | None) -> Money:
+    return Money.of(balance_of(account) if account else ZERO)
 
 
 def _owed(account: ledger.LedgerAccount | None) -> Money:

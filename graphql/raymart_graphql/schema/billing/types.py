@@ -74,6 +74,18 @@ class Earnings:
             payable=Money.of(balance_of(account) if account else ZERO),
         )
 
+    @resolved("Earned and kept back until the trust in it has matured.")
+    async def reserved(self, info: Info) -> Money:
+        """The holdback."""
+        loader = info.context.loaders.billing.reserve_of_provider
+        return Money.of(ZERO) if self.provider_uuid is None else await loader.load(self.provider_uuid)
+
+    @resolved("On its way to the provider: sent and not yet seen as final.")
+    async def in_payout(self, info: Info) -> Money:
+        """What payouts have taken."""
+        loader = info.context.loaders.billing.payouts_of_provider
+        return Money.of(ZERO) if self.provider_uuid is None else await loader.load(self.provider_uuid)
+
     @resolved("Whether nothing of it is paid for now, because the provider is suspended.")
     async def withheld(self, info: Info) -> bool:
         """By the suspensions that stand."""
