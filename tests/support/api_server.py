@@ -424,6 +424,7 @@ async def api_server(
         ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
+        access_log=False,  # As in production: a query string may hold an operation.
         timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)

@@ -1,5 +1,6 @@
 """Run the API process: uvicorn, set for a gateway that streams."""
 
+import logging
 import socket
 
 import uvicorn
@@ -42,7 +43,8 @@ def _config(settings: ControlSettings) -> uvicorn.Config:
         ws_per_message_deflate=False,  # Tokens are small and links are many: compression buys latency and memory.
         lifespan="on",
         log_config=None,
-        log_level=settings.log_level.lower(),
+        # At DEBUG uvicorn would show WebSocket frames: prompts, completions and access tokens.
+        log_level=max(logging.INFO, logging.getLevelNamesMapping()[settings.log_level.upper()]),
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -45,7 +45,7 @@ class AttemptFailed(RaymartError):
     def __init__(self, reason: str, *, fault: Fault, error: DomainError, retry: bool, blame: bool) -> None:
         super().__init__(reason)
         self.reason = reason
-        """For operators."""
+        """For operators; stored and logged, so never in the provider's words: those may quote the prompt."""
         self.fault = fault
         self.error = error
         """What the customer is told if this ends the request."""
@@ -169,8 +169,9 @@ class Attempt:
 
     def _end(self, event: ReplicaEvent) -> None:
         if isinstance(event, ErrorEvent):
-            # Whatever fault the replica names: a stream that fails after it began is never the customer's doing.
-            raise UpstreamBroken(f"the replica reports: {_printable(event.message)}", fault=Fault.PROVIDER)
+            # Whatever fault the replica names: a stream that fails after it began is never the customer's doing. Its
+            # words may quote the prompt, and reasons are logged and stored.
+            raise UpstreamBroken("the replica reports an error", fault=Fault.PROVIDER)
         if not isinstance(event, FinishEvent):
             raise UpstreamBroken("the replica sent the prompt twice", fault=Fault.PROVIDER)
         self.meter.finish(event, revision=self.endpoint.revision_digest)
@@ -215,13 +216,14 @@ class Attempt:
             said = decode_error_body(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             said = ErrorBody(message="no reason given", fault=Fault.PROVIDER)
-        message = _printable(said.message)
         if status == 400 and said.fault is Fault.CUSTOMER:
             param = _printable(said.param)[:64] if said.param else None
-            error = InvalidRequest(message, param=param)
-            return AttemptFailed(message, fault=Fault.CUSTOMER, error=error, retry=False, blame=False)
+            # The customer alone is told more.
+            error = InvalidRequest(_printable(said.message), param=param)
+            reason = "the replica finds the request malformed"
+            return AttemptFailed(reason, fault=Fault.CUSTOMER, error=error, retry=False, blame=False)
         return AttemptFailed(
-            f"refused with {status}: {message}",
+            f"refused with {status}",
             fault=Fault.PROVIDER,
             error=self._shown(f"refused with {status}"),
             retry=True,

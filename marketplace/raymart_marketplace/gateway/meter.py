@@ -47,7 +47,8 @@ class EventLines:
         try:
             return _decode_lines(lines)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise _broken(f"a line that is no event: {str(error)[:200]}") from None
+            # Only the error's kind: what it says may quote the line, and with that the prompt or the completion.
+            raise _broken(f"a line that is no event: {type(error).__name__}") from None
 
     def _keep(self, piece: bytes) -> None:
         self._pieces.append(piece)
@@ -124,7 +125,7 @@ class Meter:
     def finish(self, event: FinishEvent, *, revision: str) -> None:
         """Take the last event; the engine's own counts are not used. Raises: UpstreamBroken."""
         if event.revision != revision:
-            raise _broken(f"served {event.revision[:80]}, not {revision}")
+            raise _broken(f"another revision than {revision}")
 
 
 def _check_ids(ids: tuple[int, ...]) -> None:

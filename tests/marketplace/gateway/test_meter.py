@@ -75,7 +75,7 @@ class TestClaims:
 
     def test_another_revision_than_was_routed_to_is_refused(self):
         event = FinishEvent(finish=FinishReason.STOP, usage=Usage(1, 1), revision="sha256:bb", engine="e")
-        with pytest.raises(UpstreamBroken, match="served sha256:bb"):
+        with pytest.raises(UpstreamBroken, match="another revision than sha256:aa"):
             meter().finish(event, revision="sha256:aa")
 
     @given(

@@ -154,7 +154,7 @@ class TunnelStream:
         try:
             head = decode_head(payload)
         except UNREADABLE as error:
-            raise protocol_abuse(f"a HEAD that cannot be read: {error}") from None
+            raise protocol_abuse(f"a HEAD that cannot be read: {type(error).__name__}") from None
         if not 200 <= head.status <= 599:
             raise protocol_abuse(f"status {head.status} is outside 200..599")
         self._head = head
@@ -176,5 +176,6 @@ def _failure_of(payload: bytes) -> UpstreamBroken:
     try:
         reset = decode_reset(payload)
     except UNREADABLE as error:
-        raise protocol_abuse(f"a RESET that cannot be read: {error}") from None
-    return UpstreamBroken(f"{reset.code}: {reset.message[:200]}", fault=Fault.PROVIDER)
+        raise protocol_abuse(f"a RESET that cannot be read: {type(error).__name__}") from None
+    # The code alone, which is one of a few: a node's own words may quote what was asked or answered, and this is stored.
+    return UpstreamBroken(f"the node reset the stream: {reset.code}", fault=Fault.PROVIDER)
