@@ -84,15 +84,16 @@ def request_data(payload: object) -> GraphQLRequestData:
     if not isinstance(payload, dict):
         raise InvalidRequest("a GraphQL request is one JSON object with `query`; batches are not accepted")
     query = _field(payload, "query", str)
-    if not query:
+    extensions = _field(payload, "extensions", dict)
+    is_persisted = query is None and extensions is not None and "persistedQuery" in extensions
+    if not query and not is_persisted:
         raise InvalidRequest("`query` is missing", param="query")
-    if len(query) > QUERY_CHARACTERS_MAX:
+    if query is not None and len(query) > QUERY_CHARACTERS_MAX:
         raise InvalidRequest(
             f"`query` has {len(query)} characters; the limit is {QUERY_CHARACTERS_MAX}, long text goes into `variables`",
             param="query",
         )
     variables = _field(payload, "variables", dict)
-    extensions = _field(payload, "extensions", dict)
     if _deeper_than(variables, JSON_DEPTH_MAX) or _deeper_than(extensions, JSON_DEPTH_MAX):
         raise InvalidRequest(f"`variables` and `extensions` nest at most {JSON_DEPTH_MAX} deep")
     return GraphQLRequestData(

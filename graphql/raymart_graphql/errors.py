@@ -29,6 +29,8 @@ class ErrorCode(StrEnum):
     GRAPHQL_VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
     BAD_REQUEST = "BAD_REQUEST"
     """The HTTP request carries no GraphQL request."""
+    PERSISTED_QUERY_NOT_FOUND = "PERSISTED_QUERY_NOT_FOUND"
+    """Send the document along with its hash."""
     BAD_USER_INPUT = "BAD_USER_INPUT"
     """A variable's or argument's value is wrong."""
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"

@@ -23,7 +23,7 @@ from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLRequestData, process_result
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.types.execution import ExecutionResult
+from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UnsetType
 
@@ -35,6 +35,7 @@ from raymart_graphql.context import Client
 from raymart_graphql.errors import ErrorCode, code_of
 from raymart_graphql.negotiation import Media, negotiated
 from raymart_graphql.origins import check_origin
+from raymart_graphql.persisted import PersistedQueryNotFound
 from raymart_graphql.principal import identify
 from raymart_graphql.reading import Reading
 from raymart_graphql.schema.guarded import GuardedSchema
@@ -82,6 +83,9 @@ class GraphQLEndpoint(GraphQL[Client, None]):
             response = await self._answer(request, receive, client)
         except ClientDisconnect:
             return
+        except PersistedQueryNotFound as error:
+            # Apollo's server answers 200: the client is to go on, and nothing may be cached for it.
+            response = _refusal(error.message, 200, ErrorCode.PERSISTED_QUERY_NOT_FOUND, client.request_id)
         except DomainError as error:
             code = ErrorCode.BAD_REQUEST if isinstance(error, InvalidRequest) else code_of(error)
             response = _refusal(error.message, error.status, code, client.request_id)
@@ -102,6 +106,8 @@ class GraphQLEndpoint(GraphQL[Client, None]):
             return _not_allowed(client.request_id)
         body = await read_body(receive, bytes_max=self._services.settings.body_bytes_max)
         asked = query_parameters(request.query_params) if request.method == "GET" else posted(request, body)
+        persisted = self._services.persisted_queries
+        asked = await persisted.complete(asked)
         accepted = negotiated(request.headers.get("accept", ""))
         client.incremental = accepted.incremental
         if accepted.media is Media.EVENT_STREAM:
@@ -110,6 +116,8 @@ class GraphQLEndpoint(GraphQL[Client, None]):
             return EventStream(frames, begun=client.charged, late_headers=client.points_headers)
         frames = await self._frames(asked, client, OPERATIONS[request.method])
         first = await _unless_gone(anext(frames), receive)
+        if not isinstance(first, PreExecutionError):
+            await persisted.remember(asked)
         if isinstance(first, InitialIncrementalExecutionResult):
             return Multipart(
                 _put_back(first, frames), begun=client.charged, late_headers=client.points_headers

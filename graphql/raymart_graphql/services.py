@@ -18,6 +18,7 @@ from raymart_billing.work.celery_hints import CeleryHints
 from raymart_billing.work.hints import give_hints
 from raymart_core.clock import SystemClock
 from raymart_graphql.metrics import Metrics
+from raymart_graphql.persisted import PersistedQueries
 from raymart_graphql.points import PointsMeter
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.forgetting import Forgetting
@@ -67,6 +68,7 @@ class Services:
     key_uses: KeyUseWriter
     points: PointsMeter
     wallet_challenges: WalletChallenges
+    persisted_queries: PersistedQueries
     directory: Directory
     models: CatalogModels
     leases: GatewayLeases
@@ -125,6 +127,7 @@ def build_services(settings: ControlSettings) -> Services:
         authenticator=authenticator,
         forgetting=Forgetting(authenticator, redis),
         key_uses=KeyUseWriter(sessions, authenticator.uses),
+        persisted_queries=PersistedQueries(redis),
         points=PointsMeter(
             redis,
             authenticator,

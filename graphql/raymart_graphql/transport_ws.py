@@ -54,8 +54,8 @@ def _problem(message: object) -> str | None:
     if message["type"] == "complete":
         return None
     try:
-        request_data(message.get("payload"))
+        asked = request_data(message.get("payload"))
     except InvalidRequest as error:
         # A close reason holds 123 bytes.
         return error.message.encode()[:120].decode(errors="ignore")
-    return None
+    return None if asked.query else "over a WebSocket a document is sent whole"
