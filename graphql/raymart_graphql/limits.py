@@ -30,6 +30,7 @@ from graphql import (
     ListValueNode,
     OperationDefinitionNode,
     OperationType,
+    SelectionNode,
     SelectionSetNode,
     ValueNode,
     VariableNode,
@@ -252,6 +253,12 @@ class _Scale:
         root = self._schema.get_root_type(OperationType(definition.operation))
         return self._selection(definition.selection_set, root)
 
+    def _part(self, weight: Weight, node: SelectionNode) -> Weight:
+        """A part of its own is an answer of its own, and weighs as much as an object."""
+        if any(found.name.value == "defer" for found in node.directives or ()):
+            return weight.beside(Weight(nodes=1, cost=1))
+        return weight
+
     def _selection(self, selection: SelectionSetNode, parent: GraphQLNamedType | None) -> Weight:
         total = Weight()
         for node in selection.selections:
@@ -264,7 +271,7 @@ class _Scale:
             else:
                 assert isinstance(node, FragmentSpreadNode)
                 weight = self._fragment(node.name.value)
-            total = total.beside(weight)
+            total = total.beside(self._part(weight, node))
         return total
 
     def _fragment(self, name: str) -> Weight:

@@ -4,7 +4,7 @@ import strawberry
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 
-from raymart_graphql.documents import ParsedDocuments
+from raymart_graphql.documents import ParsedDocuments, WholeResults
 from raymart_graphql.execution import PlainExecution
 from raymart_graphql.limits import OperationLimits
 from raymart_graphql.scalars import SCALARS
@@ -96,7 +96,7 @@ class Subscription(InferenceSubscription):
 
 def build_schema(*, development: bool = True) -> GuardedSchema:
     """The whole schema; outside development it describes itself only while a switch says so, and suggests no names."""
-    extensions: list[type[SchemaExtension]] = [OperationScope, OperationLimits, ParsedDocuments]
+    extensions: list[type[SchemaExtension]] = [OperationScope, OperationLimits, ParsedDocuments, WholeResults]
     if not development:
         extensions.append(SwitchedIntrospection)
     return GuardedSchema(
@@ -106,5 +106,9 @@ def build_schema(*, development: bool = True) -> GuardedSchema:
         types=[LedgerAccount, Transfer],
         extensions=extensions,
         execution_context_class=PlainExecution,
-        config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=not development),
+        config=StrawberryConfig(
+            scalar_map=SCALARS,
+            disable_field_suggestions=not development,
+            enable_experimental_incremental_execution=True,
+        ),
     )

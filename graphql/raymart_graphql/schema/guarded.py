@@ -1,10 +1,13 @@
 """A schema that does not build while an operation has no permission rule."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from enum import Enum
 from typing import Any
 
 import strawberry
 from graphql import GraphQLError
+from graphql.execution import MiddlewareManager, SubsequentIncrementalExecutionResult
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
 from strawberry.extensions.runner import SchemaExtensionsRunner
 from strawberry.types import ExecutionContext
@@ -57,6 +60,28 @@ class GuardedSchema(strawberry.Schema):
                 for error in final.errors
             ]
         return final
+
+    async def _stream_non_subscription(
+        self,
+        execution_context: ExecutionContext,
+        extensions_runner: SchemaExtensionsRunner,
+        middleware_manager: MiddlewareManager,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """The parts of `@defer` and `@stream` do not pass through `_handle_execution_result`: code their errors here."""
+        request_id = _request_id(execution_context.context)
+        results = super()._stream_non_subscription(
+            execution_context, extensions_runner, middleware_manager, operation_extensions
+        )
+        async with aclosing(results) as frames:
+            async for frame in frames:
+                if isinstance(frame, SubsequentIncrementalExecutionResult):
+                    for part in (*(frame.incremental or ()), *(frame.completed or ())):
+                        part.errors = part.errors and [
+                            shown(error, request_id=request_id, before_execution=False)
+                            for error in part.errors
+                        ]
+                yield frame
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
