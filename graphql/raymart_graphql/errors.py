@@ -15,6 +15,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.graphql import OperationType
 
 from raymart_core.errors import DomainError
+from raymart_marketplace.accounts.errors import EmailNotVerified, SecondFactorRequired
 
 log = structlog.get_logger()
 
@@ -36,6 +37,10 @@ class ErrorCode(StrEnum):
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     FORBIDDEN = "FORBIDDEN"
+    EMAIL_NOT_VERIFIED = "EMAIL_NOT_VERIFIED"
+    """The person has yet to follow the link in the mail that verifies their address."""
+    SECOND_FACTOR_REQUIRED = "SECOND_FACTOR_REQUIRED"
+    """The session needs a fresh second factor: `confirmSecondFactor`."""
     NOT_FOUND = "NOT_FOUND"
     CONFLICT = "CONFLICT"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
@@ -94,6 +99,10 @@ def shown(error: GraphQLError, *, request_id: str, before_execution: bool) -> Gr
 
 def code_of(error: DomainError) -> ErrorCode:
     """The code of an expected failure that no payload can carry."""
+    if isinstance(error, EmailNotVerified):
+        return ErrorCode.EMAIL_NOT_VERIFIED
+    if isinstance(error, SecondFactorRequired):
+        return ErrorCode.SECOND_FACTOR_REQUIRED
     return _BY_STATUS.get(error.status, ErrorCode.INTERNAL_SERVER_ERROR)
 
 

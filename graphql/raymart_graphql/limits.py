@@ -59,6 +59,12 @@ LIST_ITEMS = 10
 """Items that a list which is no connection is taken to have; those are short by nature."""
 FIELD_COSTS = {
     "Mutation.login": 1_000,  # One argon2 verification; guessing is not made cheaper by batching.
+    "Mutation.signUp": 1_000,
+    "Mutation.verifyEmail": 1_000,
+    "Mutation.resetPassword": 1_000,
+    "Mutation.changePassword": 1_500,
+    "Mutation.requestPasswordReset": 500,
+    "Mutation.resendVerification": 500,
     "Mutation.refreshSession": 100,
     "Organization.usageByDay": 400,  # As many sums at most.
     "Organization.usageByHour": 400,

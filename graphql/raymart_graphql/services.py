@@ -18,17 +18,12 @@ from raymart_billing.work.celery_hints import CeleryHints
 from raymart_billing.work.hints import give_hints
 from raymart_core.clock import SystemClock
 from raymart_graphql.metrics import Metrics
+from raymart_graphql.people import People, make_people
 from raymart_graphql.persisted import PersistedQueries
 from raymart_graphql.points import PointsMeter
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.forgetting import Forgetting
 from raymart_marketplace.accounts.key_uses import KeyUseWriter
-from raymart_marketplace.accounts.login import PasswordLogin
-from raymart_marketplace.accounts.login_limits import LoginLimits
-from raymart_marketplace.accounts.password_work import PasswordWork
-from raymart_marketplace.accounts.refresh_tokens import RefreshTokens
-from raymart_marketplace.accounts.sessions import SessionPolicy
-from raymart_marketplace.accounts.throttle import Throttle
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.accounts.wallet_challenges import WalletChallenges
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
@@ -59,10 +54,7 @@ class Services:
     redis: Redis
     """For what may be lost, and read by whoever can do without it."""
     tokens: AccessTokens
-    session_policy: SessionPolicy
-    throttle: Throttle
-    password_work: PasswordWork
-    password_login: PasswordLogin
+    people: People
     authenticator: Authenticator
     forgetting: Forgetting
     key_uses: KeyUseWriter
@@ -90,7 +82,6 @@ def build_services(settings: ControlSettings) -> Services:
     pool = make_pool(settings.database_url, name="gateway")
     hints = CeleryHints(settings.broker_url)
     redis = make_redis(settings.redis_url)
-    throttle, password_work = Throttle(redis), PasswordWork()
     give_hints(sessions, hints.give)
     tokens = make_access_tokens(settings)
     authenticator = Authenticator(sessions, tokens)
@@ -123,7 +114,7 @@ def build_services(settings: ControlSettings) -> Services:
         hints=hints,
         redis=redis,
         tokens=tokens,
-        session_policy=make_session_policy(settings),
+        people=make_people(settings, sessions, redis),
         authenticator=authenticator,
         forgetting=Forgetting(authenticator, redis),
         key_uses=KeyUseWriter(sessions, authenticator.uses),
@@ -134,9 +125,6 @@ def build_services(settings: ControlSettings) -> Services:
             points_per_hour=settings.graphql_points_per_hour,
             points_per_hour_address=settings.graphql_points_per_hour_address,
         ),
-        throttle=throttle,
-        password_work=password_work,
-        password_login=PasswordLogin(sessions, LoginLimits(throttle, redis), password_work),
         wallet_challenges=make_wallet_challenges(settings, redis),
         directory=directory,
         models=models,
@@ -184,15 +172,6 @@ def make_access_tokens(settings: ControlSettings) -> AccessTokens:
     )
 
 
-def make_session_policy(settings: ControlSettings) -> SessionPolicy:
-    """How long log-ins last."""
-    return SessionPolicy(
-        tokens=RefreshTokens(settings.token_secret.get_secret_value().encode()),
-        idle_ttl_s=settings.session_idle_ttl_s,
-        ttl_s=settings.session_ttl_s,
-    )
-
-
 def make_wallet_challenges(settings: ControlSettings, redis: Redis) -> WalletChallenges:
     """What wallets are asked to sign, in the name of the address where people know us."""
     return WalletChallenges(
@@ -216,7 +195,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(services.forgetting.stop)
         services.key_uses.start()
         stack.push_async_callback(services.key_uses.stop)
-        stack.callback(services.password_work.close)
+        stack.callback(services.people.close)
         if services.card_rail is not None:
             stack.callback(services.card_rail.processor.close)
         await services.pool.open(wait=False)

@@ -99,7 +99,10 @@ class ControlSettings(ProcessSettings):
     low_balance_usd: int = Field(default=5, ge=0)
     """Customers are told when their balance falls below this, unless they chose another threshold; 0 for never."""
     smtp_host: str | None = None
-    """Mail server for alerts; without one alerts are only shown."""
+    """Mail server; without one alerts are only shown, and people cannot verify their addresses or reset a password.
+
+    On a development machine mails are files in `mail/` below `data_dir`.
+    """
     smtp_port: int = Field(default=587, ge=1, le=65535)
     smtp_user: str | None = None
     smtp_password: SecretStr | None = None

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from raymart_core.clock import now
 from raymart_core.ids import new_id
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_local.redis import EmbeddedRedis
@@ -109,7 +110,10 @@ async def _rounds(
 async def _people(api: Api) -> Sequence[str]:
     emails = [f"{new_id().hex}@example.com" for _ in range(PEOPLE)]
     async with session_scope(api.services.sessions) as session:
-        session.add_all(User(email=email, name="A person", password_hash=password_hash()) for email in emails)
+        session.add_all(
+            User(email=email, name="A person", password_hash=password_hash(), email_verified_at=now())
+            for email in emails
+        )
     return emails
 
 

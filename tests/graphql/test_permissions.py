@@ -321,6 +321,10 @@ MEANT_FOR_STRANGERS = {
     "Mutation.login",
     "Mutation.createWalletLoginChallenge",
     "Mutation.loginWithWallet",
+    "Mutation.signUp",
+    "Mutation.verifyEmail",
+    "Mutation.requestPasswordReset",
+    "Mutation.resetPassword",
     "Mutation.refreshSession",
 }
 """Operations without credentials. Adding one is a decision; each type's own rule is in NODE_RULES."""

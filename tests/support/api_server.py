@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from sqlalchemy import func
 
 from raymart_billing import ledger
+from raymart_core.clock import now
 from raymart_core.ids import Prefix, new_id, show
 from raymart_core.money import Money
 from raymart_core.units import Fault, FinishReason
@@ -181,6 +182,7 @@ class Api:
                     email=f"{role.value}-{unique}@example.com",
                     name=role.value,
                     password_hash=password_hash(),
+                    email_verified_at=now(),
                 )
                 session.add(user)
                 await session.flush()

@@ -1,7 +1,7 @@
 """Alerts: low balances and used budgets, told once per crossing."""
 
 from raymart_billing.alerts.budgets import check_budgets
-from raymart_billing.alerts.delivery import Channel, NoChannel, Notice, SmtpChannel, deliver, open_channel
+from raymart_billing.alerts.delivery import deliver
 from raymart_billing.alerts.low_balance import (
     check_low_balances,
     raise_alert,
@@ -14,14 +14,9 @@ __all__ = [
     "Alert",
     "AlertKind",
     "AlertThreshold",
-    "Channel",
-    "NoChannel",
-    "Notice",
-    "SmtpChannel",
     "check_budgets",
     "check_low_balances",
     "deliver",
-    "open_channel",
     "raise_alert",
     "set_threshold",
     "threshold_of",

@@ -1,98 +1,21 @@
 """Telling people of an alert: by e-mail where a mail server is set, else only in the API. At least once."""
 
-import asyncio
-import smtplib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from email.message import EmailMessage
-from typing import Protocol
 from uuid import UUID
 
 import structlog
-from pydantic import SecretStr
 from sqlalchemy import func, select, tuple_, update
 
 from raymart_billing.alerts.models import Alert, AlertKind
+from raymart_billing.mail import Channel, Notice
 from raymart_core.money import Money
 from raymart_marketplace.accounts.models import Membership, Organization, Role, User
 from raymart_marketplace.accounts.permissions import Permission, roles_with
 from raymart_marketplace.db.session import Sessions, session_scope
-from raymart_marketplace.settings import ControlSettings
 
 log = structlog.get_logger()
 
 RECIPIENTS_MAX = 20
-SMTP_TIMEOUT_S = 15.0
-"""Of each answer of the mail server."""
-SEND_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """What is told, to whom."""
-
-    addresses: Sequence[str]
-    subject: str
-    text: str
-
-
-class Channel(Protocol):
-    """A way to reach people."""
-
-    async def send(self, notice: Notice) -> None:
-        """Hand `notice` on. Raises: OSError, smtplib.SMTPException, TimeoutError; it is then sent again later."""
-
-
-class NoChannel:
-    """Where none is configured: alerts are seen in the API only."""
-
-    async def send(self, notice: Notice) -> None:
-        """Nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SmtpChannel:
-    """E-mail through one server; each address gets a message of its own and sees no other."""
-
-    host: str
-    port: int
-    user: str | None
-    password: SecretStr | None
-    starttls: bool
-    sender: str
-
-    async def send(self, notice: Notice) -> None:
-        """One connection for all addresses."""
-        async with asyncio.timeout(SEND_TIMEOUT_S):
-            await asyncio.to_thread(self._send, notice)
-
-    def _send(self, notice: Notice) -> None:
-        with smtplib.SMTP(self.host, self.port, timeout=SMTP_TIMEOUT_S) as server:
-            if self.starttls:
-                server.starttls()
-            if self.user is not None and self.password is not None:
-                server.login(self.user, self.password.get_secret_value())
-            for address in notice.addresses:
-                message = EmailMessage()
-                message["From"], message["To"] = self.sender, address
-                message["Subject"] = notice.subject
-                message["Auto-Submitted"] = "auto-generated"
-                message.set_content(notice.text)
-                server.send_message(message)
-
-
-def open_channel(settings: ControlSettings) -> Channel:
-    """The channel of `settings`."""
-    if settings.smtp_host is None:
-        return NoChannel()
-    return SmtpChannel(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        user=settings.smtp_user,
-        password=settings.smtp_password,
-        starttls=settings.smtp_starttls,
-        sender=settings.mail_from,
-    )
 
 
 async def deliver(sessions: Sessions, channel: Channel, alert_id: UUID) -> bool:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from raymart_billing.alerts.budgets import check_budgets
-from raymart_billing.alerts.delivery import deliver, open_channel
+from raymart_billing.alerts.delivery import deliver
 from raymart_billing.alerts.low_balance import DELIVER_TASK, check_low_balances
+from raymart_billing.mail import open_channel
 from raymart_billing.work import Context, Periodic, Task, TaskContext
 from raymart_core.money import Money
 

@@ -35,6 +35,7 @@ from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.routing.queries import RoutingQuery
 from raymart_graphql.schema.sessions.mutations import SessionMutation
+from raymart_graphql.schema.sessions.registration import RegistrationMutation
 from raymart_graphql.schema.supply.lifecycle import SupplyLifecycleMutation
 from raymart_graphql.schema.supply.mutations import SupplyMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
@@ -71,6 +72,7 @@ class Query(
 @strawberry.type(description="What can be changed. Each field is a transaction of its own.")
 class Mutation(
     SessionMutation,
+    RegistrationMutation,
     KeyMutation,
     WalletMutation,
     InferenceMutation,

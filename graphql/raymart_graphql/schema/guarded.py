@@ -16,6 +16,7 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.field import StrawberryField
 
 from raymart_core.errors import DomainError, InvalidRequest
+from raymart_graphql.assurance import assurance_of
 from raymart_graphql.context import Client, Operation
 from raymart_graphql.errors import shown
 from raymart_graphql.permissions import Guard, resolve_next
@@ -105,6 +106,9 @@ def _guard(field: StrawberryField, name: str, *, is_mutation: bool) -> None:
         assert issubclass(payload, Payload), f"{name} must return a Payload"
         field.extensions.append(ExpectedFailures(payload))
     field.extensions.append(PlainText())
+    assurance = assurance_of(name, RULES[name])
+    if assurance is not None:
+        field.extensions.append(assurance)
     field.extensions.append(Guard(RULES[name]))
 
 

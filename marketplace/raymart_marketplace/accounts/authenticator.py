@@ -18,13 +18,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import NamedTuple, cast
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, case, exists, func, null, or_, select, tuple_
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -32,6 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from raymart_core.errors import Forbidden, NotAuthenticated, Unavailable
 from raymart_marketplace.accounts.api_keys import KEY_PREFIX, hash_key, is_key
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.accounts.errors import EmailNotVerified
 from raymart_marketplace.accounts.key_uses import KeyUses
 from raymart_marketplace.accounts.models import (
     ApiKey,
@@ -68,12 +70,24 @@ _NO_ORGANIZATION = "no organization lets you ask for inference; ask an owner for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """What is known of the person behind an access token, and of the session that it is of."""
+
+    is_verified: bool
+    """Whether the address is shown to be theirs."""
+    second_factor_at: datetime | None
+    """When a second factor was last proven in the session."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What a credential stands for."""
 
     caller: Caller | None
     """None for a user whom no organization lets ask for inference."""
     claims: Claims | None
+    """None for an API key."""
+    person: Person | None
     """None for an API key."""
     fresh_s: float
     """Seconds until the credential itself expires."""
@@ -129,6 +143,8 @@ class Authenticator:
         """
         known = await self._resolve(_credential(authorization))
         if known.caller is None:
+            if known.person is not None and not known.person.is_verified:
+                raise EmailNotVerified
             raise Forbidden(_NO_ORGANIZATION)
         if known.caller.api_key_id is not None:
             self.uses.note(known.caller.api_key_id)
@@ -142,6 +158,13 @@ class Authenticator:
         known = await self._resolve(credential)
         assert known.claims is not None
         return known.claims
+
+    async def person(self, authorization: bytes | None) -> Person:
+        """What is known of the person behind an access token. Raises: as `user`."""
+        await self.user(authorization)
+        known = await self._resolve(_credential(authorization))
+        assert known.person is not None
+        return known.person
 
     def forget(self, api_key_id: UUID) -> None:
         """End a revoked key here and now. Call it after the commit."""
@@ -256,7 +279,9 @@ class Authenticator:
         )
         # Null for a key without an end, which the expression's type does not tell.
         fresh_s = cast("Decimal | None", seconds)
-        return Known(caller=caller, claims=None, fresh_s=math.inf if fresh_s is None else float(fresh_s))
+        return Known(
+            caller=caller, claims=None, person=None, fresh_s=math.inf if fresh_s is None else float(fresh_s)
+        )
 
     async def _by_claims(self, claims: Claims) -> Known | None:
         """The token's user, unless disabled, with the organization that they call for."""
@@ -268,7 +293,7 @@ class Authenticator:
             may_infer,
         )
         statement = (
-            select(Project.organization_id, Project.id)
+            select(Project.organization_id, Project.id, User.email_verified_at, _second_factor_at(claims))
             .select_from(User)
             .outerjoin(Membership, Membership.user_id == User.id)
             .outerjoin(Organization, Organization.id == Membership.organization_id)
@@ -282,16 +307,19 @@ class Authenticator:
         if row is None:
             return None
         # Outer joins: both columns may be null, which their types do not tell.
-        organization_id, project_id = cast("tuple[UUID | None, UUID | None]", row)
+        organization_id, project_id, verified_at, second_factor_at = cast(
+            "tuple[UUID | None, UUID | None, datetime | None, datetime | None]", row
+        )
+        person = Person(is_verified=verified_at is not None, second_factor_at=second_factor_at)
         caller = None
-        if organization_id is not None and project_id is not None:
+        if organization_id is not None and project_id is not None and person.is_verified:
             caller = Caller(
                 organization_id=organization_id,
                 project_id=project_id,
                 api_key_id=None,
                 user_id=claims.user_id,
             )
-        return Known(caller=caller, claims=claims, fresh_s=self._tokens.seconds_left(claims))
+        return Known(caller=caller, claims=claims, person=person, fresh_s=self._tokens.seconds_left(claims))
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncSession]:
@@ -317,6 +345,14 @@ def _session_lives(claims: Claims) -> Sequence[ColumnElement[bool]]:
         UserSession.id == claims.session_id, UserSession.user_id == claims.user_id, *is_open()
     )
     return (session,)
+
+
+def _second_factor_at(claims: Claims) -> ColumnElement[datetime | None]:
+    """When the token's session has last proven a second factor; null for a token without a session."""
+    if claims.session_id is None:
+        return cast("ColumnElement[datetime | None]", null())
+    found = select(UserSession.second_factor_at).where(UserSession.id == claims.session_id)
+    return found.scalar_subquery()
 
 
 def _credential(authorization: bytes | None) -> str:

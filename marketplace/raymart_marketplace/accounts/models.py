@@ -51,6 +51,8 @@ class User(Row):
     name: Mapped[str]
     password_hash: Mapped[str]
     """argon2id in PHC form."""
+    email_verified_at: Mapped[datetime | None]
+    """When the person showed that they read mail there; until then nothing that touches money or inference."""
     disabled_at: Mapped[datetime | None]
 
 

@@ -27,6 +27,7 @@ from raymart_marketplace.accounts.models import (
     User,
 )
 from raymart_marketplace.accounts.names import clean_name, unique_slug
+from raymart_marketplace.accounts.password_policy import check_password
 from raymart_marketplace.accounts.passwords import hash_password
 from raymart_marketplace.accounts.permissions import Permission, permissions_of
 from raymart_marketplace.accounts.scopes import DEFAULT_SCOPES, KeyScope
@@ -47,10 +48,10 @@ async def sign_up(
     organization_name: str,
     kind: OrganizationKind,
 ) -> User:
-    """Make a user with an organization of their own (its owner) and its default project.
+    """Make a user, vouched for by whoever calls, with an organization of their own and its default project.
 
-    Raises: InvalidRequest for a bad field, Conflict when the address has an account, Forbidden for kind platform:
-    the platform's people are made by `raymart admin create`.
+    People themselves come by `registration`. Raises: InvalidRequest for a bad field, Conflict when the address has an
+    account, Forbidden for kind platform: the platform's people are made by `raymart admin create`.
     """
     if kind is OrganizationKind.PLATFORM:
         raise Forbidden("nobody signs up for the platform itself; use `raymart admin create`")
@@ -61,19 +62,38 @@ async def sign_up(
 
 
 async def create_user(session: AsyncSession, *, email: str, password: str, name: str) -> User:
-    """Make a user without any membership. Raises: InvalidRequest, Conflict when the address has an account."""
-    address, shown_name = normal_email(email), clean_name(name, param="name")
+    """Make a user without any membership, whose address the caller vouches for.
+
+    Raises: InvalidRequest, Conflict when the address has an account.
+    """
+    check_password(password, context=(email, name))
     password_hash = await asyncio.to_thread(hash_password, password)
+    made = await add_user(session, email=email, name=name, password_hash=password_hash, is_verified=True)
+    if made is None:
+        raise Conflict(f"{normal_email(email)!r} has an account already; log in instead", param="email")
+    return made
+
+
+async def add_user(
+    session: AsyncSession, *, email: str, name: str, password_hash: str, is_verified: bool
+) -> User | None:
+    """Make a user; None when the address has an account. `is_verified`: whether the address is known to be theirs.
+
+    Raises: InvalidRequest.
+    """
     statement = (
         insert(User)
-        .values(id=new_id(), email=address, name=shown_name, password_hash=password_hash)
+        .values(
+            id=new_id(),
+            email=normal_email(email),
+            name=clean_name(name, param="name"),
+            password_hash=password_hash,
+            email_verified_at=func.clock_timestamp() if is_verified else None,
+        )
         .on_conflict_do_nothing(index_elements=[User.email])
         .returning(User)
     )
-    made = (await session.scalars(statement)).one_or_none()
-    if made is None:
-        raise Conflict(f"{address!r} has an account already; log in instead", param="email")
-    return made
+    return (await session.scalars(statement)).one_or_none()
 
 
 async def create_organization(
@@ -137,6 +157,7 @@ async def user_by_email(session: AsyncSession, email: str) -> User | None:
 
 async def set_password(session: AsyncSession, *, user_id: UUID, password: str) -> None:
     """Replace the user's password. Raises: InvalidRequest, NotFound."""
+    check_password(password)
     password_hash = await asyncio.to_thread(hash_password, password)
     changed = await session.scalar(
         update(User).where(User.id == user_id).values(password_hash=password_hash).returning(User.id)

@@ -1,5 +1,6 @@
 """Every table of `marketplace` in one import, for migrations and tests. Billing adds its own in `raymart_billing.db`."""
 
+from raymart_marketplace.accounts import mail_models as account_mail
 from raymart_marketplace.accounts import models as accounts
 from raymart_marketplace.accounts import session_models as sessions
 from raymart_marketplace.accounts import wallet_proofs
@@ -13,6 +14,7 @@ from raymart_marketplace.supply import models as supply
 metadata = Base.metadata
 
 __all__ = [
+    "account_mail",
     "accounts",
     "catalog",
     "metadata",

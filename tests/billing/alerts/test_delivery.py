@@ -9,12 +9,10 @@ from sqlalchemy import update
 from raymart_billing.alerts import (
     Alert,
     AlertKind,
-    NoChannel,
-    SmtpChannel,
     deliver,
-    open_channel,
     raise_alert,
 )
+from raymart_billing.mail import NoChannel, SmtpChannel, open_channel
 from raymart_core.ids import new_id
 from raymart_core.money import Money
 from raymart_marketplace.accounts import service as accounts

@@ -79,13 +79,13 @@ class SessionMutation:
     async def login(self, info: Info, input_: LoginInput) -> LoginPayload:
         """Takes the same time whether or not the address has an account."""
         operation, payload = info.context, LoginPayload()
-        user = await operation.services.password_login.prove(
+        user = await operation.services.people.password_login.prove(
             email=input_.email, password=input_.password, address=operation.client.address
         )
         async with operation.writing() as session:
             opened = await sessions.open_session(
                 session,
-                operation.services.session_policy,
+                operation.services.people.session_policy,
                 user=user,
                 method=LoginMethod.PASSWORD,
                 device=operation.client.device,
@@ -103,7 +103,7 @@ class SessionMutation:
         async with operation.writing() as session:
             outcome = await sessions.refresh_session(
                 session,
-                operation.services.session_policy,
+                operation.services.people.session_policy,
                 refresh_token=input_.refresh_token,
                 address=operation.client.device.address,
             )

@@ -198,7 +198,7 @@ class WalletMutation:
         async with operation.writing() as session:
             opened = await sessions.open_session(
                 session,
-                operation.services.session_policy,
+                operation.services.people.session_policy,
                 user=await wallet_proofs.user_of_wallet(session, answered),
                 method=LoginMethod.WALLET,
                 device=operation.client.device,
