@@ -28,12 +28,17 @@ class Deferred(NamedTuple):
     help: str
     is_hidden: bool = False
 
-    def load(self) -> typer.Typer | Callable[..., None]:
-        """Import it."""
+    def load(self, path: str) -> typer.Typer | Callable[..., None]:
+        """Import it. What it commits is an act of the operator in the audit log, under the name `path`."""
         found: typer.Typer | Callable[..., None] = getattr(
             import_module(f"raymart_graphql.operator.{self.module}"), self.name
         )
-        return found
+        acting = import_module("raymart_graphql.operator.acting")
+        if isinstance(found, typer.Typer):
+            acting.record_group(found, path)
+            return found
+        made: Callable[..., None] = acting.recorded(found, path)
+        return made
 
 
 COMMANDS: Mapping[str, Deferred] = {
@@ -57,6 +62,7 @@ COMMANDS: Mapping[str, Deferred] = {
     "work": Deferred("work_commands", "work", "Background work."),
     "invoice": Deferred("invoice_commands", "invoice", "Invoices, credit notes and refunds."),
     "deposit": Deferred("deposit_commands", "deposit", "Deposits, disputes and grants."),
+    "audit": Deferred("audit_commands", "audit", "The audit log: who changed what."),
 }
 
 
@@ -97,7 +103,7 @@ def command_line(wanted: str | None) -> typer.Typer:
         add_completion=False,
     )
     for name, command in COMMANDS.items():
-        _add(app, name, command.load() if name == wanted else _not_loaded, command)
+        _add(app, name, command.load(f"raymart {name}") if name == wanted else _not_loaded, command)
     for entry in entry_points(group=COMMANDS_GROUP):
         # The overview lists those that can be loaded.
         if wanted in {None, entry.name}:

@@ -15,6 +15,8 @@ from raymart_core.clock import SystemClock
 from raymart_core.errors import DomainError
 from raymart_graphql.body import read_body
 from raymart_graphql.services import Services
+from raymart_marketplace import audit
+from raymart_marketplace.audit import Act, Actor, ActorKind
 from raymart_marketplace.db.session import session_scope
 
 log = structlog.get_logger()
@@ -57,6 +59,11 @@ class StripeWebhook:
             return _answer(error.status, error.message)
         except ClientDisconnect:
             return _answer(400, "the connection closed before the event was read")
+        actor = Actor(kind=ActorKind.SYSTEM, name="stripe")
+        with audit.acting(Act(action=f"stripe {event.type}", actor=actor)):
+            return await self._receive(event)
+
+    async def _receive(self, event: deposits.Event) -> Response:
         try:
             async with asyncio.timeout(RECORD_TIMEOUT_S), session_scope(self._services.sessions) as session:
                 waits = await deposits.receive(session, event)

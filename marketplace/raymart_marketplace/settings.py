@@ -135,7 +135,8 @@ class ControlSettings(ProcessSettings):
     """Fonts for names in scripts that the built-in ones lack, such as Chinese or Japanese."""
 
     ledger_seal_key: SecretStr | None = Field(default=None, min_length=32)
-    """Seals transfers, so that an edit by the database's owner shows; at least 32 bytes that the database never sees.
+    """Seals transfers and the audit log, so that an edit by the database's owner shows; at least 32 bytes that the
+    database never sees.
 
     The same in every worker. Without it nothing is sealed.
     """
@@ -150,6 +151,11 @@ class ControlSettings(ProcessSettings):
         return (
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
+
+    @property
+    def audit_head_file(self) -> Path | None:
+        """Where the newest seal of the audit log is kept: beside the ledger's."""
+        return audit_head_beside(self.ledger_head_file)
 
     @property
     def spill_dir(self) -> Path | None:
@@ -183,3 +189,8 @@ class ControlSettings(ProcessSettings):
                 f" RAYMART_LEASE_SLICE_MIN_NANO_USD={self.lease_slice_min_nano_usd}"
             )
         return self
+
+
+def audit_head_beside(ledger_head_file: Path | None) -> Path | None:
+    """The file of the audit log's newest seal, in the folder of the ledger's."""
+    return None if ledger_head_file is None else ledger_head_file.with_name("audit-head.json")

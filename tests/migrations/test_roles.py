@@ -36,6 +36,16 @@ AS_RUNTIME = {
     "delete_usage": "delete from usage_record",
     "delete_request": "delete from request",
     "rewrite_rollup": "update usage_day set requests = 0",
+    "invent_entry": (
+        "insert into audit_entry (actor_kind, actor_name, action, mentions, outcome, detail)"
+        " values ('operator', 'root', 'act', '{}', 'done', '{}')"
+    ),
+    "update_entry": "update audit_entry set action = 'x'",
+    "delete_entry": "delete from audit_entry",
+    "truncate_entries": "truncate audit_entry cascade",
+    "change_address": "update audit_origin set address = 'x'",
+    "delete_address": "set raymart.audit_forgets = 'yes'; delete from audit_origin",
+    "delete_audit_seal": "delete from audit_seal",
     # The guards stay on.
     "disable_trigger": "alter table transfer disable trigger refuse_change",
     "drop_trigger": "drop trigger refuse_change on transfer",
@@ -70,6 +80,12 @@ AS_OWNER = {
     "truncate_seals": "truncate transfer_seal",
     "delete_check": "delete from ledger_check",
     "update_lease": "update credit_lease set held = 0",
+    "update_entry": "update audit_entry set action = 'x'",
+    "delete_entry": "delete from audit_entry",
+    "truncate_entries": "truncate audit_entry cascade",
+    "change_address": "update audit_origin set address = 'x'",
+    "delete_address": "delete from audit_origin",
+    "delete_audit_seal": "delete from audit_seal",
     "session_replication_role": "set session_replication_role = replica",
     "new_superuser": "create role intruder superuser",
     "become_superuser": "alter role raymart_owner superuser",
@@ -77,7 +93,7 @@ AS_OWNER = {
 BY_FUNCTION_ONLY = {
     "ledger_account", "transfer", "open_hold", "transfer_code", "ledger_snapshot", "account_snapshot", "transfer_seal",
     "gateway", "credit_lease", "lease_budget", "budget", "budget_period", "billing_block", "usage_hour", "usage_day", "usage_day_part",
-    "alembic_version",
+    "alembic_version", "audit_entry", "audit_origin", "audit_seal",
 }  # fmt: skip
 KEPT = {"request", "attempt", "usage_record", "ledger_check"}
 """Tables that the runtime adds to and does not change."""

@@ -77,7 +77,7 @@ class Sealed:
 
 def link(key: bytes, previous: bytes, columns: Columns) -> bytes:
     """The hash of a transfer after the hash `previous`."""
-    return hmac.digest(key, FORMAT + previous + b"".join(_netstrings(columns)), "sha256")
+    return hmac.digest(key, FORMAT + previous + b"".join(netstrings(columns)), "sha256")
 
 
 async def seal(
@@ -146,7 +146,8 @@ def _linked(key: bytes, previous: bytes, rows: Sequence[Columns]) -> list[bytes]
     return hashes
 
 
-def _netstrings(columns: Columns) -> Iterator[bytes]:
+def netstrings(columns: Columns) -> Iterator[bytes]:
+    """Each column so that no two rows have one encoding; a null differs from an empty text."""
     for column in columns:
         if column is None:
             yield b"~"

@@ -18,6 +18,8 @@ from raymart_billing.work.presence import Presence
 from raymart_billing.work.registry import Registry
 from raymart_billing.work.task import Task
 from raymart_core.errors import Unavailable
+from raymart_marketplace import audit
+from raymart_marketplace.audit import Act, Actor, ActorKind
 
 log = structlog.get_logger()
 
@@ -106,12 +108,13 @@ class Worker:
         try:
             if claim.attempt > task.attempts_max:
                 raise GiveUp(f"its worker died in the last of {task.attempts_max} attempts")
-            await run_leased(
-                task.handle(context, claim.subject),
-                pool=self._resources.pool,
-                renew=lambda connection: claims.renew(connection, claim),
-                timeout_s=task.timeout_s,
-            )
+            with audit.acting(_act_of(task)):
+                await run_leased(
+                    task.handle(context, claim.subject),
+                    pool=self._resources.pool,
+                    renew=lambda connection: claims.renew(connection, claim),
+                    timeout_s=task.timeout_s,
+                )
         except LeaseLost:
             return _lost
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; its row keeps it
@@ -180,6 +183,11 @@ class Worker:
                 await hand_back(connection)
         except OUTAGE as error:
             log.warning("work.not_handed_back", error=type(error).__name__)
+
+
+def _act_of(task: Task) -> Act:
+    """What the marketplace does of itself because of what somebody else did. Periodics only keep house."""
+    return Act(action=task.name, actor=Actor(kind=ActorKind.SYSTEM, name="worker"))
 
 
 async def _lost(_: Connection) -> bool:

@@ -9,18 +9,17 @@ from uuid import UUID
 
 import psycopg
 import typer
-from pydantic import Field, SecretStr
 
 from raymart_billing import ledger as books
 from raymart_billing.connections import Connection
 from raymart_billing.ledger.head import Head, read_head_file
-from raymart_billing.ledger.seal import KEY_BYTES_MIN, Sealed, seal
+from raymart_billing.ledger.seal import Sealed, seal
 from raymart_billing.ledger.statement import STATEMENT_LINES_MAX
 from raymart_billing.ledger.verify import Verification, verify
 from raymart_core.errors import Conflict, InvalidRequest, NotFound
 from raymart_graphql.operator.listing import Output, print_rows
 from raymart_graphql.operator.running import with_database
-from raymart_graphql.operator.settings import DatabaseSettings
+from raymart_graphql.operator.seal_settings import LedgerSettings
 from raymart_marketplace.accounts.service import user_by_email
 from raymart_marketplace.db.session import Sessions, session_scope
 
@@ -28,20 +27,6 @@ ledger = typer.Typer(no_args_is_help=True)
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
 PAGE_MAX = 100
-
-
-class LedgerSettings(DatabaseSettings):
-    """Read once by the command."""
-
-    ledger_seal_key: SecretStr | None = Field(default=None, min_length=KEY_BYTES_MIN)
-    """The key of the seals, as the workers have it."""
-    ledger_head_file: Path | None = None
-    """Where the sealer keeps the newest seal."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The key's bytes."""
-        return None if self.ledger_seal_key is None else self.ledger_seal_key.get_secret_value().encode()
 
 
 @ledger.command("verify")

@@ -21,6 +21,7 @@ from raymart_graphql.context import Client, Operation
 from raymart_graphql.errors import shown
 from raymart_graphql.permissions import Guard, resolve_next
 from raymart_graphql.rules import RULES
+from raymart_graphql.schema.audited import NOT_AUDITED, Audited, RefusalsAudited
 from raymart_graphql.schema.user_error import Payload, UserError
 
 ROOTS = frozenset({"Query", "Mutation", "Subscription"})
@@ -99,7 +100,14 @@ def _request_id(context: object) -> str:
 
 
 def _guard(field: StrawberryField, name: str, *, is_mutation: bool) -> None:
-    """Each extension runs around the ones before it: the rule comes last, so that it refuses first."""
+    """Each extension runs around the ones before it: the rule comes late, so that it refuses first.
+
+    A mutation is audited unless `NOT_AUDITED` says why not; only what notes refusals is around the rule.
+    """
+    action = name.partition(".")[2]
+    is_audited = is_mutation and action not in NOT_AUDITED
+    if is_audited:
+        field.extensions.append(Audited(action))
     if is_mutation:
         payload = field.type
         assert isinstance(payload, type), f"{name} must return a Payload"
@@ -110,6 +118,8 @@ def _guard(field: StrawberryField, name: str, *, is_mutation: bool) -> None:
     if assurance is not None:
         field.extensions.append(assurance)
     field.extensions.append(Guard(RULES[name]))
+    if is_audited:
+        field.extensions.append(RefusalsAudited(action))
 
 
 class ExpectedFailures(FieldExtension):

@@ -4,6 +4,7 @@ from raymart_marketplace.accounts import mail_models as account_mail
 from raymart_marketplace.accounts import models as accounts
 from raymart_marketplace.accounts import session_models as sessions
 from raymart_marketplace.accounts import wallet_proofs
+from raymart_marketplace.audit import models as audit
 from raymart_marketplace.catalog import models as catalog
 from raymart_marketplace.db.base import Base
 from raymart_marketplace.metering import models as metering
@@ -16,6 +17,7 @@ metadata = Base.metadata
 __all__ = [
     "account_mail",
     "accounts",
+    "audit",
     "catalog",
     "metadata",
     "metering",

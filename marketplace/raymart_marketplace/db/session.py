@@ -14,10 +14,13 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from raymart_marketplace.audit.recording import RecordedSession
+
 UNCHECKED_S = 1.0
 """How long after its use a pooled connection is taken to be alive."""
 _USED = "raymart.used"
 """Key in a pooled connection's `info`: when it was given back, on the monotonic clock."""
+
 Sessions = async_sessionmaker[AsyncSession]
 """Makes sessions; passed down from the composition root."""
 
@@ -38,7 +41,13 @@ def make_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
     The one used last is used next, so that few connections have what is used prepared.
     """
     engine = create_async_engine(
-        sqlalchemy_url(url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=10, pool_use_lifo=True
+        sqlalchemy_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=10,
+        pool_use_lifo=True,
+        # An error's text goes into logs and into the rows of work that failed; names, addresses and hashes must not.
+        hide_parameters=True,
     )
     dialect = engine.sync_engine.dialect
 
@@ -61,8 +70,8 @@ def make_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:
-    """Sessions on `engine` whose objects stay readable after the commit."""
-    return async_sessionmaker(engine, expire_on_commit=False)
+    """Sessions on `engine` whose objects stay readable after the commit, and whose commits write the audit log."""
+    return async_sessionmaker(engine, expire_on_commit=False, sync_session_class=RecordedSession)
 
 
 @asynccontextmanager

@@ -1,0 +1,173 @@
+"""Every mutation leaves an entry; what an entry says; who may read them."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import func, select
+from strawberry.types.base import StrawberryObjectDefinition
+
+from raymart_core.ids import Prefix, parse, show
+from raymart_graphql.permissions import Guard
+from raymart_graphql.schema import build_schema
+from raymart_graphql.schema.audited import NOT_AUDITED, Audited, RefusalsAudited
+from raymart_marketplace.accounts.models import Role
+from raymart_marketplace.audit import ActorKind, AuditEntry, AuditOrigin, AuditOutcome
+from raymart_marketplace.db.session import session_scope
+from support.api_server import PASSWORD, Api, Tenant
+
+CREATE = 'mutation ($project: ID!) { createApiKey(input: {projectId: $project, name: "CI of Ada"}) { apiKey { id } secret } }'
+REVOKE = "mutation ($id: ID!) { revokeApiKey(input: {apiKeyId: $id}) { apiKey { id } userErrors { code } } }"
+LOGIN = "mutation ($email: String!, $password: String!) { login(input: {email: $email, password: $password}) { token } }"
+
+
+async def entries(
+    api: Api, *, organization_id: UUID | None = None, actor_id: UUID | None = None
+) -> Sequence[AuditEntry]:
+    wanted = (
+        AuditEntry.organization_id == organization_id
+        if organization_id is not None
+        else AuditEntry.actor_id == actor_id
+    )
+    async with session_scope(api.services.sessions) as session:
+        return (await session.scalars(select(AuditEntry).where(wanted).order_by(AuditEntry.id))).all()
+
+
+async def count(api: Api) -> int:
+    async with session_scope(api.services.sessions) as session:
+        return await session.scalar(select(func.coalesce(func.max(AuditEntry.id), 0))) or 0
+
+
+class TestByConstruction:
+    def test_every_mutation_is_audited_inside_its_rule_or_says_why_not(self):
+        """A new mutation cannot miss it: `GuardedSchema` puts it there."""
+        schema = build_schema()
+        mutation = schema.get_type_by_name("Mutation")
+        assert isinstance(mutation, StrawberryObjectDefinition)
+        audited = {}
+        for field in mutation.fields:
+            kinds = [type(extension) for extension in field.extensions]
+            audited[schema.config.name_converter.get_graphql_name(field)] = Audited in kinds and kinds.index(
+                Audited
+            ) < kinds.index(Guard) < kinds.index(RefusalsAudited)
+        assert len(audited) > 20
+        assert {name for name, is_audited in audited.items() if not is_audited} == set(NOT_AUDITED)
+        assert all(len(reason) > 20 for reason in NOT_AUDITED.values())
+
+
+class TestEntries:
+    async def test_making_and_revoking_a_key_says_who_what_and_whence(self, api: Api, customer: Tenant):
+        made = await api(
+            CREATE, customer.owner, headers={"user-agent": "console/9"}, project=customer.project
+        )
+        key = made.data["createApiKey"]["apiKey"]["id"]
+        await api(REVOKE, customer.owner, id=key)
+        creation, revocation = await entries(api, organization_id=customer.organization_id)
+        assert (creation.action, revocation.action) == ("createApiKey", "revokeApiKey")
+        for entry in (creation, revocation):
+            assert (entry.actor_kind, entry.actor_id) == (ActorKind.USER, customer.owner.user_id)
+            assert entry.acting_organization_id == customer.organization_id
+            assert (entry.subject_kind, entry.subject_id) == ("key", parse(Prefix.API_KEY, key))
+            assert entry.outcome is AuditOutcome.DONE
+        assert creation.request_id == parse(Prefix.REQUEST, made.response.headers["x-request-id"])
+        assert creation.detail["input"] == {
+            "project_id": customer.project,
+            "name": "[hidden]",
+            "expires_at": None,
+        }
+        assert creation.detail["changes"][0]["insert"] == "api_key"
+        assert creation.detail["changes"][0]["values"]["key_hash"] == "[hidden]"
+        assert revocation.detail["changes"] == [{"update": "api_key", "id": None}]
+        async with session_scope(api.services.sessions) as session:
+            origin = await session.get_one(AuditOrigin, creation.id)
+        assert (origin.address, origin.user_agent) == ("127.0.0.1", "console/9")
+        assert made.data["createApiKey"]["secret"] not in str(creation.detail)
+
+    async def test_a_repeat_that_changes_nothing_is_written_down_as_well(self, api: Api, customer: Tenant):
+        key_id, _ = await api.api_key(customer)
+        for _ in range(2):
+            await api(REVOKE, customer.owner, id=show(Prefix.API_KEY, key_id))
+        assert [entry.action for entry in await entries(api, organization_id=customer.organization_id)] == [
+            "revokeApiKey"
+        ] * 2
+
+    async def test_what_failed_has_none(self, api: Api, customer: Tenant):
+        answer = await api(
+            'mutation ($id: ID!) { setBudget(input: {scopeId: $id, period: MONTHLY, limit: "-1"}) { userErrors { code } } }',
+            customer.owner,
+            id=customer.id,
+        )
+        assert answer.data["setBudget"]["userErrors"]
+        assert await entries(api, organization_id=customer.organization_id) == []
+
+    async def test_an_administrator_acts_for_the_platform_on_the_customers_things(
+        self, api: Api, customer: Tenant
+    ):
+        admin = await api.admin()
+        await api(
+            'mutation ($id: ID!) { blockCustomer(input: {organizationId: $id, reason: "a stolen card"})'
+            " { userErrors { code } } }",
+            admin,
+            id=customer.id,
+        )
+        [entry] = await entries(api, organization_id=customer.organization_id)
+        assert (entry.action, entry.actor_id) == ("blockCustomer", admin.user_id)
+        assert entry.acting_organization_id not in {None, customer.organization_id}
+        assert entry.detail["input"]["reason"] == "a stolen card"
+
+    async def test_every_transaction_of_a_mutation_is_an_act_of_it(self, api: Api, customer: Tenant):
+        """Of one whose resolver never asks for `writing()`: no code of the resolver is needed."""
+        before = await count(api)
+        await api(
+            'mutation ($id: ID!) { setBudget(input: {scopeId: $id, period: MONTHLY, limit: "5"}) { userErrors { code } } }',
+            customer.owner,
+            id=customer.id,
+        )
+        assert await count(api) == before + 1
+
+
+class TestSigningIn:
+    async def test_a_sign_in_is_an_act_of_its_person(self, api: Api, customer: Tenant):
+        await api(LOGIN, email=customer.owner.email, password=PASSWORD)
+        [entry] = [e for e in await entries(api, actor_id=customer.owner.user_id) if e.action == "login"]
+        assert entry.actor_kind is ActorKind.USER
+        assert "password" not in str(entry.detail).replace("'password': '[hidden]'", "")
+
+    async def test_a_failed_one_leaves_nothing_in_the_database(self, api: Api, customer: Tenant):
+        before = await count(api)
+        for _ in range(3):
+            await api(LOGIN, email=customer.owner.email, password="wrong")
+        assert await count(api) == before
+
+
+class TestRefusals:
+    async def test_a_member_without_the_right_is_kept_for_its_organization(self, api: Api, customer: Tenant):
+        viewer = customer.people[Role.VIEWER]
+        assert (await api(CREATE, viewer, project=customer.project)).code == "FORBIDDEN"
+        [entry] = await entries(api, organization_id=customer.organization_id)
+        assert (entry.outcome, entry.action, entry.actor_id) == (
+            AuditOutcome.REFUSED,
+            "createApiKey",
+            viewer.user_id,
+        )
+
+    async def test_another_tenants_try_is_not_written_into_this_ones_log(
+        self, api: Api, customer: Tenant, stranger: Tenant
+    ):
+        assert (await api(CREATE, stranger.owner, project=customer.project)).code == "FORBIDDEN"
+        assert await entries(api, organization_id=customer.organization_id) == []
+        [entry] = await entries(api, actor_id=stranger.owner.user_id)
+        assert (entry.outcome, entry.organization_id) == (AuditOutcome.REFUSED, None)
+        assert customer.project_id in entry.mentions
+
+    async def test_a_key_is_known(self, api: Api, customer: Tenant):
+        key_id, secret = await api.api_key(customer)
+        await api(CREATE, secret, project=customer.project)
+        [entry] = await entries(api, actor_id=key_id)
+        assert (entry.outcome, entry.actor_kind) == (AuditOutcome.REFUSED, ActorKind.API_KEY)
+
+    async def test_nobody_fills_the_table(self, api: Api, customer: Tenant):
+        before = await count(api)
+        for _ in range(3):
+            await api(CREATE, project=customer.project)
+            await api(CREATE, "rm_live_" + "x" * 43, project=customer.project)
+        assert await count(api) == before
