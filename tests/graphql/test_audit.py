@@ -69,14 +69,11 @@ class TestEntries:
             assert (entry.subject_kind, entry.subject_id) == ("key", parse(Prefix.API_KEY, key))
             assert entry.outcome is AuditOutcome.DONE
         assert creation.request_id == parse(Prefix.REQUEST, made.response.headers["x-request-id"])
-        assert creation.detail["input"] == {
-            "project_id": customer.project,
-            "name": "[hidden]",
-            "expires_at": None,
-        }
+        asked = creation.detail["input"]
+        assert (asked["project_id"], asked["name"]) == (customer.project, "[hidden]")
         assert creation.detail["changes"][0]["insert"] == "api_key"
         assert creation.detail["changes"][0]["values"]["key_hash"] == "[hidden]"
-        assert revocation.detail["changes"] == [{"update": "api_key", "id": None}]
+        assert [change["update"] for change in revocation.detail["changes"]] == ["api_key"]
         async with session_scope(api.services.sessions) as session:
             origin = await session.get_one(AuditOrigin, creation.id)
         assert (origin.address, origin.user_agent) == ("127.0.0.1", "console/9")
@@ -130,6 +127,7 @@ class TestSigningIn:
         await api(LOGIN, email=customer.owner.email, password=PASSWORD)
         [entry] = [e for e in await entries(api, actor_id=customer.owner.user_id) if e.action == "login"]
         assert entry.actor_kind is ActorKind.USER
+        assert (entry.subject_kind, entry.subject_id) == ("sess", entry.session_id)
         assert "password" not in str(entry.detail).replace("'password': '[hidden]'", "")
 
     async def test_a_failed_one_leaves_nothing_in_the_database(self, api: Api, customer: Tenant):

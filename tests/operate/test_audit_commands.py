@@ -35,7 +35,9 @@ class TestOperator:
         [entry] = listed(migrated_database_url)
         assert (entry["action"], entry["actor_kind"]) == ("raymart admin create", "operator")
         assert str(entry["actor"]).endswith(pwd.getpwuid(os.getuid()).pw_name)
-        assert str(entry["subject"]).startswith("org_"), "the platform, made for its first administrator, comes first"
+        assert str(entry["subject"]).startswith("org_"), (
+            "the platform, made for its first administrator, comes first"
+        )
         text = json.dumps(entry)
         assert "ada@example.com" not in text
         assert "long enough" not in text

@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 NOT_AUDITED: Mapping[str, str] = {
     "createChatCompletion": "inference: each request leaves its own row, and is metered",
+    "refreshSession": "goes on with a session whose opening has its entry, every few minutes; the session keeps its last use",
 }
 """Mutations without an entry of theirs, and why."""
 
@@ -101,6 +102,7 @@ async def _act_of(operation: Operation, action: str, input_: object) -> Act:
     return Act(
         action=action,
         actor=_actor(principal),
+        session_id=(await operation.claims()).session_id if principal.user_id is not None else None,
         origin=Origin(address=client.address, user_agent=client.user_agent),
         request_id=parse(Prefix.REQUEST, client.request_id),
         organization_id=organization_id,

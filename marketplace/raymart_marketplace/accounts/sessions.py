@@ -26,6 +26,7 @@ from raymart_marketplace.accounts.session_models import (
     SessionEnd,
     UserSession,
 )
+from raymart_marketplace.audit import signed_in
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +95,7 @@ async def open_session(
     )
     session.add(opened)
     await session.flush()
+    signed_in(user.id, session_id=opened.id)
     token = policy.tokens.first()
     expires_at = await _add_token(session, policy, opened, token, now)
     log.info("session.opened", session_id=str(opened.id), user_id=str(user.id), method=method.value)

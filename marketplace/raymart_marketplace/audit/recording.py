@@ -49,6 +49,7 @@ PREFIX_OF_TABLE: Mapping[str, Prefix] = {
     "refund": Prefix.REFUND,
     "deposit": Prefix.DEPOSIT,
     "credit_grant": Prefix.CREDIT_GRANT,
+    "user_session": Prefix.SESSION,
 }
 """How people see the ids of rows that an act may make or change."""
 
