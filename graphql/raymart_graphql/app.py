@@ -8,6 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from raymart_core.wire.link import LINK_PATH
+from raymart_graphql.audit_files import audit_routes
 from raymart_graphql.billing_documents import document_routes
 from raymart_graphql.health import health_routes
 from raymart_graphql.key_route import KEY_PATH, KeyRoute
@@ -42,6 +43,7 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
             *_link(services),
             *_graphql(services),
             *document_routes(services),
+            *audit_routes(services),
             *health_routes(services),
             *webhook_routes(services),
         ],

@@ -16,6 +16,7 @@ from raymart_core.units import Fault, FinishReason
 from raymart_marketplace.accounts.key_filters import KeyState
 from raymart_marketplace.accounts.models import OrganizationKind, Role
 from raymart_marketplace.accounts.scopes import KeyScope
+from raymart_marketplace.audit.models import ActorKind, AuditOutcome
 from raymart_marketplace.catalog.models import Modality, RevisionState
 from raymart_marketplace.metering.models import AttemptOutcome, RequestState, Surface
 from raymart_marketplace.supply.models import (
@@ -247,8 +248,10 @@ expose(
 )
 
 __all__ = [
+    "ActorKind",
     "Asset",
     "AttemptOutcome",
+    "AuditOutcome",
     "Dimension",
     "Fault",
     "FinishReason",
@@ -268,3 +271,24 @@ __all__ = [
     "Surface",
     "expose",
 ]
+
+expose(
+    ActorKind,
+    name="ActorKind",
+    description="Who acted.",
+    values={
+        "USER": "A person with an access token.",
+        "API_KEY": "The holder of an API key.",
+        "SERVICE_ACCOUNT": "A service account.",
+        "NODE": "A machine with its node key.",
+        "OPERATOR": "Somebody at the marketplace's own command line.",
+        "SYSTEM": "The marketplace itself, because of something else that happened.",
+        "ANONYMOUS": "Nobody yet: who signs up.",
+    },
+)
+expose(
+    AuditOutcome,
+    name="AuditOutcome",
+    description="What became of an act.",
+    values={"DONE": "Done.", "REFUSED": "Somebody who is known was not allowed to."},
+)

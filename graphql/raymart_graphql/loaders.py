@@ -9,6 +9,7 @@ from strawberry.dataloader import DataLoader
 
 from raymart_core.ids import Prefix
 from raymart_graphql.reading import Reading
+from raymart_graphql.schema.audit.loaders import AuditLoaders
 from raymart_graphql.schema.billing.loaders import BillingLoaders
 from raymart_graphql.schema.budgets.loaders import BudgetLoaders
 from raymart_graphql.schema.catalog.loaders import CatalogLoaders
@@ -105,6 +106,10 @@ class Loaders:
     def oversight(self) -> OversightLoaders:
         """Suspensions and flags."""
         return OversightLoaders(self._reading)
+
+    def audit(self) -> AuditLoaders:
+        """The audit log."""
+        return AuditLoaders(self._reading)
 
     @cached_property
     def work(self) -> WorkLoaders:

@@ -1,8 +1,13 @@
 """Every mutation leaves an entry; what an entry says; who may read them."""
 
+import csv
+import io
+import json
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
+import httpx
 from sqlalchemy import func, select
 from strawberry.types.base import StrawberryObjectDefinition
 
@@ -13,7 +18,7 @@ from raymart_graphql.schema.audited import NOT_AUDITED, Audited, RefusalsAudited
 from raymart_marketplace.accounts.models import Role
 from raymart_marketplace.audit import ActorKind, AuditEntry, AuditOrigin, AuditOutcome
 from raymart_marketplace.db.session import session_scope
-from support.api_server import PASSWORD, Api, Tenant
+from support.api_server import PASSWORD, Api, Person, Tenant
 
 CREATE = 'mutation ($project: ID!) { createApiKey(input: {projectId: $project, name: "CI of Ada"}) { apiKey { id } secret } }'
 REVOKE = "mutation ($id: ID!) { revokeApiKey(input: {apiKeyId: $id}) { apiKey { id } userErrors { code } } }"
@@ -169,3 +174,107 @@ class TestRefusals:
             await api(CREATE, project=customer.project)
             await api(CREATE, "rm_live_" + "x" * 43, project=customer.project)
         assert await count(api) == before
+
+
+LOG = """query ($id: ID!, $filter: AuditFilter, $first: Int, $after: String) {
+  organization(id: $id) { auditLog(filter: $filter, first: $first, after: $after) {
+    pageInfo { hasNextPage endCursor }
+    nodes { sequence action outcome actorKind actor subjectId organizationId requestId address userAgent detail } } } }"""
+
+
+async def log_of(api: Api, tenant: Tenant, person: Person, **variables: Any) -> dict[str, Any]:
+    found = await api(LOG, person, id=tenant.id, **variables)
+    log: dict[str, Any] = found.data["organization"]["auditLog"]
+    return log
+
+
+class TestReading:
+    async def test_an_owner_finds_by_every_filter(self, api: Api, customer: Tenant):
+        admin = customer.people[Role.ADMIN]
+        keys = [
+            (await api(CREATE, who, project=customer.project)).data["createApiKey"]["apiKey"]["id"]
+            for who in (customer.owner, admin, admin)
+        ]
+        await api(REVOKE, admin, id=keys[0])
+        await api(CREATE, customer.people[Role.VIEWER], project=customer.project)
+        owner = show(Prefix.USER, customer.owner.user_id)
+        for wanted, expected in (
+            ({}, ["createApiKey", "revokeApiKey", "createApiKey", "createApiKey", "createApiKey"]),
+            ({"action": "revokeApiKey"}, ["revokeApiKey"]),
+            ({"actor": owner}, ["createApiKey"]),
+            ({"subjectId": keys[0]}, ["revokeApiKey", "createApiKey"]),
+            ({"outcome": "REFUSED"}, ["createApiKey"]),
+            ({"since": "2999-01-01T00:00:00Z"}, []),
+            ({"until": "2999-01-01T00:00:00Z", "actor": owner, "subjectId": keys[1]}, []),
+        ):
+            log = await log_of(api, customer, customer.owner, filter=wanted)
+            assert [entry["action"] for entry in log["nodes"]] == expected, wanted
+        refused = await api(LOG, customer.owner, id=customer.id, filter={"subjectId": "nothing"})
+        assert refused.errors
+
+    async def test_pages_follow_each_other(self, api: Api, customer: Tenant):
+        for _ in range(5):
+            await api(CREATE, customer.owner, project=customer.project)
+        seen: list[str] = []
+        after = None
+        while True:
+            log = await log_of(api, customer, customer.owner, first=2, after=after)
+            seen += [entry["sequence"] for entry in log["nodes"]]
+            if not log["pageInfo"]["hasNextPage"]:
+                break
+            after = log["pageInfo"]["endCursor"]
+        assert len(seen) == 5
+        assert seen == sorted(seen, key=int, reverse=True)
+
+    async def test_only_owners_and_admins_read_it(self, api: Api, customer: Tenant, stranger: Tenant):
+        for role in (Role.DEVELOPER, Role.VIEWER):
+            assert (await api(LOG, customer.people[role], id=customer.id)).errors
+        answer = await api(LOG, stranger.owner, id=customer.id)
+        assert answer.errors or answer.data["organization"] is None
+        assert (await api("{ auditLog { nodes { sequence } } }", customer.owner)).code == "FORBIDDEN"
+
+    async def test_staff_sees_all_and_its_own_address_is_not_the_customers_to_see(
+        self, api: Api, customer: Tenant
+    ):
+        admin = await api.admin()
+        await api(
+            'mutation ($id: ID!) { blockCustomer(input: {organizationId: $id, reason: "a stolen card"})'
+            " { userErrors { code } } }",
+            admin,
+            id=customer.id,
+        )
+        [entry] = (await log_of(api, customer, customer.owner))["nodes"]
+        assert (entry["address"], entry["userAgent"]) == (None, None)
+        assert json.loads(entry["detail"])["input"]["reason"] == "a stolen card"
+        found = await api(
+            "query ($filter: AuditFilter) { auditLog(filter: $filter) { nodes { action address organizationId } } }",
+            admin,
+            filter={"subjectId": customer.id},
+        )
+        assert found.data["auditLog"]["nodes"] == [
+            {"action": "blockCustomer", "address": "127.0.0.1", "organizationId": customer.id}
+        ]
+
+
+class TestFiles:
+    async def test_a_member_downloads_it_in_both_formats(self, api: Api, customer: Tenant, stranger: Tenant):
+        for _ in range(3):
+            await api(CREATE, customer.owner, project=customer.project)
+
+        async def get(person: Person | None, ending: str) -> httpx.Response:
+            headers = {} if person is None else {"authorization": f"Bearer {person.token}"}
+            return await api.client.get(f"/audit/{customer.id}{ending}", headers=headers)
+
+        lines = await get(customer.owner, ".jsonl")
+        assert [json.loads(line)["action"] for line in lines.text.splitlines()] == ["createApiKey"] * 3
+        table = await get(customer.owner, ".csv?from=2020-01-01T00:00:00Z")
+        assert len(list(csv.DictReader(io.StringIO(table.text)))) == 3
+        assert table.headers["cache-control"] == "private, no-store"
+        assert len((await get(customer.owner, ".csv?to=2020-01-01T00:00:00Z")).text.splitlines()) == 1
+        for person, ending, status in (
+            (None, ".csv", 401),
+            (stranger.owner, ".csv", 404),
+            (customer.people[Role.VIEWER], ".jsonl", 404),
+            (customer.owner, ".csv?from=yesterday", 400),
+        ):
+            assert (await get(person, ending)).status_code == status, (ending, status)

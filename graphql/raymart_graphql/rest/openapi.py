@@ -123,7 +123,36 @@ def _documents() -> Json:
                 },
             }
         }
+    for format_, media_type in (("csv", "text/csv"), ("jsonl", "application/x-ndjson")):
+        paths[f"/audit/{{organization}}.{format_}"] = {"get": _audit_file(format_, media_type)}
     return paths
+
+
+def _audit_file(format_: str, media_type: str) -> Json:
+    moments = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": f"{meaning}, ISO 8601 with its zone.",
+            "schema": {"type": "string", "format": "date-time"},
+        }
+        for name, meaning in (("from", "At this moment or later"), ("to", "Before this moment"))
+    ]
+    return {
+        "tags": ["Audit"],
+        "operationId": f"getAuditLog{format_.capitalize()}",
+        "summary": "Download who changed what in one's organization, oldest first",
+        "security": [{"person": []}],
+        "parameters": [_in_path("organization", "Its id, `org_...`."), *moments],
+        "responses": {
+            "200": {
+                "description": "The file, streamed.",
+                "content": {media_type: {"schema": {"type": "string"}}},
+            },
+            **_failing(400, 401, 403, 404),
+        },
+    }
 
 
 def _probes() -> Json:

@@ -8,6 +8,7 @@ permission is another table, `raymart_marketplace.accounts.permissions`.
 from collections.abc import Mapping
 
 from raymart_graphql.permissions import Rule
+from raymart_graphql.rules.audit import AUDIT_RULES
 from raymart_graphql.rules.budgets import BUDGETS_RULES
 from raymart_graphql.rules.deposits import DEPOSITS_RULES
 from raymart_graphql.rules.invoices import INVOICES_RULES
@@ -36,6 +37,7 @@ RULES: Mapping[str, Rule] = {
     **DEPOSITS_RULES,
     **OVERSIGHT_RULES,
     **SUPPLY_RULES,
+    **AUDIT_RULES,
 }
 """Operation or guarded field to rule. Fields of tenants' own types need none: only their owners reach them."""
 

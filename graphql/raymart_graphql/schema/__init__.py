@@ -11,6 +11,7 @@ from raymart_graphql.scalars import SCALARS
 from raymart_graphql.schema.admin.mutations import AdminMutation
 from raymart_graphql.schema.admin.queries import AdminQuery
 from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
+from raymart_graphql.schema.audit.queries import AuditQuery
 from raymart_graphql.schema.budgets.mutations import BudgetMutation
 from raymart_graphql.schema.budgets.queries import BudgetQuery
 from raymart_graphql.schema.catalog.queries import CatalogQuery
@@ -62,6 +63,7 @@ class Query(
     InvoiceQuery,
     DepositQuery,
     LedgerQuery,
+    AuditQuery,
     RoutingQuery,
     LimitsQuery,
     OversightQuery,

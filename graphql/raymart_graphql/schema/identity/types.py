@@ -15,6 +15,7 @@ from raymart_graphql.enums import OrganizationKind, Role, Step
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id, parse_global_id
 from raymart_graphql.scalars import Money
+from raymart_graphql.schema.audit.types import AuditEntry, Entries
 from raymart_graphql.schema.billing.types import Balance
 from raymart_graphql.schema.ledger.types import StatementLine, statement_of_organization
 from raymart_graphql.schema.usage.arguments import (
@@ -33,6 +34,7 @@ from raymart_marketplace.accounts import models
 from raymart_marketplace.accounts.key_filters import KeyFilter, KeyState
 from raymart_marketplace.accounts.models import ApiKey as ApiKeyRow
 from raymart_marketplace.accounts.scopes import KeyScope
+from raymart_marketplace.audit.search import AuditFilter as Wanted
 
 if TYPE_CHECKING:
     from raymart_graphql.schema.budgets.types import Budget
@@ -200,6 +202,12 @@ class Organization(Node):
     async def alerts(self, info: Info, page: Page) -> Connection[LazyAlert]:
         """Alerts by id."""
         return await info.context.loaders.deposits.alerts_of_organization.load((self.uuid, page))
+
+    @listed("Who changed what in it, newest first. `GET /audit/{id}.csv` and `.jsonl` give it as a file.")
+    async def audit_log(self, info: Info, page: Page, filter: Entries = None) -> Connection[AuditEntry]:  # noqa: A002 - the argument's name in the schema
+        """Entries by number."""
+        wanted = Wanted() if filter is None else filter.wanted()
+        return await info.context.loaders.audit.of_organization.load((self.uuid, wanted, page))
 
     @resolved("Why it may not spend; null while it may.")
     async def billing_block(self, info: Info) -> LazyBlock | None:
