@@ -7,6 +7,7 @@ The rules run for real, against real rows; the resolvers behind them do not. Wha
 would have been reached.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -359,6 +360,8 @@ TENANTS_ROUTES = {
     "/billing/invoices/{document}.pdf": Prefix.INVOICE,
     "/billing/invoices/{document}.csv": Prefix.INVOICE,
     "/billing/credit-notes/{document}.pdf": Prefix.CREDIT_NOTE,
+    "/audit/{organization}.csv": Prefix.ORGANIZATION,
+    "/audit/{organization}.jsonl": Prefix.ORGANIZATION,
 }
 """Paths to one tenant's things: 404 for everybody else's. test_invoices.py shows them to those who may see them."""
 KEY_ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/v1/models/{slug:path}": "GET"}
@@ -402,7 +405,7 @@ class TestRoutes:
             for who in ("nobody", "key", "stranger.owner", "rival.owner", "platform.support"):
                 credential = tenants.credentials[who]
                 headers = {"authorization": f"Bearer {credential}"} if credential else {}
-                url = path.replace("{document}", show(prefix, new_id()))
+                url = re.sub("{.*}", show(prefix, new_id()), path)
                 status = (await tenants.api.client.get(url, headers=headers)).status_code
                 assert status == {"nobody": 401, "key": 403}.get(who, 404), f"{path} as {who}"
 
