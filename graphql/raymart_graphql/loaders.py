@@ -107,6 +107,7 @@ class Loaders:
         """Suspensions and flags."""
         return OversightLoaders(self._reading)
 
+    @cached_property
     def audit(self) -> AuditLoaders:
         """The audit log."""
         return AuditLoaders(self._reading)
