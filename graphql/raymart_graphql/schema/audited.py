@@ -11,7 +11,7 @@ import structlog
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
 
 from raymart_core.errors import DomainError, Forbidden, NotAuthenticated
-from raymart_core.ids import Prefix, parse
+from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.permissions import resolve_next
 from raymart_graphql.principal import ANONYMOUS as NOBODY
@@ -20,6 +20,7 @@ from raymart_graphql.schema.user_error import Payload
 from raymart_marketplace import audit
 from raymart_marketplace.accounts.models import OrganizationKind
 from raymart_marketplace.audit import Act, Actor, ActorKind, AuditOutcome, Origin, Subject
+from raymart_marketplace.audit.redaction import id_of
 from raymart_marketplace.db.session import session_scope
 
 log = structlog.get_logger()
@@ -99,12 +100,13 @@ async def _act_of(operation: Operation, action: str, input_: object) -> Act:
     mentioned = list(dict.fromkeys(audit.ids_in(input_)))[: audit.MENTIONS_MAX]
     organization_id = await _affected(operation, mentioned)
     client = operation.client
+    request = id_of(client.request_id)
     return Act(
         action=action,
         actor=_actor(principal),
         session_id=(await operation.claims()).session_id if principal.user_id is not None else None,
         origin=Origin(address=client.address, user_agent=client.user_agent),
-        request_id=parse(Prefix.REQUEST, client.request_id),
+        request_id=request[1] if request is not None else None,
         organization_id=organization_id,
         acting_organization_id=_acting_for(principal, organization_id),
         subject=Subject(*mentioned[0]) if mentioned else None,
