@@ -1,0 +1,182 @@
+"""Every example of the users' pages, sent in its order to the real app; a page that has gone stale fails here."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from raymart_core.ids import Prefix, show
+from raymart_local.redis import EmbeddedRedis
+from support.api_server import PASSWORD, Api, Person, Seller, Tenant, api_server, control_settings
+from support.fake_stripe import API_KEY, WEBHOOK_SECRET, FakeStripe
+from support.scripted_replica import Exchange, ScriptedReplica
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```(graphql|json)\n(.*?)^```$|^(Keep [^\n]*)$", re.MULTILINE | re.DOTALL)
+KEEP = re.compile(r"`(\w+)` = `([\w.]+)`")
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass(slots=True, kw_only=True)
+class Example:
+    """One operation of a page."""
+
+    query: str
+    variables: dict[str, Any] = field(default_factory=dict)
+    keep: dict[str, str] = field(default_factory=dict)
+    """Names, and where in the answer's data their values stand."""
+
+
+def examples(page: str) -> Iterator[Example]:
+    """The page's operations, each with the variables and the `Keep` that follow it."""
+    found: Example | None = None
+    for match in BLOCK.finditer((DOCS / page).read_text()):
+        language, text, keep = match.groups()
+        if language == "graphql":
+            if found is not None:
+                yield found
+            found = Example(query=text)
+            continue
+        assert found is not None, f"{page}: what does {match[0]!r} belong to?"
+        if language == "json":
+            found.variables = json.loads(text)
+        else:
+            first_sentence = keep.split(". ")[0]
+            found.keep = dict(KEEP.findall(first_sentence))
+            assert found.keep, f"{page}: {keep!r} keeps nothing"
+    if found is not None:
+        yield found
+
+
+class Reader:
+    """Somebody who works through a page."""
+
+    def __init__(self, api: Api, **values: str) -> None:
+        now = datetime.now(UTC)
+        self._api = api
+        self.values = {
+            "now": now.isoformat(),
+            "week_ago": (now - timedelta(days=7)).isoformat(),
+            "password": PASSWORD,
+            **values,
+        }
+
+    async def work_through(self, page: str) -> int:
+        """Send each operation; returns how many there were."""
+        found = list(examples(page))
+        for example in found:
+            variables = {name: self._value(value) for name, value in example.variables.items()}
+            answer = await self._api(example.query, self.values.get("token"), **variables)
+            assert not answer.errors, f"{page}: {example.query}\n{answer.errors}"
+            assert not list(user_errors(answer.data)), f"{page}: {example.query}\n{answer.data}"
+            for name, path in example.keep.items():
+                self.values[name] = at(answer.data, path)
+        return len(found)
+
+    def _value(self, value: Any) -> Any:
+        return self.values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
+
+
+def at(data: Any, path: str) -> str:
+    """The text at `path` of an answer."""
+    for part in path.split("."):
+        data = data[int(part)] if isinstance(data, list) else data[part]
+    assert isinstance(data, str), f"{path} is {data!r}"
+    return data
+
+
+def user_errors(data: Any) -> Iterator[Any]:
+    """Every user error in an answer, and every refusal of `explainRoute`."""
+    if isinstance(data, list):
+        for item in data:
+            yield from user_errors(item)
+    elif isinstance(data, dict):
+        yield from data.get("userErrors") or ()
+        yield from [data["refusal"]] if data.get("refusal") else []
+        for value in data.values():
+            yield from user_errors(value)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(database_url: str, redis_server: EmbeddedRedis) -> AsyncIterator[Api]:
+    with FakeStripe() as stripe:
+        settings = control_settings(
+            database_url,
+            redis_url=redis_server.url,
+            stripe_api_key=API_KEY,
+            stripe_webhook_secrets=WEBHOOK_SECRET,
+            stripe_api_base=stripe.url,
+        )
+        async with api_server(settings) as api:
+            yield api
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def seller(api: Api) -> AsyncIterator[Seller]:
+    """A provider on line."""
+    seller = await api.seller()
+
+    async def answer(exchange: Exchange) -> None:
+        exchange.prompt()
+        for _ in range(exchange.request.sampling.max_tokens):
+            exchange.step()
+        exchange.finish(revision=seller.digest)
+
+    async with ScriptedReplica(answer) as replica:
+        await api.serve(seller, replica)
+        yield seller
+        api.retire(seller)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def customer(api: Api) -> Tenant:
+    """A customer with money."""
+    tenant = await api.tenant()
+    await api.credit(tenant)
+    return tenant
+
+
+class TestPages:
+    async def test_customers(self, api: Api, customer: Tenant, seller: Seller) -> None:
+        reader = Reader(api, email=customer.owner.email, model=seller.model_slug)
+        assert await reader.work_through("customer.md") >= 12
+        assert reader.values["organization"] == customer.id
+
+    async def test_providers(self, api: Api, customer: Tenant, seller: Seller) -> None:
+        await api.use(customer, seller, 1, broke="stalled for 5 s")
+        reader = Reader(api, email=seller.tenant.owner.email)
+        assert await reader.work_through("provider.md") >= 10
+        assert reader.values["node"] == show(Prefix.NODE, seller.node_id)
+
+    async def test_administrators(self, api: Api, customer: Tenant, seller: Seller) -> None:
+        admin: Person = await api.admin()
+        names = (await api("query ($id: ID!) { organization(id: $id) { name } }", admin, id=customer.id)).data
+        reader = Reader(
+            api,
+            email=admin.email,
+            customer_email=customer.owner.email,
+            customer_name=names["organization"]["name"],
+        )
+        assert await reader.work_through("admin.md") >= 12
+        assert reader.values["organization"] == customer.id
+
+
+class TestConvention:
+    async def test_a_page_that_fails_is_seen(self, api: Api, tmp_path: Path) -> None:
+        """The three ways in which an example can be wrong."""
+        wrong = {
+            "unknown.md": "```graphql\n{ noSuchField }\n```\n",
+            "refused.md": '```graphql\nmutation { login(input: {email: "a@b.c", password: "x"}) { userErrors { code } } }\n```\n',
+            "kept.md": "```graphql\n{ __typename }\n```\nKeep `x` = `__typename.y`.\n",
+        }
+        for name, text in wrong.items():
+            (tmp_path / name).write_text(text)
+            with pytest.raises((AssertionError, TypeError)):
+                await Reader(api).work_through(str(tmp_path / name))
