@@ -1,7 +1,7 @@
 # Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-slow acceptance fuzz check fmt migrate revision schema bench chaos clean
+.PHONY: help install up demo test test-slow acceptance fuzz check fmt migrate revision schema schema-release bench chaos clean
 
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
@@ -12,7 +12,7 @@ MEMBERS := core marketplace billing graphql serve providers local
 SYNCED := .venv/.synced
 
 help: ## Print the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 install: $(SYNCED) ## Install everything from the lock into .venv (other targets do it by themselves)
 
@@ -45,7 +45,7 @@ acceptance: $(SYNCED) ## Drive a running stack with the official openai and gql 
 fuzz: $(SYNCED) ## Send 10,000 cases made from the OpenAPI and GraphQL schemas (CASES)
 	@UV=$(UV) tests/fuzz/run.sh
 
-check: $(SYNCED) ## Format, lint, types, import contracts, lock, GraphQL schema snapshot
+check: $(SYNCED) ## Format, lint, types, import contracts, lock, GraphQL schema (snapshot, conventions, breaking changes)
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
@@ -67,6 +67,9 @@ revision: $(SYNCED) ## Draft a migration from the models: make revision m="add w
 
 schema: $(SYNCED) ## Write graphql/schema.graphql from the code
 	@$(BIN)/python -m raymart_graphql.export_schema --write
+
+schema-release: $(SYNCED) ## Make the schema of the code the one that make check keeps from breaking
+	@$(BIN)/python -m raymart_graphql.export_schema --release
 
 bench: $(SYNCED) ## Measure and print the figures of docs/benchmarks.md (needs a C compiler)
 	@$(BIN)/python tests/bench/run.py $(only)
