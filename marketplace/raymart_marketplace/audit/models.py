@@ -1,4 +1,4 @@
-"""Tables of the audit log, for reading: only the functions of migration 0018 write them."""
+"""Tables of the audit log, for reading: only the functions of migration 0019 write them."""
 
 from datetime import datetime
 from enum import StrEnum

@@ -1,12 +1,12 @@
-"""The audit log: entries, where each came from, and the seals over them. Its SQL is `0018_audit.sql`."""
+"""The audit log: entries, where each came from, and the seals over them. Its SQL is `0019_audit.sql`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import op
 
-revision: str = "0018"
-down_revision: str | Sequence[str] | None = "0017"
+revision: str = "0019"
+down_revision: str | Sequence[str] | None = "0018"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -14,11 +14,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    run("0018_audit.sql")
+    run("0019_audit.sql")
 
 
 def downgrade() -> None:
-    run("0018_audit_down.sql")
+    run("0019_audit_down.sql")
 
 
 def run(name: str) -> None:
