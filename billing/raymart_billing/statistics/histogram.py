@@ -20,5 +20,5 @@ def percentile(bins: Mapping[int, int], share: float) -> float | None:
     for number in sorted(bins):
         rank -= bins[number]
         if rank <= 0:
-            return GROWTH ** (number + 0.5)
+            return float(GROWTH ** (number + 0.5))
     raise AssertionError("the ranks of a histogram are those of its counts")

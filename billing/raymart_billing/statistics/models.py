@@ -40,7 +40,9 @@ class ServiceFigures(Base):
     """What is shown of an endpoint or a model; made anew every minute, of a day every ten."""
 
     __tablename__ = "service_figures"
-    __table_args__ = (CheckConstraint("0 <= delivered and delivered <= attempts", name="delivered_of_attempts"),)
+    __table_args__ = (
+        CheckConstraint("0 <= delivered and delivered <= attempts", name="delivered_of_attempts"),
+    )
 
     subject_id: Mapped[UUID] = mapped_column(primary_key=True)
     """An endpoint's or a model's."""

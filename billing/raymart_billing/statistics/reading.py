@@ -30,15 +30,9 @@ async def uptime_of_nodes(session: AsyncSession, node_ids: Collection[UUID]) -> 
     return {node_id: int(seen) / int(samples) for node_id, seen, samples in await session.execute(statement)}
 
 
-async def uptime_of_endpoints(
-    session: AsyncSession, endpoint_ids: Collection[UUID]
-) -> Mapping[UUID, float]:
+async def uptime_of_endpoints(session: AsyncSession, endpoint_ids: Collection[UUID]) -> Mapping[UUID, float]:
     """The same of the machines that serve these endpoints."""
-    rows = await session.execute(
-        select(Endpoint.id, Endpoint.node_id).where(Endpoint.id.in_(endpoint_ids))
-    )
+    rows = await session.execute(select(Endpoint.id, Endpoint.node_id).where(Endpoint.id.in_(endpoint_ids)))
     nodes: dict[UUID, UUID] = {endpoint_id: node_id for endpoint_id, node_id in rows}  # noqa: C416 (rows, not tuples)
     uptimes = await uptime_of_nodes(session, set(nodes.values()))
-    return {
-        endpoint_id: uptimes[node_id] for endpoint_id, node_id in nodes.items() if node_id in uptimes
-    }
+    return {endpoint_id: uptimes[node_id] for endpoint_id, node_id in nodes.items() if node_id in uptimes}

@@ -91,9 +91,7 @@ _PRUNE = (
 
 async def make_slots(session: AsyncSession) -> None:
     """Make the slots of the last quarter of an hour anew."""
-    await session.execute(
-        _MAKE_SLOTS, {"bins": BINS, "growth": GROWTH, "reach": _REACH, "back": SLOTS_BACK}
-    )
+    await session.execute(_MAKE_SLOTS, {"bins": BINS, "growth": GROWTH, "reach": _REACH, "back": SLOTS_BACK})
 
 
 async def sample_nodes(session: AsyncSession) -> None:

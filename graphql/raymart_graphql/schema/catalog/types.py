@@ -168,7 +168,9 @@ class LiveEndpoint:
         """From recorded attempts."""
         return await info.context.loaders.statistics.service.load((self.uuid, span))
 
-    @resolved("The share, 0 to 1, of the last 24 hours in which its machine was linked; null before it was looked for.")
+    @resolved(
+        "The share, 0 to 1, of the last 24 hours in which its machine was linked; null before it was looked for."
+    )
     async def uptime(self, info: Info) -> float | None:
         """By samples of a minute."""
         return await info.context.loaders.statistics.uptime_of_endpoint.load(self.uuid)

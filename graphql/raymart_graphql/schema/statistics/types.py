@@ -28,7 +28,9 @@ __all__ = ["OfSpan", "ServiceStatistics", "Span"]
 class ServiceStatistics:
     """Public. Latencies and rates are within 10 % of the exact percentile."""
 
-    attempts: BigInt = strawberry.field(description="Tries of requests; one that moved on counts at each endpoint.")
+    attempts: BigInt = strawberry.field(
+        description="Tries of requests; one that moved on counts at each endpoint."
+    )
     delivered: BigInt = strawberry.field(description="Those that delivered the whole answer.")
     success_rate: float = strawberry.field(
         description="The share, 0 to 1, of the tries that did not fail by the provider's fault."
