@@ -142,6 +142,17 @@ class TestSigningIn:
         assert await count(api) == before
 
 
+class TestOpenToAll:
+    async def test_what_anybody_may_ask_leaves_nothing_unless_it_changes_something(
+        self, api: Api, customer: Tenant
+    ):
+        before = await count(api)
+        ask = "mutation ($email: String!) { requestPasswordReset(input: {email: $email}) { email userErrors { code } } }"
+        answer = await api(ask, customer.owner, email=f"nobody-{customer.id}@example.com")
+        assert answer.data["requestPasswordReset"]["userErrors"] == []
+        assert await count(api) == before
+
+
 class TestRefusals:
     async def test_a_member_without_the_right_is_kept_for_its_organization(self, api: Api, customer: Tenant):
         viewer = customer.people[Role.VIEWER]

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
 
-from raymart_core.errors import DomainError, Forbidden, NotAuthenticated
+from raymart_core.errors import DomainError, Forbidden
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.permissions import resolve_next
@@ -44,21 +44,26 @@ class Audited(FieldExtension):
     """Around a mutation's resolver, inside its permission rule: whatever it commits has an entry.
 
     A mutation that changed nothing has one too, in a transaction of its own: that somebody tried is worth knowing. What
-    failed changed nothing and has none.
+    failed changed nothing and has none. One that is open to everybody is an act of nobody until it says who signed in
+    (`audit.signed_in`), and leaves nothing unless it changed something: neither rows that strangers could make at will,
+    nor a delay that tells whether an address has an account.
     """
 
-    def __init__(self, action: str) -> None:
+    def __init__(self, action: str, *, is_public: bool) -> None:
         self._action = action
+        self._is_public = is_public
 
     async def resolve_async(
         self, next_: AsyncExtensionResolver, source: object, info: Info, **kwargs: object
     ) -> object:
         """Run the resolver as an act. Raises what it raises."""
         operation = info.context
-        act = await _act_of(operation, self._action, kwargs.get("input_"))
+        principal = NOBODY if self._is_public else await operation.principal()
+        act = await _act_of(operation, principal, self._action, kwargs.get("input_"))
         with audit.acting(act):
             payload = await resolve_next(next_(source, info, **kwargs))
-        if act.entries == 0 and isinstance(payload, Payload) and not payload.user_errors:
+        is_unwritten = act.entries == 0 and not self._is_public
+        if is_unwritten and isinstance(payload, Payload) and not payload.user_errors:
             async with session_scope(operation.services.sessions) as session:
                 await audit.append(session, act, AuditOutcome.DONE)
         return payload
@@ -85,9 +90,9 @@ class RefusalsAudited(FieldExtension):
 
 
 async def _keep_refusal(operation: Operation, action: str, input_: object) -> None:
-    act = await _act_of(operation, action, input_)
-    log.info("mutation.refused", action=action, actor_kind=act.actor.kind.value, actor_id=str(act.actor.id))
     principal = await operation.principal()
+    act = await _act_of(operation, principal, action, input_)
+    log.info("mutation.refused", action=action, actor_kind=act.actor.kind.value, actor_id=str(act.actor.id))
     if act.organization_id is not None and principal.role_in(act.organization_id) is None:
         # Strangers must not write into the log that another tenant reads.
         act.organization_id = None
@@ -95,8 +100,7 @@ async def _keep_refusal(operation: Operation, action: str, input_: object) -> No
         await audit.append(session, act, AuditOutcome.REFUSED)
 
 
-async def _act_of(operation: Operation, action: str, input_: object) -> Act:
-    principal = await _principal(operation)
+async def _act_of(operation: Operation, principal: Principal, action: str, input_: object) -> Act:
     mentioned = list(dict.fromkeys(audit.ids_in(input_)))[: audit.MENTIONS_MAX]
     organization_id = await _affected(operation, mentioned)
     client = operation.client
@@ -113,14 +117,6 @@ async def _act_of(operation: Operation, action: str, input_: object) -> Act:
         mentions=[item_id for _, item_id in mentioned],
         input=cast("Mapping[str, object]", audit.shown(input_)) if input_ is not None else {},
     )
-
-
-async def _principal(operation: Operation) -> Principal:
-    """Who asks; nobody where a public mutation comes with credentials that are wrong."""
-    try:
-        return await operation.principal()
-    except NotAuthenticated:
-        return NOBODY
 
 
 def _actor(principal: Principal) -> Actor:

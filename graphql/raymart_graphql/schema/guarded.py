@@ -19,7 +19,7 @@ from raymart_core.errors import DomainError, InvalidRequest
 from raymart_graphql.assurance import assurance_of
 from raymart_graphql.context import Client, Operation
 from raymart_graphql.errors import shown
-from raymart_graphql.permissions import Guard, resolve_next
+from raymart_graphql.permissions import Guard, Public, resolve_next
 from raymart_graphql.rules import RULES
 from raymart_graphql.schema.audited import NOT_AUDITED, Audited, RefusalsAudited
 from raymart_graphql.schema.user_error import Payload, UserError
@@ -107,7 +107,7 @@ def _guard(field: StrawberryField, name: str, *, is_mutation: bool) -> None:
     action = name.partition(".")[2]
     is_audited = is_mutation and action not in NOT_AUDITED
     if is_audited:
-        field.extensions.append(Audited(action))
+        field.extensions.append(Audited(action, is_public=isinstance(RULES[name], Public)))
     if is_mutation:
         payload = field.type
         assert isinstance(payload, type), f"{name} must return a Payload"

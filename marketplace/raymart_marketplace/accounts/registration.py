@@ -23,6 +23,7 @@ from raymart_marketplace.accounts.service import add_member, add_user, create_or
 from raymart_marketplace.accounts.session_models import SessionEnd
 from raymart_marketplace.accounts.sessions import revoke_sessions
 from raymart_marketplace.accounts.throttle import Limit
+from raymart_marketplace.audit import signed_in
 
 SIGN_UP_KINDS = frozenset({OrganizationKind.CUSTOMER, OrganizationKind.PROVIDER})
 
@@ -84,6 +85,7 @@ async def verify_email(session: AsyncSession, *, token: str) -> UUID:
     After the commit, call `Forgetting.user`. Raises: InvalidRequest.
     """
     user_id = await use_token(session, token, kind=MailKind.VERIFY_EMAIL)
+    signed_in(user_id)
     await _verified(session, user_id)
     return user_id
 
@@ -110,6 +112,7 @@ async def reset_password(session: AsyncSession, mailing: Mailing, *, token: str,
     Raises: InvalidRequest.
     """
     user_id = await use_token(session, token, kind=MailKind.RESET_PASSWORD)
+    signed_in(user_id)
     await _verified(session, user_id)
     await replace_password(session, mailing, user_id=user_id, password_hash=password_hash, but=None)
     return user_id

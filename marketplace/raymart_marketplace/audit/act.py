@@ -81,7 +81,10 @@ def acting(act: Act) -> Iterator[Act]:
 
 
 def signed_in(user_id: UUID, *, session_id: UUID | None = None) -> None:
-    """Name the person who acts, once that is known in the act itself: by signing in or up. Call it before the commit."""
+    """Name the person who acts, once that is known in the act itself: by signing in, or by the token of a mail.
+
+    Call it before the commit; a no-op where nothing is audited.
+    """
     act = _CURRENT.get()
     if act is not None:
         act.actor, act.session_id = Actor(kind=ActorKind.USER, id=user_id), session_id
