@@ -31,6 +31,11 @@ _READ = text(
     select 'raymart_lease_overdue_seconds', null,
       coalesce(extract(epoch from clock_timestamp() - min(expires_at)), 0)::float8
       from credit_lease where closed_at is null and expires_at < clock_timestamp()
+    union all
+    -- Nothing where nothing was ever sealed, for want of a key.
+    select 'raymart_audit_unsealed_age_seconds', null, coalesce(extract(epoch from clock_timestamp() - (
+      select created_at from audit_entry
+       where id > (select entry_id from audit_seal order by position desc limit 1) order by id limit 1)), 0)::float8
     """
 )
 
@@ -109,6 +114,11 @@ SIGNS: Sequence[Sign] = (
     Sign(
         name="raymart_lease_overdue_seconds",
         about="How long the oldest expired lease of a gateway is not returned.",
+        alarm_above=300,
+    ),
+    Sign(
+        name="raymart_audit_unsealed_age_seconds",
+        about="Age of the oldest entry of the audit log that follows the newest seal (`raymart audit verify`).",
         alarm_above=300,
     ),
 )

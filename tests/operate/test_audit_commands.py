@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pwd
+from typing import Any
 
 import psycopg
 
@@ -14,10 +15,10 @@ from support.command_line import failed, run, run_process
 KEY = {"RAYMART_LEDGER_SEAL_KEY": "k" * 32}
 
 
-def listed(url: str, *arguments: str) -> list[dict[str, object]]:
+def listed(url: str, *arguments: str) -> list[dict[str, Any]]:
     done = run(url, "audit", "list", "-o", "json", *arguments)
     assert done.returncode == 0, done
-    found: list[dict[str, object]] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
 
@@ -46,6 +47,16 @@ class TestOperator:
         for command in (("budget", "leases"), ("ledger", "accounts"), ("audit", "list"), ("audit", "export")):
             assert run(migrated_database_url, *command).returncode == 0
         assert listed(migrated_database_url) == []
+
+    def test_a_migration_is_written_down_with_where_it_came_from(self, migrated_database_url):
+        newest = run(migrated_database_url, "db", "current").stdout.strip()
+        for command in (("downgrade", "--yes", "--", "-1"), ("upgrade",), ("upgrade",)):
+            done = run(migrated_database_url, "db", *command)
+            assert done.returncode == 0, done
+        # The last one found nothing to do.
+        entry = listed(migrated_database_url)[0]
+        assert (entry["action"], entry["actor_kind"]) == ("raymart db upgrade", "operator")
+        assert entry["detail"]["input"] == {"from": f"{int(newest) - 1:04}", "to": newest}
 
 
 class TestVerify:

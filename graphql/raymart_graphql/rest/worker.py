@@ -87,8 +87,9 @@ class WorkerApi:
             hardware=_hardware(body.hardware),
         )
         try:
-            async with session_scope(self._services.sessions) as session:
-                node = await enrolment.enrol(session, message)
+            with enrolment.enrolling():
+                async with session_scope(self._services.sessions) as session:
+                    node = await enrolment.enrol(session, message)
         except LinkRefused as refusal:
             raise _REFUSALS.get(refusal.reason, InvalidRequest)(refusal.message) from None
         return EnrolmentReply(node_id=show(Prefix.NODE, node.id))

@@ -26,6 +26,7 @@ NAME_LENGTH_MAX = 100
 ADDRESS_LENGTH_MAX, USER_AGENT_LENGTH_MAX = 64, 300
 
 _CHANGES = "raymart.audit.changes"
+_APPENDED = "raymart.audit.appended"
 _APPEND = text(
     "select audit_append(:if_written, :actor_kind, :actor_id, :actor_name, :acting_organization_id, :organization_id,"
     " :session_id, :request_id, :action, :subject_kind, :subject_id, cast(:mentions as uuid[]), :outcome,"
@@ -82,6 +83,7 @@ async def append(session: AsyncSession, act: Act, outcome: AuditOutcome) -> int 
         _APPEND, _parameters(act, [], outcome=outcome, if_written=False)
     )
     act.entries += number is not None
+    session.sync_session.info[_APPENDED] = True  # The commit needs no second one.
     return number
 
 
@@ -162,6 +164,8 @@ def _append_entry(session: Session) -> None:
         return
     session.flush()
     changes: list[Change] = session.info.pop(_CHANGES, [])
+    if session.info.pop(_APPENDED, False):
+        return
     number = session.scalar(_APPEND, _parameters(act, changes, outcome=AuditOutcome.DONE, if_written=True))
     act.entries += number is not None
 
@@ -174,6 +178,7 @@ def _forget_changes(session: Session, ended: SessionTransaction) -> None:
         noted[:] = [change for change in noted if not _is_within(change.savepoint, ended)]
     else:
         noted.clear()
+        session.info.pop(_APPENDED, None)
 
 
 def _is_within(savepoint: SessionTransaction | None, ended: SessionTransaction) -> bool:

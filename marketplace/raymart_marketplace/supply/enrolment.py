@@ -8,6 +8,7 @@ embedded stack does). Even there a machine belongs to one pool. Controllers are 
 
 import hashlib
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import cast
 from uuid import UUID
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ids import Prefix, new_id, show
 from raymart_core.wire import link
+from raymart_marketplace.audit import Act, Actor, ActorKind, acting, current_act
 from raymart_marketplace.supply.models import (
     JoinToken,
     Node,
@@ -36,6 +38,7 @@ __all__ = [
     "LinkRefused",
     "NodeIdentity",
     "enrol",
+    "enrolling",
     "hash_token",
     "mark_offline",
     "mark_seen",
@@ -85,10 +88,26 @@ async def enrol(session: AsyncSession, message: link.Enrol) -> Node:
     if token.role is NodeRole.NODE:
         await _check_machine(session, message.hardware.machine_id, pool)
     node = await _insert(session, message, token)
+    await _name_actor(session, node)
     if node.role is NodeRole.NODE:
         assert node.provider_id is not None
         await place_offers(session, provider_id=node.provider_id)
     return node
+
+
+def enrolling() -> AbstractContextManager[Act]:
+    """Around the transaction of `enrol`: an act in the audit log, at first of a join token, then of the node it became."""
+    return acting(Act(action="enrolNode", actor=Actor(kind=ActorKind.SYSTEM, name="join token")))
+
+
+async def _name_actor(session: AsyncSession, node: Node) -> None:
+    act = current_act()
+    if act is None:
+        return
+    act.actor = Actor(kind=ActorKind.NODE, id=node.id)
+    if node.provider_id is not None:
+        provider = await session.get_one(Provider, node.provider_id)
+        act.organization_id = act.acting_organization_id = provider.organization_id
 
 
 async def node_for_hello(session: AsyncSession, node_id: UUID, role: NodeRole) -> NodeIdentity:

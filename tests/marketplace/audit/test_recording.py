@@ -238,3 +238,15 @@ class TestRedaction:
             "names": ["[hidden]"],
             "raw": "[hidden]",
         }
+
+
+class TestExplicit:
+    async def test_an_entry_that_was_appended_is_the_commits_only_one(self, sessions: Sessions):
+        done = act()
+        with audit.acting(done):
+            async with session_scope(sessions) as session:
+                await create_organization(session, name="Ada's", kind=OrganizationKind.CUSTOMER)
+                await audit.append(session, done, AuditOutcome.DONE)
+            async with session_scope(sessions) as session:
+                await create_organization(session, name="Ada's", kind=OrganizationKind.CUSTOMER)
+        assert len(await entries(sessions, done)) == 2

@@ -3,13 +3,14 @@ import re
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from raymart_core.ids import Prefix, new_id, parse, show
 from raymart_core.wire.link import Challenge, Enrol, FrameType, Proof, Welcome
+from raymart_marketplace.audit import ActorKind, AuditEntry
 from raymart_marketplace.db.session import make_engine, make_sessions, session_scope
 from raymart_marketplace.supply.link import LinkLimits
-from raymart_marketplace.supply.models import Node, NodeRole
+from raymart_marketplace.supply.models import Node, NodeRole, Provider
 from raymart_marketplace.supply.service import revoke_node
 from support.link_market import SERVER_NAME, link_market
 from support.raw_node import HARDWARE, again, live_node, raw_node
@@ -22,6 +23,22 @@ class TestEnrolment:
             welcome = await node.prove()
         assert (welcome.pool, welcome.name) == (supply.pool_slug, "fresh")
         assert welcome.heartbeat_s < welcome.lease_s
+
+    async def test_it_is_an_act_of_the_node_in_its_providers_audit_log(self, market, supply, sessions):
+        async with raw_node(market) as node:
+            await node.enrol(await supply.join_token(), name="noted")
+        async with session_scope(sessions) as session:
+            row = (
+                await session.execute(
+                    select(AuditEntry, Provider.organization_id, Node.id)
+                    .join(Node, Node.id == AuditEntry.actor_id)
+                    .join(Provider, Provider.id == Node.provider_id)
+                    .where(Node.name == "noted", AuditEntry.action == "enrolNode")
+                )
+            ).one()
+        entry, organization_id, node_id = row
+        assert (entry.actor_kind, entry.organization_id) == (ActorKind.NODE, organization_id)
+        assert node_id in entry.mentions
 
     async def test_a_spent_token_is_refused_for_good(self, market, supply):
         token = await supply.join_token()

@@ -20,7 +20,7 @@ from raymart_core.wire.link import (
     proof_transcript,
 )
 from raymart_marketplace.db.session import Sessions, session_scope
-from raymart_marketplace.supply.enrolment import LinkRefused, NodeIdentity, enrol, node_for_hello
+from raymart_marketplace.supply.enrolment import LinkRefused, NodeIdentity, enrol, enrolling, node_for_hello
 from raymart_marketplace.supply.link.socket import LinkSocket, protocol_error
 from raymart_marketplace.supply.models import NodeRole
 
@@ -53,8 +53,9 @@ class Handshake:
 
     async def _enrol(self, socket: LinkSocket, message: Enrol) -> None:
         _check_version(message.version)
-        async with asyncio.timeout(self.step_timeout_s), session_scope(self.sessions) as session:
-            node = await enrol(session, message)
+        with enrolling():
+            async with asyncio.timeout(self.step_timeout_s), session_scope(self.sessions) as session:
+                node = await enrol(session, message)
         log.info("node.enrolled", node=node.name, node_id=show(Prefix.NODE, node.id))
         await socket.write_control(Enrolled(node_id=show(Prefix.NODE, node.id)))
 
