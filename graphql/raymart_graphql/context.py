@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from raymart_core.errors import NotAuthenticated
 from raymart_graphql.points import Allowance
 from raymart_graphql.principal import ANONYMOUS, Principal, identify
 from raymart_graphql.reading import Reading
 from raymart_marketplace.accounts.sessions import Device
 from raymart_marketplace.accounts.tokens import Claims
 from raymart_marketplace.db.session import session_scope
+from raymart_marketplace.db.tenancy import NOBODY, Confinement, confine, release
 
 if TYPE_CHECKING:
     from raymart_graphql.loaders import Loaders
@@ -76,7 +79,10 @@ class Operation:
     loaders: Loaders
     allowance: Allowance | None = None
     """What this operation took of its caller's points; there once it runs."""
+    acting_for: UUID | None = None
+    """The one organization whose rows this mutation may write; None where its rule names none, and it answers for itself."""
     _principal: Principal | None = field(default=None, repr=False)
+    _identifying: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     @property
     def services(self) -> Services:
@@ -89,17 +95,38 @@ class Operation:
 
         GraphQL runs an operation's mutations one after another and each answers for itself, so each is a
         transaction of its own. What was read before is forgotten, so that the payload shows what is true now.
+
+        Where the rule named an organization, the database lets the block touch that tenant's rows and no other's.
         """
+        tenant = None
+        if self.acting_for is not None:
+            user_id = (await self.principal()).user_id
+            tenant = Confinement(organizations=frozenset({self.acting_for}), user_id=user_id)
         await self.reading.aclose()
         async with asyncio.timeout(WRITE_TIMEOUT_S), session_scope(self.services.sessions) as session:
-            yield session
+            if tenant is None:
+                yield session
+            else:
+                await confine(session, tenant)
+                yield session
+                await session.flush()
+                await release(session)
         self.loaders = type(self.loaders)(self.reading)
 
     async def principal(self) -> Principal:
         """Who asks, looked up once. Raises: NotAuthenticated for credentials that are wrong."""
         if self._principal is None:
-            self._principal = await self._identify()
+            async with self._identifying:  # Fields run side by side: one of them asks, the others wait.
+                if self._principal is None:
+                    self._principal = await self._identify()
         return self._principal
+
+    async def recognise(self) -> None:
+        """Let the database show what the one who asks may see. Wrong credentials see what nobody does; rules refuse them."""
+        try:
+            self.reading.confinement = (await self.principal()).confinement
+        except NotAuthenticated:
+            self.reading.confinement = NOBODY
 
     async def claims(self) -> Claims:
         """What the access token says. Raises: NotAuthenticated, also for nobody and for an API key."""

@@ -18,6 +18,7 @@ from raymart_graphql.context import Info, Operation
 from raymart_graphql.principal import Principal
 from raymart_graphql.relay import parse_global_id
 from raymart_marketplace.accounts.permissions import PLATFORM_PERMISSIONS, TENANT_READS, Permission
+from raymart_marketplace.db.tenancy import NOBODY
 
 _NO_CREDENTIALS = "send `Authorization: Bearer <access token>`; the `login` mutation gives one"
 _NO_PERSON = "an API key is for inference only; log in and send an access token"
@@ -117,6 +118,7 @@ class MemberOf:
             raise Forbidden(
                 f"{text!r} names nothing on which your role allows this; `viewer.organizations` lists your roles"
             )
+        operation.acting_for = organization_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +159,30 @@ async def owner_of(operation: Operation, kind: Prefix, text: str, *, field: str)
 
 
 class Guard(FieldExtension):
-    """Checks a field's rule before its resolver runs."""
+    """Checks a field's rule before its resolver runs, and says whose rows the resolver may touch.
 
-    def __init__(self, rule: Rule) -> None:
+    A mutation whose rule names an organization writes that tenant's rows only. One that needs none (logging in, what
+    people do with their own account, what the platform's people do) has the process's rights and answers for itself.
+    Everything else reads as who asks.
+    """
+
+    def __init__(self, rule: Rule, *, is_mutation: bool = False) -> None:
         self.rule = rule
+        self._is_mutation = is_mutation
 
     async def resolve_async(
         self, next_: AsyncExtensionResolver, source: object, info: Info, **kwargs: object
     ) -> object:
         """Run the rule, then the resolver."""
-        await self.rule.check(info.context, source, kwargs)
+        operation = info.context
+        if self._is_mutation:
+            # Mutations run one after another; what the one before acted for is over.
+            operation.acting_for = None
+            operation.reading.confinement = NOBODY
+        await operation.recognise()
+        await self.rule.check(operation, source, kwargs)
+        if self._is_mutation and operation.acting_for is None:
+            operation.reading.confinement = None
         return await resolve_next(next_(source, info, **kwargs))
 
 

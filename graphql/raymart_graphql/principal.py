@@ -12,6 +12,7 @@ from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.models import Membership, Organization, OrganizationKind, Role, User
 from raymart_marketplace.accounts.permissions import Permission, permissions_of, reach_of
+from raymart_marketplace.db.tenancy import Confinement
 
 MEMBERSHIPS_MAX = 1_000
 """Memberships of one person that count; far above any real one."""
@@ -56,6 +57,18 @@ class Principal:
             for standing in self.standings.values()
         )
 
+    @property
+    def confinement(self) -> Confinement | None:
+        """Whose rows the database shows them; None for all, to those of the platform who see every tenant."""
+        if any(reach_of(standing.kind, standing.role) for standing in self.standings.values()):
+            return None
+        callers = {self.caller.organization_id} if self.caller is not None else set()
+        return Confinement(
+            organizations=frozenset(self.standings) | callers,
+            user_id=self.user_id,
+            sees_market=self.may_in_market(Permission.PLATFORM_MARKET_READ),
+        )
+
     def role_in(self, organization_id: UUID) -> Role | None:
         """The person's role there, None for a stranger."""
         standing = self.standings.get(organization_id)
@@ -68,11 +81,19 @@ ANONYMOUS = Principal()
 async def identify(authorization: bytes, authenticator: Authenticator, reading: Reading) -> Principal:
     """Read an `Authorization` header: "Bearer rm_live_..." is a key, anything else an access token.
 
-    Raises: NotAuthenticated.
+    From then on `reading` sees what they may see. Raises: NotAuthenticated.
     """
     _, _, credential = authorization.partition(b" ")
     if credential.lstrip().startswith(b"rm_"):
-        return Principal(caller=await authenticator.caller(authorization))
+        principal = Principal(caller=await authenticator.caller(authorization))
+    else:
+        principal = await _person(authorization, authenticator, reading)
+    reading.confinement = principal.confinement
+    return principal
+
+
+async def _person(authorization: bytes, authenticator: Authenticator, reading: Reading) -> Principal:
+    """Raises: NotAuthenticated."""
     claims = await authenticator.user(authorization)
     statement = (
         select(User.disabled_at, Membership.organization_id, Organization.kind, Membership.role)
@@ -82,7 +103,7 @@ async def identify(authorization: bytes, authenticator: Authenticator, reading: 
         .where(User.id == claims.user_id)
         .limit(MEMBERSHIPS_MAX)
     )
-    async with reading.session() as session:
+    async with reading.trusted_session() as session:
         rows = (await session.execute(statement)).all()
     if not rows or rows[0].disabled_at is not None:
         raise NotAuthenticated("this access token's user no longer exists or is disabled")

@@ -6,13 +6,15 @@
 | `raymart_owner` | owner of the database and all in it | `raymart db upgrade` (`MIGRATION_DATABASE_URL`) |
 | `raymart_app` | member of `raymart_runtime` | every other process (`DATABASE_URL`) |
 | `raymart_runtime` | the rights themselves, granted by migration 0011 | nobody by itself |
+| `raymart_tenant` | what a process takes for one transaction to act for a tenant, by migration 0020 | nobody by itself |
 """
 
 OWNER = "raymart_owner"
 APP = "raymart_app"
 RUNTIME = "raymart_runtime"
-MARKER = "raymart-roles"
-"""A file in the cluster: its roles are made. A cluster of before has the superuser own everything."""
+TENANT = "raymart_tenant"
+MARKER = "raymart-roles-2"
+"""A file in the cluster: its roles are made. Of those of before one has the superuser own everything, the other no tenants."""
 
 # Each statement is one line: the single-user server reads lines.
 _ROLE = (
@@ -41,10 +43,12 @@ def role_statements(*, database: str, owner_password: str, app_password: str) ->
     return "".join(
         f"{statement}\n"
         for statement in (
-            *(_ROLE.format(role=role) for role in (RUNTIME, OWNER, APP)),
+            *(_ROLE.format(role=role) for role in (RUNTIME, TENANT, OWNER, APP)),
             f"ALTER ROLE {RUNTIME} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",
+            f"ALTER ROLE {TENANT} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",
             f"ALTER ROLE {OWNER} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{owner_password}'",
             f"ALTER ROLE {APP} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{app_password}'",
+            f"GRANT {TENANT} TO {RUNTIME}",
             f"GRANT {RUNTIME} TO {APP}",
             f'ALTER DATABASE "{database}" OWNER TO {OWNER}',
         )

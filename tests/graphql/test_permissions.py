@@ -8,14 +8,14 @@ would have been reached.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from graphql import GraphQLObjectType
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
@@ -354,7 +354,33 @@ class TestFields:
         assert not found, "\n".join(found)
 
 
-OPEN_ROUTES = {"/v1/{rest:path}", "/health", "/ready", "/metrics", "/graphql", "/link", "/webhooks/stripe"}
+STAFF_ROUTES = {
+    "/admin/v1/health",
+    "/admin/v1/signs",
+    "/admin/v1/endpoints",
+}
+"""Paths for those of the platform's people who look after its running."""
+NODES_ROUTES = {
+    "/worker/v1/enrolments",
+    "/worker/v1/challenges",
+    "/worker/v1/tokens",
+    "/worker/v1/node",
+    "/worker/v1/placements",
+    "/worker/v1/endpoints",
+}
+"""Paths for machines, whose credential is their own key: tests/graphql/rest."""
+OPEN_ROUTES = {
+    "/docs",
+    "/docs/{asset}",
+    "/openapi.json",
+    "/v1/{rest:path}",
+    "/health",
+    "/ready",
+    "/metrics",
+    "/graphql",
+    "/link",
+    "/webhooks/stripe",
+}
 """Paths that no bearer credential guards: public, or with a proof of their own (GraphQL's rules, node keys, signatures)."""
 TENANTS_ROUTES = {
     "/billing/invoices/{document}.pdf": Prefix.INVOICE,
@@ -372,8 +398,16 @@ KEYS_OWN_ROUTES = {"/v1/key"}
 
 class TestRoutes:
     def test_every_route_is_known(self, api: Api) -> None:
-        paths = {route.path for route in api.app.routes if isinstance(route, Route | WebSocketRoute)}
-        assert paths == OPEN_ROUTES | set(TENANTS_ROUTES) | set(KEY_ROUTES) | KEYS_OWN_ROUTES
+        paths = set(_paths(api.app.routes))
+        known = (
+            OPEN_ROUTES
+            | set(TENANTS_ROUTES)
+            | set(KEY_ROUTES)
+            | KEYS_OWN_ROUTES
+            | STAFF_ROUTES
+            | NODES_ROUTES
+        )
+        assert paths == known
 
     async def test_inference_is_for_those_who_may_infer(self, tenants: Tenants) -> None:
         may = _holders("customer", Permission.INFER) | _holders("stranger", Permission.INFER)
@@ -400,6 +434,16 @@ class TestRoutes:
                 wanted = 200 if who in KEYS else 401 if who == "nobody" else 403
                 assert status == wanted, f"{path} as {who}"
 
+    async def test_operations_are_for_those_who_look_after_them(self, tenants: Tenants) -> None:
+        may = _holders("platform", Permission.PLATFORM_WORK_READ)
+        for path in sorted(STAFF_ROUTES):
+            for who in ASKING:
+                credential = tenants.credentials[who]
+                headers = {"authorization": f"Bearer {credential}"} if credential else {}
+                status = (await tenants.api.client.get(path, headers=headers)).status_code
+                wanted = 200 if who in may else 401 if who == "nobody" else 403
+                assert status == wanted, f"{path} as {who}"
+
     async def test_what_is_a_tenants_is_missing_for_everybody_else(self, tenants: Tenants) -> None:
         for path, prefix in TENANTS_ROUTES.items():
             for who in ("nobody", "key", "stranger.owner", "rival.owner", "platform.support"):
@@ -408,6 +452,15 @@ class TestRoutes:
                 url = re.sub("{.*}", show(prefix, new_id()), path)
                 status = (await tenants.api.client.get(url, headers=headers)).status_code
                 assert status == {"nobody": 401, "key": 403}.get(who, 404), f"{path} as {who}"
+
+
+def _paths(routes: Sequence[BaseRoute]) -> Iterator[str]:
+    """Paths of all routes, of included routers too."""
+    for route in routes:
+        if isinstance(route, Route | WebSocketRoute):
+            yield route.path
+        else:
+            yield from _paths(getattr(route, "routes", ()))
 
 
 def _camel(name: str) -> str:

@@ -24,16 +24,24 @@ _TRIGGERS = """
     select tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
     order by 1, 2
 """
+_POLICIES = """
+    select c.oid::regclass::text, c.relrowsecurity, c.relforcerowsecurity, p.polname, p.polcmd::text,
+           pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
+    from pg_class c left join pg_policy p on p.polrelid = c.oid
+    where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in ('public', 'usage_month')
+      and c.relname <> 'alembic_version' order by 1, 4
+"""
 
 
 def schema_of(url: str) -> dict[str, list[tuple[object, ...]]]:
-    """Columns, constraints, indexes, functions and triggers."""
+    """Columns, constraints, indexes, functions, triggers and row-level security."""
     statements = {
         "columns": _COLUMNS,
         "constraints": _CONSTRAINTS,
         "indexes": _INDEXES,
         "routines": _ROUTINES,
         "triggers": _TRIGGERS,
+        "policies": _POLICIES,
     }
     with psycopg.connect(url) as connection:
         return {name: connection.execute(statement).fetchall() for name, statement in statements.items()}

@@ -111,7 +111,7 @@ class TestPlainOwner:
         with EmbeddedPostgres(tmp_path / "postgres") as server:
             with psycopg.connect(server.url, autocommit=True) as connection:
                 connection.execute("alter database raymart owner to raymart")
-                for role in ("raymart_app", "raymart_owner", "raymart_runtime"):
+                for role in ("raymart_app", "raymart_owner", "raymart_runtime", "raymart_tenant"):
                     connection.execute(f"drop role {role}")
                 connection.execute("create role plain login createrole password 'plain'")
                 connection.execute("alter database raymart owner to plain")

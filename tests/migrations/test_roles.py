@@ -98,7 +98,7 @@ BY_FUNCTION_ONLY = {
 KEPT = {"request", "attempt", "usage_record", "ledger_check"}
 """Tables that the runtime adds to and does not change."""
 INTERNAL = {
-    "lease_resize", "lease_lock_organization", "lease_elsewhere", "usage_day_sums", "usage_day_part_sums", "usage_hour_sums", "usage_roll_up", "detach_usage_month",
+    "budget_set_for_any", "budget_remove_for_any", "lease_resize", "lease_lock_organization", "lease_elsewhere", "usage_day_sums", "usage_day_part_sums", "usage_hour_sums", "usage_roll_up", "detach_usage_month",
 }  # fmt: skip
 """Functions with their owner's rights that only other functions, or the owner, call."""
 

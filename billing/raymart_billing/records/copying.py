@@ -126,9 +126,12 @@ async def _without_present(
 async def _copy(connection: Connection, table: CopiedTable, rows: Sequence[Row]) -> None:
     if not rows:
         return
+    await connection.execute(table.prepare)
     async with connection.cursor() as cursor, cursor.copy(table.statement) as copy:
         for part in table.encoded(rows):
             await copy.write(part)
+    for statement in table.finish:
+        await connection.execute(statement)
 
 
 def request_row(request: FinishedRequest) -> Row:

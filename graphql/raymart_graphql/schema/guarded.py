@@ -117,7 +117,7 @@ def _guard(field: StrawberryField, name: str, *, is_mutation: bool) -> None:
     assurance = assurance_of(name, RULES[name])
     if assurance is not None:
         field.extensions.append(assurance)
-    field.extensions.append(Guard(RULES[name]))
+    field.extensions.append(Guard(RULES[name], is_mutation=is_mutation))
     if is_audited:
         field.extensions.append(RefusalsAudited(action))
 

@@ -70,6 +70,11 @@ class Change:
     """The savepoint it was written under."""
 
 
+READS_ONLY = "reads_only"
+"""In `Session.info`: nothing is written with it, so that its commit need not ask whether anything was. What a tenant reads
+with has no right to append either."""
+
+
 class RecordedSession(Session):
     """A session whose commits write the audit log."""
 
@@ -160,7 +165,7 @@ def _shown_values(values: Mapping[str, object]) -> dict[str, object]:
 def _append_entry(session: Session) -> None:
     act = current_act()
     # A savepoint's release comes here as well; the entry belongs to the whole.
-    if act is None or session.in_nested_transaction():
+    if act is None or session.in_nested_transaction() or READS_ONLY in session.info:
         return
     session.flush()
     changes: list[Change] = session.info.pop(_CHANGES, [])

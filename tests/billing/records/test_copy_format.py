@@ -45,9 +45,12 @@ class TestCopiedTable:
                 "create temp table copied (number serial, id uuid, words text, small integer, large bigint, is_so boolean,"
                 " at timestamptz)"
             )
+            connection.execute(COPIED.prepare)
             with connection.cursor().copy(COPIED.statement) as copy:
                 for part in COPIED.encoded(ROWS * TIMES):
                     copy.write(part)
+            for statement in COPIED.finish:
+                connection.execute(statement)
             found = connection.execute(
                 "select id, words, small, large, is_so, at from copied order by number"
             ).fetchall()

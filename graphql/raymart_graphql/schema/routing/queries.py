@@ -108,7 +108,8 @@ async def _places(operation: Operation, model_slug: str | None) -> Sequence[sear
     book, now = await operation.loaders.pricing.book()
     directory = operation.services.directory
     live = directory.all_live() if model_slug is None else directory.live(model_slug)
-    async with operation.reading.session() as session:
+    # Which hardware serves an offer is public; the machines' rows, from which that is read, are their provider's alone.
+    async with operation.reading.trusted_session() as session:
         return await load_places(session, live, book, now, model_slug=model_slug)
 
 

@@ -1,4 +1,8 @@
-"""Statistics of endpoints, models and machines. The SQL is `0020_statistics.sql`."""
+"""Tenants: row-level security. The SQL is `0020_tenants.sql`.
+
+A migration after this one that adds a table calls `tenant_isolate` for it, with nothing but its name when no tenant may
+see it; `tests/migrations/test_tenants.py` names the tables that lack it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +18,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    run("0020_statistics.sql")
+    run("0020_tenants.sql")
 
 
 def downgrade() -> None:
-    run("0020_statistics_down.sql")
+    run("0020_tenants_down.sql")
 
 
 def run(name: str) -> None:

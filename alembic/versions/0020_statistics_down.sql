@@ -1,3 +1,0 @@
-drop table node_presence;
-drop table service_figures;
-drop table attempt_slot;

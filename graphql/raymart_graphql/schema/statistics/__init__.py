@@ -1,1 +1,0 @@
-"""How well endpoints and models serve."""
