@@ -59,6 +59,8 @@ LIST_ITEMS = 10
 """Items that a list which is no connection is taken to have; those are short by nature."""
 FIELD_COSTS = {
     "Mutation.login": 1_000,  # One argon2 verification; guessing is not made cheaper by batching.
+    "Mutation.completeLogin": 1_000,
+    "Mutation.confirmSecondFactor": 500,
     "Mutation.signUp": 1_000,
     "Mutation.verifyEmail": 1_000,
     "Mutation.resetPassword": 1_000,

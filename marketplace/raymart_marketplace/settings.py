@@ -53,6 +53,16 @@ class ControlSettings(ProcessSettings):
     """A log-in that is not refreshed for this long is over."""
     session_ttl_s: float = Field(default=2_592_000.0, ge=60)
     """And every log-in after this long. Source: NIST SP 800-63B, AAL1: at most 30 days."""
+    require_second_factor: bool = True
+    """Whether what the platform's people change, and where providers' money goes, asks for a fresh second factor."""
+    second_factor_fresh_s: float = Field(default=900.0, ge=60)
+    """How long a proven second factor, or a log-in that enrols one, counts as fresh."""
+    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), max_length=4)
+    """Seal second factors at rest, parted by commas; at least 32 bytes of randomness each, the one that seals first.
+
+    All open: put a new one in front, and drop the old one once nothing is sealed with it. Without any, a key made of
+    `token_secret` seals, which then must not be replaced.
+    """
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Networks of our own proxies, parted by commas, whose `X-Forwarded-For` says where a client is."""
 
@@ -144,7 +154,12 @@ class ControlSettings(ProcessSettings):
     """Where the newest seal is kept outside the database, so that a cut end of the ledger shows."""
 
     @field_validator(
-        "allowed_origins", "stripe_webhook_secrets", "former_token_secrets", "trusted_proxies", mode="before"
+        "allowed_origins",
+        "stripe_webhook_secrets",
+        "former_token_secrets",
+        "trusted_proxies",
+        "encryption_keys",
+        mode="before",
     )
     @classmethod
     def _part(cls, value: object) -> object:
@@ -164,10 +179,10 @@ class ControlSettings(ProcessSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for secret in (self.token_secret, *self.former_token_secrets):
+        for secret in (self.token_secret, *self.former_token_secrets, *self.encryption_keys):
             if len(secret.get_secret_value().encode()) < 32:
                 raise ValueError(
-                    "RAYMART_TOKEN_SECRET or one of RAYMART_FORMER_TOKEN_SECRETS has fewer than 32 bytes; make one with"
+                    "RAYMART_TOKEN_SECRET or one of RAYMART_FORMER_TOKEN_SECRETS or RAYMART_ENCRYPTION_KEYS has fewer than 32 bytes; make one with"
                     " `openssl rand -hex 32`"
                 )
         if self.deposit_usd_min > self.deposit_usd_max:

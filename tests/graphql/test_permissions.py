@@ -322,6 +322,7 @@ MEANT_FOR_STRANGERS = {
     "Mutation.login",
     "Mutation.createWalletLoginChallenge",
     "Mutation.loginWithWallet",
+    "Mutation.completeLogin",
     "Mutation.signUp",
     "Mutation.verifyEmail",
     "Mutation.requestPasswordReset",

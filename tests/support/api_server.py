@@ -399,6 +399,7 @@ def control_settings(database_url: str, **changes: Any) -> ControlSettings:
         "database_url": database_url,
         "token_secret": "7f" * 32,
         "development": True,
+        "require_second_factor": False,
         # All tests share an hour and an address.
         "graphql_points_per_hour": 10**9,
         "graphql_points_per_hour_address": 10**9,

@@ -7,6 +7,11 @@ from raymart_graphql.permissions import Public, Rule, SignedIn
 SESSION_RULES: Mapping[str, Rule] = {
     "Mutation.login": Public(),
     "Mutation.refreshSession": Public(),  # The refresh token is the credential.
+    "Mutation.completeLogin": Public(),  # The challenge and a code are the credentials.
+    "Mutation.beginTotpEnrolment": SignedIn(),
+    "Mutation.confirmTotpEnrolment": SignedIn(),
+    "Mutation.disableTotp": SignedIn(),
+    "Mutation.confirmSecondFactor": SignedIn(),
     "Mutation.signUp": Public(),
     "Mutation.verifyEmail": Public(),  # The token of a mail, and a password, are the credentials.
     "Mutation.resendVerification": SignedIn(),

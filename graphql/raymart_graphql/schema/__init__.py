@@ -37,6 +37,7 @@ from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.routing.queries import RoutingQuery
 from raymart_graphql.schema.sessions.mutations import SessionMutation
 from raymart_graphql.schema.sessions.registration import RegistrationMutation
+from raymart_graphql.schema.sessions.second_factor import SecondFactorMutation
 from raymart_graphql.schema.supply.lifecycle import SupplyLifecycleMutation
 from raymart_graphql.schema.supply.mutations import SupplyMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
@@ -75,6 +76,7 @@ class Query(
 class Mutation(
     SessionMutation,
     RegistrationMutation,
+    SecondFactorMutation,
     KeyMutation,
     WalletMutation,
     InferenceMutation,

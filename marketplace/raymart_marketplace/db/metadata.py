@@ -2,6 +2,7 @@
 
 from raymart_marketplace.accounts import mail_models as account_mail
 from raymart_marketplace.accounts import models as accounts
+from raymart_marketplace.accounts import second_factor_models as second_factors
 from raymart_marketplace.accounts import session_models as sessions
 from raymart_marketplace.accounts import wallet_proofs
 from raymart_marketplace.audit import models as audit
@@ -23,6 +24,7 @@ __all__ = [
     "metering",
     "oversight",
     "pricing",
+    "second_factors",
     "sessions",
     "supply",
     "wallet_proofs",

@@ -16,6 +16,7 @@ from raymart_graphql.schema.sessions.queries import open_sessions_page
 from raymart_graphql.schema.sessions.types import Session
 from raymart_marketplace.accounts import models
 from raymart_marketplace.accounts.permissions import Permission
+from raymart_marketplace.accounts.second_factor import enrolled
 
 
 @strawberry.type(description="Who is asking.")
@@ -28,6 +29,12 @@ class Viewer:
     async def user(self, info: Info) -> User:
         """The viewer's own account."""
         return await info.context.loaders.identity.user.load_known(self.user_uuid)
+
+    @resolved("Whether an authenticator app is enrolled, so that logging in takes a code.")
+    async def has_second_factor(self, info: Info) -> bool:
+        """By the confirmed app."""
+        async with info.context.reading.session() as session:
+            return await enrolled(session, self.user_uuid) is not None
 
     @listed("Where the person is logged in, newest first.")
     async def sessions(self, info: Info, page: Page) -> Connection[Session]:

@@ -9,6 +9,7 @@ from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
+from raymart_graphql.schema.sessions.entering import enter
 from raymart_graphql.schema.sessions.payloads import (
     LoginPayload,
     LogoutPayload,
@@ -75,22 +76,17 @@ class LogoutInput:
 class SessionMutation:
     """Root fields of the domain."""
 
-    @mutation("Trade e-mail and password for a session: an access token, and a refresh token to continue it.")
+    @mutation(
+        "Trade e-mail and password for a session: an access token, and a refresh token to continue it. Who has enrolled a"
+        " second factor gets a challenge instead, for `completeLogin`."
+    )
     async def login(self, info: Info, input_: LoginInput) -> LoginPayload:
         """Takes the same time whether or not the address has an account."""
         operation, payload = info.context, LoginPayload()
         user = await operation.services.people.password_login.prove(
             email=input_.email, password=input_.password, address=operation.client.address
         )
-        async with operation.writing() as session:
-            opened = await sessions.open_session(
-                session,
-                operation.services.people.session_policy,
-                user=user,
-                method=LoginMethod.PASSWORD,
-                device=operation.client.device,
-            )
-        payload.show(operation, opened)
+        await enter(operation, payload, user=user, method=LoginMethod.PASSWORD)
         return payload
 
     @mutation(

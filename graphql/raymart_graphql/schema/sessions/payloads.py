@@ -32,6 +32,13 @@ class SessionPayload(Payload):
     session: Session | None = strawberry.field(
         default=None, description="The session; null when there are user errors."
     )
+    challenge: str | None = strawberry.field(
+        default=None,
+        description="Set in the place of tokens when a second factor is enrolled: send it to `completeLogin` with a code.",
+    )
+    challenge_expires_at: datetime | None = strawberry.field(
+        default=None, description="When the challenge ends; null without one."
+    )
     user: User | None = strawberry.field(
         default=None, description="The person; null when there are user errors."
     )

@@ -9,10 +9,11 @@ from raymart_core.ids import Prefix, new_id, show
 from raymart_graphql.context import Info
 from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
+from raymart_graphql.schema.sessions.entering import enter
 from raymart_graphql.schema.sessions.payloads import SessionPayload
 from raymart_graphql.schema.user_error import Payload
 from raymart_graphql.schema.wallets.types import WalletProof
-from raymart_marketplace.accounts import sessions, wallet_proofs
+from raymart_marketplace.accounts import wallet_proofs
 from raymart_marketplace.accounts.session_models import LoginMethod
 from raymart_marketplace.accounts.siws import SignInMessage
 from raymart_marketplace.accounts.wallet_challenges import WalletPurpose
@@ -195,13 +196,7 @@ class WalletMutation:
         answered = await operation.services.wallet_challenges.take(
             WalletPurpose.LOGIN, text=input_.message, signature=input_.signature
         )
-        async with operation.writing() as session:
-            opened = await sessions.open_session(
-                session,
-                operation.services.people.session_policy,
-                user=await wallet_proofs.user_of_wallet(session, answered),
-                method=LoginMethod.WALLET,
-                device=operation.client.device,
-            )
-        payload.show(operation, opened)
+        async with operation.reading.session() as session:
+            user = await wallet_proofs.user_of_wallet(session, answered)
+        await enter(operation, payload, user=user, method=LoginMethod.WALLET)
         return payload

@@ -1,0 +1,226 @@
+"""Two-step log-ins, and what asks for a fresh second factor, as clients see it."""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest_asyncio
+from sqlalchemy import update
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.sql.expression import cast, literal
+
+from raymart_core.clock import now
+from raymart_core.ids import Prefix, new_id, parse
+from raymart_graphql.assurance import PAYOUTS, assurance_of
+from raymart_graphql.permissions import Platform
+from raymart_graphql.rules import RULES
+from raymart_local.redis import EmbeddedRedis
+from raymart_marketplace.accounts import totp
+from raymart_marketplace.accounts.models import OrganizationKind
+from raymart_marketplace.accounts.session_models import UserSession
+from raymart_marketplace.db.session import session_scope
+from support.api_server import PASSWORD, Answer, Api, Person, api_server, control_settings
+
+LOGIN = "mutation ($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { token challenge session { id } userErrors { code } } }"
+COMPLETE = "mutation ($challenge: String!, $code: String!) { completeLogin(input: {challenge: $challenge, code: $code}) { token session { id secondFactorAt } userErrors { code field } } }"
+BEGIN = "mutation { beginTotpEnrolment(input: {}) { secret uri userErrors { code message } } }"
+CONFIRM = "mutation ($code: String!) { confirmTotpEnrolment(input: {code: $code}) { recoveryCodes userErrors { code } } }"
+PROVE = "mutation ($code: String!) { confirmSecondFactor(input: {code: $code}) { session { secondFactorAt } userErrors { code } } }"
+DISABLE = "mutation ($code: String!) { disableTotp(input: {code: $code}) { disabled userErrors { code } } }"
+GRANT = """mutation ($organization: ID!, $key: String!) {
+  grantCredit(input: {organizationId: $organization, amount: "1", idempotencyKey: $key}) { transfer { id } userErrors { code } }
+}"""
+VIEWER = "{ viewer { hasSecondFactor } }"
+
+
+class Device:
+    """A browser and an authenticator app of one person; each code is of a later step than the one before."""
+
+    def __init__(self, api: Api, person: Person) -> None:
+        self.api = api
+        self.person = person
+        self.token = ""
+        self.session_id = ""
+        self.secret = b""
+        self.off = -1
+        self.recovery_codes: list[str] = []
+
+    def code(self) -> str:
+        """The next that was not used. The window holds three; more would need time to pass."""
+        code = totp.code_of(self.secret, totp.step_at(now()) + self.off)
+        self.off += 1
+        return code
+
+    async def ask(self, query: str, **variables: Any) -> Answer:
+        return await self.api(query, self.token, **variables)
+
+    async def log_in(self) -> dict[str, Any]:
+        answer = await self.api(LOGIN, e=self.person.email, p=PASSWORD)
+        login: dict[str, Any] = answer.data["login"]
+        if login["token"]:
+            self.keep(login)
+        return login
+
+    def keep(self, payload: dict[str, Any]) -> None:
+        self.token, self.session_id = payload["token"], payload["session"]["id"]
+
+    async def complete(self, challenge: str, code: str) -> dict[str, Any]:
+        answer = await self.api(COMPLETE, challenge=challenge, code=code)
+        completed: dict[str, Any] = answer.data["completeLogin"]
+        if completed["token"]:
+            self.keep(completed)
+        return completed
+
+    async def enrol(self) -> "Device":
+        await self.log_in()
+        begun = (await self.ask(BEGIN)).data["beginTotpEnrolment"]
+        assert begun["userErrors"] == []
+        self.secret = base64.b32decode(begun["secret"])
+        confirmed = (await self.ask(CONFIRM, code=self.code())).data["confirmTotpEnrolment"]
+        assert confirmed["userErrors"] == []
+        self.recovery_codes = confirmed["recoveryCodes"]
+        return self
+
+    async def age(self, *, minutes: int) -> None:
+        """Let the session's log-in and proof have been so much earlier."""
+        earlier = cast(literal(f"{minutes} minutes"), INTERVAL)
+        async with session_scope(self.api.services.sessions) as session:
+            await session.execute(
+                update(UserSession)
+                .where(UserSession.id == parse(Prefix.SESSION, self.session_id))
+                .values(
+                    created_at=UserSession.created_at - earlier,
+                    second_factor_at=UserSession.second_factor_at - earlier,
+                )
+            )
+        self.api.services.authenticator.forget_session(parse(Prefix.SESSION, self.session_id))
+
+    async def grant(self) -> Answer:
+        tenant = await self.api.tenant()
+        return await self.ask(GRANT, organization=tenant.id, key=new_id().hex)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def strict_api(database_url: str, redis_server: EmbeddedRedis) -> AsyncIterator[Api]:
+    """As in production: what the platform's people change asks for a second factor."""
+    settings = control_settings(database_url, require_second_factor=True, redis_url=redis_server.url)
+    async with api_server(settings) as api:
+        yield api
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def admin(strict_api: Api) -> Device:
+    return Device(strict_api, (await strict_api.tenant(OrganizationKind.PLATFORM)).owner)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def device(api: Api) -> Device:
+    return await Device(api, (await api.tenant()).owner).enrol()
+
+
+class TestTwoSteps:
+    async def test_password_alone_opens_nothing_any_more(self, device: Device) -> None:
+        login = await device.log_in()
+        assert login["token"] is None
+        assert login["session"] is None
+        completed = await device.complete(login["challenge"], device.code())
+        assert completed["userErrors"] == []
+        assert completed["session"]["secondFactorAt"]
+        assert (await device.ask(VIEWER)).data == {"viewer": {"hasSecondFactor": True}}
+
+    async def test_wrong_and_used_codes_are_refused(self, device: Device) -> None:
+        challenge = (await device.log_in())["challenge"]
+        used = device.code()
+        assert (await device.complete(challenge, used))["token"]
+        for code in (used, "000000", ""):
+            refused = await device.complete(challenge, code)
+            assert refused["token"] is None
+            assert refused["userErrors"] == [{"code": "INVALID_CREDENTIALS", "field": ["input", "code"]}]
+
+    async def test_guessing_is_throttled(self, device: Device) -> None:
+        challenge = (await device.log_in())["challenge"]
+        codes = []
+        for _ in range(7):
+            refused = await device.complete(challenge, "nonsense")
+            codes += [error["code"] for error in refused["userErrors"]]
+        assert codes == ["INVALID_CREDENTIALS"] * 5 + ["RATE_LIMITED"] * 2
+        right = await device.complete(challenge, device.code())
+        assert right["userErrors"][0]["code"] == "RATE_LIMITED", "the right one waits too"
+
+    async def test_recovery_code_gets_in_once(self, device: Device) -> None:
+        challenge = (await device.log_in())["challenge"]
+        assert (await device.complete(challenge, device.recovery_codes[0]))["token"]
+        assert (await device.complete(challenge, device.recovery_codes[0]))["token"] is None
+
+    async def test_invented_challenge_is_refused(self, api: Api) -> None:
+        refused = (await api(COMPLETE, challenge="rmc_x", code="123456")).data["completeLogin"]
+        assert refused["userErrors"] == [{"code": "INVALID_CREDENTIALS", "field": ["input", "challenge"]}]
+
+    async def test_enrolling_ends_the_other_sessions(self, api: Api) -> None:
+        person = (await api.tenant()).owner
+        elsewhere, here = Device(api, person), Device(api, person)
+        await elsewhere.log_in()
+        await here.enrol()
+        assert (await elsewhere.ask(VIEWER)).code == "UNAUTHENTICATED"
+        assert (await here.ask(VIEWER)).data
+
+    async def test_app_is_taken_away_with_a_code_only(self, device: Device) -> None:
+        refused = (await device.ask(DISABLE, code="000000")).data["disableTotp"]
+        assert refused["userErrors"] == [{"code": "INVALID_CREDENTIALS"}]
+        assert (await device.ask(DISABLE, code=device.code())).data["disableTotp"]["disabled"]
+        assert (await device.log_in())["token"]
+
+    async def test_open_browser_cannot_enrol_a_strangers_app(self, api: Api) -> None:
+        device = Device(api, (await api.tenant()).owner)
+        await device.log_in()
+        await device.age(minutes=20)
+        refused = (await device.ask(BEGIN)).data["beginTotpEnrolment"]
+        assert [error["code"] for error in refused["userErrors"]] == ["INVALID"]
+        assert "log in again" in refused["userErrors"][0]["message"]
+
+
+class TestStepUp:
+    async def test_money_asks_for_a_second_factor_and_for_a_fresh_one(self, admin: Device) -> None:
+        await admin.log_in()
+        refused = await admin.grant()
+        assert refused.code == "SECOND_FACTOR_REQUIRED"
+        assert "confirmSecondFactor" in refused.errors[0]["message"]
+        await admin.enrol()
+        assert (await admin.grant()).data["grantCredit"]["transfer"]
+        await admin.age(minutes=16)
+        assert (await admin.grant()).code == "SECOND_FACTOR_REQUIRED"
+        assert (await admin.ask(PROVE, code=admin.code())).data["confirmSecondFactor"]["session"]
+        assert (await admin.grant()).data["grantCredit"]["transfer"], "with the same token, at once"
+
+    async def test_operators_token_has_none(self, admin: Device) -> None:
+        admin.token = admin.person.token
+        assert (await admin.grant()).code == "SECOND_FACTOR_REQUIRED"
+
+    async def test_who_may_not_anyway_is_told_that(self, strict_api: Api) -> None:
+        stranger = Device(strict_api, (await strict_api.tenant()).owner)
+        await stranger.log_in()
+        assert (await stranger.grant()).code == "FORBIDDEN"
+
+    async def test_reading_asks_for_none(self, admin: Device) -> None:
+        await admin.log_in()
+        assert (await admin.ask("{ trialBalance { balanced } }")).data["trialBalance"]
+
+    def test_every_mutation_of_the_platforms_people_asks_for_it(self) -> None:
+        asking = set()
+        for name, rule in RULES.items():
+            assurance = assurance_of(name, rule)
+            if assurance is not None and assurance._needs_second_factor:
+                asking.add(name)
+        platforms = {
+            name
+            for name, rule in RULES.items()
+            if isinstance(rule, Platform) and name.startswith("Mutation.")
+        }
+        assert asking == platforms | PAYOUTS
+        assert {
+            "Mutation.grantCredit",
+            "Mutation.refundDeposit",
+            "Mutation.setPriceCap",
+            "Mutation.voidInvoice",
+        } <= asking
+        assert set(RULES) >= PAYOUTS
