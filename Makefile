@@ -1,7 +1,7 @@
 # Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-slow acceptance fuzz check fmt migrate revision schema schema-release bench chaos clean
+.PHONY: help install up demo test test-slow acceptance acceptance-graphql fuzz check fmt migrate revision schema schema-release bench chaos clean
 
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
@@ -44,6 +44,9 @@ acceptance: $(SYNCED) ## Drive a running stack with the official openai and gql 
 
 fuzz: $(SYNCED) ## Send 10,000 cases made from the OpenAPI and GraphQL schemas (CASES)
 	@UV=$(UV) tests/fuzz/run.sh
+
+acceptance-graphql: $(SYNCED) ## Drive a running stack with other people's GraphQL clients and tools (npm)
+	@UV=$(UV) tests/acceptance/graphql/run.sh
 
 check: $(SYNCED) ## Format, lint, types, import contracts, lock, GraphQL schema (snapshot, conventions, breaking changes)
 	@$(BIN)/ruff format --check --quiet .

@@ -11,6 +11,7 @@ from raymart_billing.ledger import proof_models as ledger_proofs
 from raymart_billing.records import models as records
 from raymart_billing.refunds import models as refunds
 from raymart_billing.rollups import models as rollups
+from raymart_billing.statistics import models as statistics
 from raymart_billing.work import models as work
 from raymart_marketplace.db.metadata import metadata
 
@@ -27,5 +28,6 @@ __all__ = [
     "records",
     "refunds",
     "rollups",
+    "statistics",
     "work",
 ]

@@ -21,6 +21,7 @@ from raymart_graphql.schema.ledger.loaders import LedgerLoaders
 from raymart_graphql.schema.oversight.loaders import OversightLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.sessions.loaders import SessionLoaders
+from raymart_graphql.schema.statistics.loaders import StatisticsLoaders
 from raymart_graphql.schema.supply.loaders import SupplyLoaders
 from raymart_graphql.schema.usage.loaders import UsageLoaders
 from raymart_graphql.schema.wallets.loaders import WalletLoaders
@@ -111,6 +112,11 @@ class Loaders:
     def audit(self) -> AuditLoaders:
         """The audit log."""
         return AuditLoaders(self._reading)
+
+    @cached_property
+    def statistics(self) -> StatisticsLoaders:
+        """How well endpoints and models serve."""
+        return StatisticsLoaders(self._reading)
 
     @cached_property
     def work(self) -> WorkLoaders:

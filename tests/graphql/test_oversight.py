@@ -266,6 +266,7 @@ class TestSwitches:
 
         yield switch
         await switch(feature="INFERENCE", state="ON")
+        await switch(feature="SIGNUPS", state="ON")
         await switch(feature="INTROSPECTION", state="OFF")
 
     @pytest.mark.usefixtures("replica")
@@ -305,6 +306,14 @@ class TestSwitches:
             await switch(feature="INTROSPECTION", state="OFF")
             await production.services.controls.refresh()
             assert (await production(INTROSPECT)).errors
+
+    async def test_closed_signups_turn_strangers_away(self, api: Api, switch: Any) -> None:
+        query = """mutation { signUp(input: {email: "new@example.com", password: "a long and odd one 7", name: "N",
+          organizationName: "O", organizationKind: CUSTOMER}) { userErrors { code } } }"""
+        await switch(feature="SIGNUPS", state="OFF")
+        assert (await api(query)).data["signUp"]["userErrors"] == [{"code": "FORBIDDEN"}]
+        await switch(feature="SIGNUPS", state="ON")
+        assert (await api(query)).data["signUp"]["userErrors"] == []
 
     async def test_all_are_listed(self, api: Api, admin: Person) -> None:
         data = (await api("{ featureSwitches { key state } }", admin)).data

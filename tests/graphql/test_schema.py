@@ -29,11 +29,12 @@ ROOTS = ("Query", "Mutation", "Subscription")
 
 MEANT_FOR_ALL = {
     "Model": {"id", "slug", "name", "description", "modality", "licence", "revisions", "offers", "lowestPrices", "liveEndpoints",
-              "rateCards", "currentPrices"},
+              "rateCards", "currentPrices", "statistics"},
     "ModelRevision": {"id", "digest", "engine", "quantization", "contextLength", "capabilities", "state", "createdAt", "model"},
     "Provider": {"id", "slug", "name", "state", "offers"},
     "Offer": {"id", "asks", "unitAsks", "windows", "currentPrice", "state", "createdAt", "provider", "revision"},
-    "LiveEndpoint": {"id", "modelSlug", "region", "prices", "unitPrices", "capacity", "running", "quarantined", "provider", "revision"},
+    "LiveEndpoint": {"id", "modelSlug", "region", "prices", "unitPrices", "capacity", "running", "quarantined", "provider", "revision",
+                     "statistics", "uptime"},
 }  # fmt: skip
 """Fields that anybody may read. Adding one here is a decision; the other way is a rule."""
 
@@ -178,6 +179,8 @@ class TestConventions:
         assert floats == {
             "TokenLogprob.logprob", "ChatCompletionInput.temperature", "ChatCompletionInput.topP",
             "CreateChatCompletionInput.temperature", "CreateChatCompletionInput.topP",
+            "ServiceStatistics.successRate", "ServiceStatistics.tokensPerSecondP50", "ServiceStatistics.tokensPerSecondP95",
+            "LiveEndpoint.uptime", "OfferPlace.uptime", "ProviderNode.uptime",
         }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from raymart_graphql.relay import Connection, Node, Page, global_id, page_of_seq
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.pricing.types import RateCard
 from raymart_graphql.schema.pricing.units import UnitPrice, priced_units, unit_prices
+from raymart_graphql.schema.statistics.types import OfSpan, ServiceStatistics, Span
 from raymart_marketplace.catalog import models
 from raymart_marketplace.pricing.effective import card_prices
 from raymart_marketplace.supply import live
@@ -78,6 +79,11 @@ class Model(Node):
         book, now = await info.context.loaders.pricing.book()
         return unit_prices(card_prices(book, model_id=self.uuid, revision_id=None, at=now))
 
+    @resolved("How well it was served, by all endpoints together; null when nothing was tried in the span.")
+    async def statistics(self, info: Info, span: OfSpan = Span.HALF_HOUR) -> ServiceStatistics | None:
+        """From recorded attempts."""
+        return await info.context.loaders.statistics.service.load((self.uuid, span))
+
     @listed("Endpoints that serve it at this moment.")
     async def live_endpoints(self, info: Info, page: Page) -> "Connection[LiveEndpoint]":
         """From the directory in memory, by id."""
@@ -125,6 +131,7 @@ class LiveEndpoint:
     """A snapshot from this process's directory."""
 
     id: strawberry.ID = strawberry.field(description="Id of the endpoint.")
+    uuid: strawberry.Private[UUID]
     provider_uuid: strawberry.Private[UUID]
     revision_uuid: strawberry.Private[UUID]
     model_slug: str = strawberry.field(description="The model it serves.")
@@ -144,6 +151,7 @@ class LiveEndpoint:
         """`endpoint` as the API shows it."""
         return cls(
             id=global_id(Prefix.ENDPOINT, endpoint.id),
+            uuid=endpoint.id,
             provider_uuid=endpoint.provider_id,
             revision_uuid=endpoint.revision_id,
             model_slug=endpoint.model_slug,
@@ -154,6 +162,18 @@ class LiveEndpoint:
             running=endpoint.running,
             quarantined=endpoint.quarantined,
         )
+
+    @resolved("How well it served; null when nothing was tried in the span.")
+    async def statistics(self, info: Info, span: OfSpan = Span.HALF_HOUR) -> ServiceStatistics | None:
+        """From recorded attempts."""
+        return await info.context.loaders.statistics.service.load((self.uuid, span))
+
+    @resolved(
+        "The share, 0 to 1, of the last 24 hours in which its machine was linked; null before it was looked for."
+    )
+    async def uptime(self, info: Info) -> float | None:
+        """By samples of a minute."""
+        return await info.context.loaders.statistics.uptime_of_endpoint.load(self.uuid)
 
     @resolved("Who serves it.")
     async def provider(self, info: Info) -> LazyProvider:

@@ -14,6 +14,7 @@ from raymart_graphql.relay import Connection, Page, global_id, page_of_sequence
 from raymart_graphql.scalars import BigInt, Money
 from raymart_graphql.schema.catalog.types import LiveEndpoint, ModelRevision
 from raymart_graphql.schema.pricing.units import UnitPrice, priced_units
+from raymart_graphql.schema.statistics.types import OfSpan, ServiceStatistics, Span
 from raymart_graphql.schema.supply.types import Offer, Provider
 from raymart_graphql.schema.user_error import UserError
 from raymart_marketplace.routing import search
@@ -58,6 +59,7 @@ class OfferPlace:
     """Public."""
 
     offer_uuid: strawberry.Private[UUID]
+    endpoint_uuid: strawberry.Private[UUID | None]
     provider_uuid: strawberry.Private[UUID]
     revision_uuid: strawberry.Private[UUID]
     endpoint_id: strawberry.ID | None = strawberry.field(
@@ -83,6 +85,7 @@ class OfferPlace:
         """`place` as the API shows it."""
         return cls(
             offer_uuid=place.offer_id,
+            endpoint_uuid=place.endpoint_id,
             provider_uuid=place.provider_id,
             revision_uuid=place.revision_id,
             endpoint_id=None if place.endpoint_id is None else global_id(Prefix.ENDPOINT, place.endpoint_id),
@@ -95,6 +98,22 @@ class OfferPlace:
             capacity=place.capacity,
             running=place.running,
         )
+
+    @resolved("How well it served; null when nothing was tried there in the span.")
+    async def statistics(self, info: Info, span: OfSpan = Span.HALF_HOUR) -> ServiceStatistics | None:
+        """From recorded attempts."""
+        if self.endpoint_uuid is None:
+            return None
+        return await info.context.loaders.statistics.service.load((self.endpoint_uuid, span))
+
+    @resolved(
+        "The share, 0 to 1, of the last 24 hours in which its machine was linked; null before it was looked for."
+    )
+    async def uptime(self, info: Info) -> float | None:
+        """By samples of a minute."""
+        if self.endpoint_uuid is None:
+            return None
+        return await info.context.loaders.statistics.uptime_of_endpoint.load(self.endpoint_uuid)
 
     @resolved("The offer.")
     async def offer(self, info: Info) -> Offer:

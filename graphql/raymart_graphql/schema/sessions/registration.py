@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import strawberry
 
-from raymart_core.errors import InvalidRequest, NotAuthenticated, Overloaded
+from raymart_core.errors import Forbidden, InvalidRequest, NotAuthenticated, Overloaded
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import OrganizationKind
 from raymart_graphql.fields import mutation
@@ -19,6 +19,7 @@ from raymart_marketplace.accounts.addresses import normal_email
 from raymart_marketplace.accounts.login_limits import network_of
 from raymart_marketplace.accounts.mail_models import MailKind
 from raymart_marketplace.accounts.password_policy import check_password
+from raymart_marketplace.oversight.switches import Feature
 
 ANSWER_S_MIN = 0.25
 """What a stranger may learn of an address by the clock is hidden below this: our work for it takes a tenth of that."""
@@ -137,6 +138,8 @@ class RegistrationMutation:
             "name": input_.name,
             "organization_name": input_.organization_name,
         }
+        if not info.context.services.controls.is_on(Feature.SIGNUPS):
+            raise Forbidden("the marketplace takes no new accounts for the moment; ask for an invitation")
         registration.check_sign_up(**asked, password=input_.password, kind=input_.organization_kind)
         await people.throttle.admit([registration.sign_up_limit(network_of(operation.client.address))])
         password_hash = await people.password_work.hash(input_.password)

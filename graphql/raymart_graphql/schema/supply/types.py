@@ -214,6 +214,13 @@ class ProviderNode(Node):
         provider = await operation.loaders.supply.provider.load_known(self.provider_uuid)
         return provider.organization_uuid
 
+    @resolved(
+        "The share, 0 to 1, of the last 24 hours in which it was linked; null before it was looked for."
+    )
+    async def uptime(self, info: Info) -> float | None:
+        """By samples of a minute."""
+        return await info.context.loaders.statistics.uptime_of_node.load(self.uuid)
+
     @resolved("The pool it is in.")
     async def pool(self, info: Info) -> Pool:
         """Its pool."""

@@ -1,0 +1,1 @@
+"""How well endpoints and models serve."""
