@@ -14,7 +14,7 @@ UNPROTECTED = {"alembic_version"}
 """Tables without row-level security: the number of the newest migration, which is nobody's."""
 PUBLIC = {
     "model", "model_revision", "endpoint", "rate_card", "price", "price_cap", "fee_schedule", "pool", "provider",
-    "offer", "offer_ask", "offer_window", "offer_window_ask", "transfer_code",
+    "offer", "offer_ask", "offer_window", "offer_window_ask", "transfer_code", "service_figures",
 }  # fmt: skip
 """Tables that everybody reads: the market's face, and the ledger's static list of codes."""
 TENANT = "select set_config('role', 'raymart_tenant', true), set_config('app.organizations', %s, true), set_config('app.user', %s, true)"

@@ -93,7 +93,8 @@ declare
 begin
     -- The market's public face. Drafts and asks' floors are kept from strangers by the API, which knows columns.
     foreach v_table in array array[
-        'model', 'model_revision', 'endpoint', 'rate_card', 'price', 'price_cap', 'fee_schedule', 'pool'
+        'model', 'model_revision', 'endpoint', 'rate_card', 'price', 'price_cap', 'fee_schedule', 'pool',
+        'service_figures'
     ] loop
         perform tenant_isolate(v_table::regclass, c_all);
     end loop;
@@ -159,6 +160,7 @@ begin
     foreach v_table in array array['node', 'join_token'] loop
         perform tenant_isolate(v_table::regclass, c_providers, c_providers);
     end loop;
+    perform tenant_isolate('node_presence', 'exists (select from node n where n.id = node_presence.node_id)');
     perform tenant_isolate('placement', 'exists (select from node n where n.id = placement.node_id)');
 
     -- The platform's: its people without a reach see these, and no tenant does.
