@@ -62,6 +62,7 @@ async def tried(api: Api, seller: Seller) -> None:
 async def refresh(api: Api) -> None:
     async with session_scope(api.services.sessions) as session:
         await statistics.make_slots(session)
+        await statistics.make_hours(session)
     for span in Span:
         async with session_scope(api.services.sessions) as session:
             await statistics.make_figures(session, span)

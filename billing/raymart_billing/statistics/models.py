@@ -18,11 +18,8 @@ class Span(StrEnum):
     DAY = "day"
 
 
-class AttemptSlot(Base):
-    """Five minutes of one endpoint. The histograms have a bin for each fifth more: see `histogram`."""
-
-    __tablename__ = "attempt_slot"
-    __table_args__ = (Index("ix_attempt_slot_starts_at", "starts_at"),)
+class AttemptCounts:
+    """What is counted of one endpoint from `starts_at` on. The histograms have a bin for each fifth more: see `histogram`."""
 
     endpoint_id: Mapped[UUID] = mapped_column(primary_key=True)
     starts_at: Mapped[datetime] = mapped_column(primary_key=True)
@@ -34,6 +31,20 @@ class AttemptSlot(Base):
     """Attempts by the bin of their milliseconds to the first token."""
     rate_bins: Mapped[dict[str, int]] = mapped_column(JSONB)
     """Attempts by the bin of their tenths of tokens per second after the first."""
+
+
+class AttemptSlot(AttemptCounts, Base):
+    """Five minutes, kept for a few hours."""
+
+    __tablename__ = "attempt_slot"
+    __table_args__ = (Index("ix_attempt_slot_starts_at", "starts_at"),)
+
+
+class AttemptHour(AttemptCounts, Base):
+    """The sum of an hour's slots, kept for a day: of five-minute slots a day of a thousand endpoints is too many."""
+
+    __tablename__ = "attempt_hour"
+    __table_args__ = (Index("ix_attempt_hour_starts_at", "starts_at"),)
 
 
 class ServiceFigures(Base):

@@ -1,4 +1,4 @@
-"""Making statistics from attempts: slots of the last minutes, then figures from slots. Safe to run twice at once.
+"""Making statistics from attempts: slots of the last minutes, hours from slots, figures from both. Safe to run twice at once.
 
 A slot is replaced by what its attempts say now, so a run that comes late or twice changes nothing. Attempts that are
 recorded more than `SLOTS_BACK` after they began (the spill of a long outage) are not counted; they are billed all the same.
@@ -14,11 +14,21 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_billing.statistics.histogram import BINS, GROWTH, percentile
-from raymart_billing.statistics.models import AttemptSlot, ServiceFigures, Span
+from raymart_billing.statistics.models import (
+    AttemptCounts,
+    AttemptHour,
+    AttemptSlot,
+    ServiceFigures,
+    Span,
+)
 from raymart_marketplace.catalog.models import ModelRevision
 from raymart_marketplace.supply.models import Endpoint
 
-LENGTHS: Mapping[Span, str] = {Span.HALF_HOUR: "30 minutes", Span.DAY: "24 hours"}
+SOURCES: Mapping[Span, tuple[type[AttemptSlot | AttemptHour], str]] = {
+    Span.HALF_HOUR: (AttemptSlot, "30 minutes"),
+    Span.DAY: (AttemptHour, "24 hours"),
+}
+"""What the figures of a span are sums of, and how far back it begins."""
 SLOTS_BACK = "15 minutes"
 """How far back slots are made anew."""
 _REACH = "30 minutes"
@@ -69,6 +79,41 @@ _MAKE_SLOTS = text(
             excluded.first_token_bins, excluded.rate_bins)
     """
 )
+_MAKE_HOURS = text(
+    """
+    with recent as materialized (
+        select *, date_bin('1 hour', starts_at, 'epoch') as hour from attempt_slot
+         where starts_at >= date_bin('1 hour', clock_timestamp() - interval '1 hour', 'epoch')
+    ),
+    counted as (
+        select endpoint_id, hour, 'first' as kind, key, sum(value::int) as number
+          from recent, jsonb_each_text(first_token_bins) group by 1, 2, 3, 4
+        union all
+        select endpoint_id, hour, 'rate', key, sum(value::int)
+          from recent, jsonb_each_text(rate_bins) group by 1, 2, 3, 4
+    ),
+    merged as (
+        select endpoint_id, hour, jsonb_object_agg(key, number) filter (where kind = 'first') as first_bins,
+               jsonb_object_agg(key, number) filter (where kind = 'rate') as rate_bins
+          from counted group by 1, 2
+    ),
+    sums as (
+        select endpoint_id, hour, sum(attempts) as attempts, sum(delivered) as delivered,
+               sum(provider_failures) as provider_failures, sum(tokens) as tokens
+          from recent group by 1, 2
+    )
+    insert into attempt_hour
+           (endpoint_id, starts_at, attempts, delivered, provider_failures, tokens, first_token_bins, rate_bins)
+    select endpoint_id, hour, attempts, delivered, provider_failures, tokens,
+           coalesce(first_bins, '{}'), coalesce(rate_bins, '{}')
+      from sums left join merged using (endpoint_id, hour)
+     order by endpoint_id, hour
+        on conflict (endpoint_id, starts_at) do update
+       set (attempts, delivered, provider_failures, tokens, first_token_bins, rate_bins) =
+           (excluded.attempts, excluded.delivered, excluded.provider_failures, excluded.tokens,
+            excluded.first_token_bins, excluded.rate_bins)
+    """
+)
 _SAMPLE_NODES = text(
     """
     insert into node_presence (node_id, hour, samples, seen)
@@ -84,7 +129,9 @@ _SAMPLE_NODES = text(
 SILENCE = "45 seconds"
 """A machine whose link is up is marked as seen every ten seconds."""
 _PRUNE = (
-    text("delete from attempt_slot where starts_at < clock_timestamp() - interval '25 hours'"),
+    # An hour is summed until the next one is over; slots stay an hour longer.
+    text("delete from attempt_slot where starts_at < clock_timestamp() - interval '4 hours'"),
+    text("delete from attempt_hour where starts_at < clock_timestamp() - interval '26 hours'"),
     text("delete from node_presence where hour < clock_timestamp() - interval '90 days'"),
 )
 
@@ -92,6 +139,11 @@ _PRUNE = (
 async def make_slots(session: AsyncSession) -> None:
     """Make the slots of the last quarter of an hour anew."""
     await session.execute(_MAKE_SLOTS, {"bins": BINS, "growth": GROWTH, "reach": _REACH, "back": SLOTS_BACK})
+
+
+async def make_hours(session: AsyncSession) -> None:
+    """Sum the slots of this hour and the one before anew."""
+    await session.execute(_MAKE_HOURS)
 
 
 async def sample_nodes(session: AsyncSession) -> None:
@@ -134,7 +186,7 @@ class _Sums:
     first_token: Counter[int] = field(default_factory=Counter)
     rate: Counter[int] = field(default_factory=Counter)
 
-    def add(self, slot: AttemptSlot) -> None:
+    def add(self, slot: AttemptCounts) -> None:
         self.attempts += slot.attempts
         self.delivered += slot.delivered
         self.provider_failures += slot.provider_failures
@@ -145,19 +197,20 @@ class _Sums:
 
 async def _summed(session: AsyncSession, span: Span) -> Mapping[UUID, _Sums]:
     """Sums by endpoint, and by the model that it serves."""
-    since = func.clock_timestamp() - text(f"interval '{LENGTHS[span]}'")
+    table, length = SOURCES[span]
     statement = (
-        select(AttemptSlot, ModelRevision.model_id)
-        .outerjoin(Endpoint, Endpoint.id == AttemptSlot.endpoint_id)
+        select(table, ModelRevision.model_id)
+        .outerjoin(Endpoint, Endpoint.id == table.endpoint_id)
         .outerjoin(ModelRevision, ModelRevision.id == Endpoint.revision_id)
-        .where(AttemptSlot.starts_at >= since)
+        .where(table.starts_at >= func.clock_timestamp() - text(f"interval '{length}'"))
         .execution_options(yield_per=1_000)
     )
     found: dict[UUID, _Sums] = defaultdict(_Sums)
-    async for slot, model_id in await session.stream(statement):
-        found[slot.endpoint_id].add(slot)
+    async for row, model_id in await session.stream(statement):
+        assert isinstance(row, AttemptCounts)
+        found[row.endpoint_id].add(row)
         if model_id is not None:
-            found[model_id].add(slot)
+            found[model_id].add(row)
     return found
 
 
