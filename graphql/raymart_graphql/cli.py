@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Deferred] = {
     ),
     "db": Deferred("database_commands", "database", "The database's schema."),
     "admin": Deferred("people_commands", "admin", "The marketplace's administrators."),
+    "user": Deferred("user_commands", "user", "People's accounts, sessions and second factors."),
     "token": Deferred("people_commands", "token", "Access tokens."),
     "permissions": Deferred("permissions_command", "permissions", "Which role may do what."),
     "provider": Deferred("supply_commands", "provider", "Providers."),
