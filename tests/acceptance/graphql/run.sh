@@ -14,6 +14,8 @@ if ! cmp -s $here/package-lock.json $modules/.lock-of-install; then
   cp $here/package-lock.json $modules/.lock-of-install
 fi
 
+# relay-compiler would add what it writes to the index of git.
+export FORCE_NO_SOURCE_CONTROL=1
 (cd $here && mkdir -p relay/__generated__ && node node_modules/relay-compiler/cli.js relay.config.json --output quiet)
 echo "relay-compiler: compiled"
 (cd $here && node node_modules/@graphql-codegen/cli/cjs/bin.js --config codegen.yml --silent)
