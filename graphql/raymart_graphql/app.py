@@ -11,6 +11,7 @@ from raymart_core.wire.link import LINK_PATH
 from raymart_graphql.audit_files import audit_routes
 from raymart_graphql.billing_documents import document_routes
 from raymart_graphql.health import health_routes
+from raymart_graphql.ide import asset_routes
 from raymart_graphql.key_route import KEY_PATH, KeyRoute
 from raymart_graphql.origins import EXPOSED_HEADERS
 from raymart_graphql.rest.docs import docs_routes
@@ -94,4 +95,4 @@ def _graphql(services: Services) -> list[BaseRoute]:
         allow_headers=["authorization", "content-type"],
         expose_headers=EXPOSED_HEADERS,
     )
-    return [Route(GRAPHQL_PATH, pages), WebSocketRoute(GRAPHQL_PATH, endpoint)]
+    return [*asset_routes(), Route(GRAPHQL_PATH, pages), WebSocketRoute(GRAPHQL_PATH, endpoint)]

@@ -33,6 +33,7 @@ from raymart_graphql.body import decode_json, posted, query_parameters, read_bod
 from raymart_graphql.client_address import client_address
 from raymart_graphql.context import Client
 from raymart_graphql.errors import ErrorCode, code_of
+from raymart_graphql.ide import page, wants_page
 from raymart_graphql.negotiation import Media, negotiated
 from raymart_graphql.origins import check_origin
 from raymart_graphql.persisted import PersistedQueryNotFound
@@ -71,6 +72,7 @@ class GraphQLEndpoint(GraphQL[Client, None]):
             allowed_origins=services.settings.allowed_origins,
         )
         self._services = services
+        self._has_ide = services.settings.development or services.settings.graphiql
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request or one WebSocket."""
@@ -104,6 +106,8 @@ class GraphQLEndpoint(GraphQL[Client, None]):
         check_origin(request.headers, self.allowed_origins)
         if request.method not in OPERATIONS:
             return _not_allowed(client.request_id)
+        if self._has_ide and wants_page(request):
+            return page()
         body = await read_body(receive, bytes_max=self._services.settings.body_bytes_max)
         asked = query_parameters(request.query_params) if request.method == "GET" else posted(request, body)
         persisted = self._services.persisted_queries

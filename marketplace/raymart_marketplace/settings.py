@@ -32,6 +32,8 @@ class ControlSettings(ProcessSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins such as `https://app.example.com`, parted by commas, whose pages may use the API from a browser; pages of
     the API's own host always may."""
+    graphiql: bool = False
+    """Shows GraphiQL at `/graphql` to browsers outside development as well; without introspection it knows no names."""
     graphql_points_per_hour: int = Field(default=50_000, ge=1)
     """What a person or an API key may ask of GraphQL in an hour; a point is about a full page, a mutation is five."""
     graphql_points_per_hour_address: int = Field(default=5_000, ge=1)

@@ -12,6 +12,7 @@ from support.api_server import Api, control_settings
 
 UNDESCRIBED = {
     "/graphql": "has a schema of its own",
+    "/graphql/assets/{name}": "is a file of its page",
     "/webhooks/stripe": "is Stripe's alone",
     "/v1/{rest:path}": "is a refusal",
     "/openapi.json": "is the document",
