@@ -6,7 +6,7 @@
 | `raymart_owner` | owner of the database and all in it | `raymart db upgrade` (`MIGRATION_DATABASE_URL`) |
 | `raymart_app` | member of `raymart_runtime` | every other process (`DATABASE_URL`) |
 | `raymart_runtime` | the rights themselves, granted by migration 0011 | nobody by itself |
-| `raymart_tenant` | what a process takes for one transaction to act for a tenant, by migration 0021 | nobody by itself |
+| `raymart_tenant` | what a process takes for one transaction to act for a tenant, by migration 0023 | nobody by itself |
 """
 
 OWNER = "raymart_owner"

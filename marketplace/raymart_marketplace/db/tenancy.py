@@ -1,6 +1,6 @@
 """Acting for a tenant: a transaction that sees and writes one tenant's rows, whatever its statements say.
 
-The database keeps to it by row-level security (migration 0021, ADR 0017): a confined transaction has the role
+The database keeps to it by row-level security (migration 0023, ADR 0017): a confined transaction has the role
 `raymart_tenant`, whose policies compare rows with what was named here. Both end with the transaction, so a connection
 goes back to its pool as it came.
 """

@@ -1,4 +1,4 @@
-"""Tenants: row-level security. The SQL is `0021_tenants.sql`.
+"""Tenants: row-level security. The SQL is `0023_tenants.sql`.
 
 A migration after this one that adds a table calls `tenant_isolate` for it, with nothing but its name when no tenant may
 see it; `tests/migrations/test_tenants.py` names the tables that lack it.
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision: str = "0021"
-down_revision: str | Sequence[str] | None = "0020"
+revision: str = "0023"
+down_revision: str | Sequence[str] | None = "0022"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -18,11 +18,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    run("0021_tenants.sql")
+    run("0023_tenants.sql")
 
 
 def downgrade() -> None:
-    run("0021_tenants_down.sql")
+    run("0023_tenants_down.sql")
 
 
 def run(name: str) -> None:

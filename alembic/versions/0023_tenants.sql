@@ -117,6 +117,9 @@ begin
         'user', 'id = (select tenant_user()) or exists (select from membership m where m.user_id = "user".id)'
     );
     perform tenant_isolate('user_session', 'user_id = (select tenant_user())', 'user_id = (select tenant_user())');
+    foreach v_table in array array['totp_credential', 'recovery_code'] loop
+        perform tenant_isolate(v_table::regclass, 'user_id = (select tenant_user())');
+    end loop;
     foreach v_table in array array['membership', 'project', 'billing_profile', 'alert_threshold', 'wallet_proof'] loop
         perform tenant_isolate(v_table::regclass, c_own, c_own);
     end loop;
