@@ -13,6 +13,7 @@ from raymart_graphql.billing_documents import document_routes
 from raymart_graphql.health import health_routes
 from raymart_graphql.ide import asset_routes
 from raymart_graphql.key_route import KEY_PATH, KeyRoute
+from raymart_graphql.oidc_routes import oidc_routes
 from raymart_graphql.origins import EXPOSED_HEADERS
 from raymart_graphql.rest.docs import docs_routes
 from raymart_graphql.rest.failures import handle_failures
@@ -47,6 +48,7 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
             *audit_routes(services),
             *health_routes(services),
             *webhook_routes(services),
+            *oidc_routes(services),
         ],
         lifespan=_lifespan,
         openapi_url=None,

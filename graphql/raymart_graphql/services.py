@@ -24,6 +24,8 @@ from raymart_graphql.points import PointsMeter
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.forgetting import Forgetting
 from raymart_marketplace.accounts.key_uses import KeyUseWriter
+from raymart_marketplace.accounts.oidc_client import OidcClient
+from raymart_marketplace.accounts.oidc_logins import OIDC_PREFIX, OidcLogins
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.accounts.wallet_challenges import WalletChallenges
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
@@ -61,6 +63,7 @@ class Services:
     points: PointsMeter
     wallet_challenges: WalletChallenges
     persisted_queries: PersistedQueries
+    oidc_logins: OidcLogins
     directory: Directory
     models: CatalogModels
     leases: GatewayLeases
@@ -126,6 +129,7 @@ def build_services(settings: ControlSettings) -> Services:
             points_per_hour_address=settings.graphql_points_per_hour_address,
         ),
         wallet_challenges=make_wallet_challenges(settings, redis),
+        oidc_logins=make_oidc_logins(settings, redis),
         directory=directory,
         models=models,
         leases=leases,
@@ -182,6 +186,17 @@ def make_wallet_challenges(settings: ControlSettings, redis: Redis) -> WalletCha
     )
 
 
+def make_oidc_logins(settings: ControlSettings, redis: Redis) -> OidcLogins:
+    """Logins at the configured providers, which send people back to paths of ours."""
+    clients = {
+        provider.name: OidcClient(
+            provider, redirect_uri=f"{settings.public_url}{OIDC_PREFIX}/{provider.name}/callback"
+        )
+        for provider in settings.oidc_providers
+    }
+    return OidcLogins(clients, redis)
+
+
 @asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
     """Start the services; stop them in reverse order when the block ends.
@@ -191,6 +206,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.engine.dispose)
         stack.push_async_callback(services.redis.aclose)
+        stack.push_async_callback(services.oidc_logins.aclose)
         services.forgetting.start()
         stack.push_async_callback(services.forgetting.stop)
         services.key_uses.start()

@@ -4,11 +4,34 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from raymart_core.settings import ProcessSettings
 from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
+
+
+class OidcProviderSettings(BaseModel):
+    """An OpenID provider that people may log in with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
+    """In paths: the provider sends people back to `<public_url>/auth/oidc/<name>/callback`."""
+    issuer: str = Field(pattern=r"^(https://|http://(localhost|127\.0\.0\.1)([:/]|$))[^?#\s]*$")
+    """Exactly as in its metadata; HTTPS, or HTTP on this machine for development."""
+    client_id: str = Field(min_length=1, max_length=255)
+    client_secret: SecretStr
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    allowed_domains: tuple[str, ...] = ()
+    """People must have a verified e-mail address in one of these; none asked for when empty."""
+
+    @field_validator("scopes")
+    @classmethod
+    def _ask_for_openid(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "openid" not in value:
+            raise ValueError("scopes must have 'openid'")
+        return value
 
 
 class ControlSettings(ProcessSettings):
@@ -48,6 +71,10 @@ class ControlSettings(ProcessSettings):
 
     Give every process the new one here, then swap the two everywhere, then drop the old one half a day later.
     """
+    oidc_providers: tuple[OidcProviderSettings, ...] = Field(default=(), max_length=10)
+    """OpenID providers as a JSON list, such as [{"name": "acme", "issuer": "https://id.acme.example", "client_id": ...}]."""
+    login_return_url: str | None = Field(default=None, pattern=r"^https?://[^?#\s]+$")
+    """Page that people come back to from a provider, with `login_code` or `login_error`; the console unless set."""
     token_issuer: str = "raymart"
     token_audience: str = "raymart-api"
     access_token_ttl_s: int = Field(default=900, ge=60, le=900)
@@ -178,6 +205,14 @@ class ControlSettings(ProcessSettings):
     def spill_dir(self) -> Path | None:
         """The folder of spilled usage."""
         return None if self.data_dir is None else self.data_dir / "spill"
+
+    @model_validator(mode="after")
+    def _check_providers(self) -> Self:
+        names = [provider.name for provider in self.oidc_providers]
+        issuers = [provider.issuer for provider in self.oidc_providers]
+        if len(set(names)) < len(names) or len(set(issuers)) < len(issuers):
+            raise ValueError("RAYMART_OIDC_PROVIDERS names a provider or an issuer twice")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

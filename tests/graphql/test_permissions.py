@@ -327,6 +327,8 @@ MEANT_FOR_STRANGERS = {
     "Mutation.verifyEmail",
     "Mutation.requestPasswordReset",
     "Mutation.resetPassword",
+    "Mutation.exchangeLoginCode",
+    "Query.loginProviders",
     "Mutation.refreshSession",
 }
 """Operations without credentials. Adding one is a decision; each type's own rule is in NODE_RULES."""
@@ -371,6 +373,8 @@ NODES_ROUTES = {
 }
 """Paths for machines, whose credential is their own key: tests/graphql/rest."""
 OPEN_ROUTES = {
+    "/auth/oidc/{provider}/start",
+    "/auth/oidc/{provider}/callback",
     "/docs",
     "/docs/{asset}",
     "/openapi.json",

@@ -12,6 +12,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from raymart_graphql.key_route import KeyReply
 from raymart_marketplace.gateway.error_reply import ErrorReply
 from raymart_marketplace.gateway.models_route import ModelList, ModelObject
 from raymart_marketplace.gateway.openai_body import ChatBody
@@ -30,7 +31,7 @@ GPU inference, sold by many providers and metered once.
 
 Everything else (accounts, prices, usage, invoices, payouts) is at `/graphql`.
 """
-_STRUCTS = (ChatBody, ChatCompletion, ModelList, ModelObject, ErrorReply)
+_STRUCTS = (ChatBody, ChatCompletion, KeyReply, ModelList, ModelObject, ErrorReply)
 _SCHEMES: Json = {
     "api_key": {
         "type": "http",
@@ -92,9 +93,12 @@ def _inference() -> Json:
                 },
             }
         },
-        "/v1/models": {"get": _read("listModels", "List what is served", "ModelList", (401, 503))},
+        "/v1/models": {"get": _read("listModels", "List what is served", "ModelList", (401, 403, 503))},
+        "/v1/key": {
+            "get": _read("getKey", "Show what the key may do and has spent", "KeyReply", (401, 403, 503))
+        },
         "/v1/models/{model}": {
-            "get": _read("getModel", "Show a model", "ModelObject", (401, 404, 503))
+            "get": _read("getModel", "Show a model", "ModelObject", (401, 403, 404, 503))
             | {"parameters": [_in_path("model", "Its slug; it may contain a slash.")]}
         },
     }

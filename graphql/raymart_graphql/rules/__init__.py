@@ -15,6 +15,7 @@ from raymart_graphql.rules.invoices import INVOICES_RULES
 from raymart_graphql.rules.keys import KEYS_RULES
 from raymart_graphql.rules.ledger import LEDGER_RULES
 from raymart_graphql.rules.market import MARKET_RULES
+from raymart_graphql.rules.oidc import OIDC_RULES
 from raymart_graphql.rules.oversight import OVERSIGHT_RULES
 from raymart_graphql.rules.pricing import PRICING_RULES
 from raymart_graphql.rules.sessions import SESSION_RULES
@@ -32,6 +33,7 @@ RULES: Mapping[str, Rule] = {
     **BUDGETS_RULES,
     **USAGE_RULES,
     **WALLETS_RULES,
+    **OIDC_RULES,
     **WORK_RULES,
     **INVOICES_RULES,
     **DEPOSITS_RULES,

@@ -29,6 +29,8 @@ from raymart_graphql.schema.ledger.mutations import LedgerMutation
 from raymart_graphql.schema.ledger.queries import LedgerQuery
 from raymart_graphql.schema.limits.queries import LimitsQuery
 from raymart_graphql.schema.nodes import NodeQuery
+from raymart_graphql.schema.oidc.mutations import OidcMutation
+from raymart_graphql.schema.oidc.types import OidcQuery
 from raymart_graphql.schema.oversight.introspection import SwitchedIntrospection
 from raymart_graphql.schema.oversight.mutations import OversightMutation
 from raymart_graphql.schema.oversight.queries import OversightQuery
@@ -53,6 +55,7 @@ from raymart_graphql.scope import OperationScope
 class Query(
     IdentityQuery,
     KeyQuery,
+    OidcQuery,
     CatalogQuery,
     SupplyQuery,
     AdminQuery,
@@ -79,6 +82,7 @@ class Mutation(
     SecondFactorMutation,
     KeyMutation,
     WalletMutation,
+    OidcMutation,
     InferenceMutation,
     SupplyMutation,
     SupplyLifecycleMutation,

@@ -14,6 +14,8 @@ UNDESCRIBED = {
     "/graphql": "has a schema of its own",
     "/graphql/assets/{name}": "is a file of its page",
     "/webhooks/stripe": "is Stripe's alone",
+    "/auth/oidc/{provider}/start": "is for browsers",
+    "/auth/oidc/{provider}/callback": "is for browsers",
     "/v1/{rest:path}": "is a refusal",
     "/openapi.json": "is the document",
     "/docs": "is its page",
