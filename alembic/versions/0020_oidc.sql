@@ -10,7 +10,7 @@ create table oidc_identity (
     last_login_at timestamptz,
     constraint pk_oidc_identity primary key (id),
     constraint fk_oidc_identity_user_id_user foreign key (user_id) references "user" (id) on delete restrict,
-    constraint uq_oidc_identity_issuer unique (issuer, subject),
-    constraint uq_oidc_identity_user_id unique (user_id, issuer),
+    constraint uq_oidc_identity_issuer_subject unique (issuer, subject),
+    constraint uq_oidc_identity_user_id_issuer unique (user_id, issuer),
     constraint ck_oidc_identity_subject_length check (length(subject) between 1 and 255)
 );
