@@ -2,6 +2,7 @@
 
 from raymart_marketplace.accounts import mail_models as account_mail
 from raymart_marketplace.accounts import models as accounts
+from raymart_marketplace.accounts import oidc_models as oidc
 from raymart_marketplace.accounts import second_factor_models as second_factors
 from raymart_marketplace.accounts import session_models as sessions
 from raymart_marketplace.accounts import wallet_proofs
@@ -22,6 +23,7 @@ __all__ = [
     "catalog",
     "metadata",
     "metering",
+    "oidc",
     "oversight",
     "pricing",
     "second_factors",
