@@ -6,9 +6,10 @@ from raymart_core.errors import NotFound
 from raymart_graphql.context import Info
 from raymart_graphql.fields import mutation
 from raymart_graphql.schema.oidc.types import LinkedLogin
+from raymart_graphql.schema.sessions.entering import enter
 from raymart_graphql.schema.sessions.payloads import SessionPayload
 from raymart_graphql.schema.user_error import Payload
-from raymart_marketplace.accounts import oidc_accounts, sessions
+from raymart_marketplace.accounts import oidc_accounts
 from raymart_marketplace.accounts.models import User
 from raymart_marketplace.accounts.session_models import LoginMethod
 
@@ -66,7 +67,7 @@ class OidcMutation:
     async def exchange_login_code(
         self, info: Info, input_: ExchangeLoginCodeInput
     ) -> ExchangeLoginCodePayload:
-        """A code is good for one try."""
+        """A code is good for one try; who has enrolled a second factor gets a challenge instead of tokens."""
         operation, payload = info.context, ExchangeLoginCodePayload()
         logins = operation.services.oidc_logins
         identity = await logins.redeem(code=input_.code, verifier=input_.verifier)
@@ -74,14 +75,7 @@ class OidcMutation:
             user = await oidc_accounts.user_of_identity(
                 session, identity, domains=logins.domains_of(identity.issuer)
             )
-            opened = await sessions.open_session(
-                session,
-                operation.services.people.session_policy,
-                user=user,
-                method=LoginMethod.OIDC,
-                device=operation.client.device,
-            )
-        payload.show(operation, opened)
+        await enter(operation, payload, user=user, method=LoginMethod.OIDC)
         return payload
 
     @mutation("Let the login at a provider, of which the code is, log the viewer in from now on.")

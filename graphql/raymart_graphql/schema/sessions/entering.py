@@ -11,7 +11,8 @@ from raymart_marketplace.accounts.session_models import LoginMethod
 async def enter(operation: Operation, payload: SessionPayload, *, user: User, method: LoginMethod) -> None:
     """Fill `payload`: with the tokens of a new session, or with a challenge where a second factor is enrolled."""
     people = operation.services.people
-    async with operation.reading.session() as session:
+    # Not by the operation's own reading, which sees what the caller may see: nobody is anybody yet.
+    async with operation.services.sessions() as session:
         has_second_factor = await enrolled(session, user.id) is not None
     if has_second_factor:
         challenge = people.challenges.make(user, method)

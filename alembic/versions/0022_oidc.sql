@@ -14,3 +14,6 @@ create table oidc_identity (
     constraint uq_oidc_identity_user_id_issuer unique (user_id, issuer),
     constraint ck_oidc_identity_subject_length check (length(subject) between 1 and 255)
 );
+
+-- Read before anybody acts for a tenant, and by nobody who does.
+select tenant_isolate('oidc_identity');
