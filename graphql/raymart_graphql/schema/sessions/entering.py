@@ -12,7 +12,7 @@ async def enter(operation: Operation, payload: SessionPayload, *, user: User, me
     """Fill `payload`: with the tokens of a new session, or with a challenge where a second factor is enrolled."""
     people = operation.services.people
     # Not by the operation's own reading, which sees what the caller may see: nobody is anybody yet.
-    async with operation.services.sessions() as session:
+    async with operation.reading.trusted_session() as session:
         has_second_factor = await enrolled(session, user.id) is not None
     if has_second_factor:
         challenge = people.challenges.make(user, method)

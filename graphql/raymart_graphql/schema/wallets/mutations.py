@@ -196,7 +196,7 @@ class WalletMutation:
         answered = await operation.services.wallet_challenges.take(
             WalletPurpose.LOGIN, text=input_.message, signature=input_.signature
         )
-        async with operation.reading.session() as session:
+        async with operation.reading.trusted_session() as session:
             user = await wallet_proofs.user_of_wallet(session, answered)
         await enter(operation, payload, user=user, method=LoginMethod.WALLET)
         return payload
