@@ -1,12 +1,12 @@
-"""Whom an OpenID provider's people are here. The SQL is `0022_oidc.sql`."""
+"""Whom an OpenID provider's people are here. The SQL is `0024_oidc.sql`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import op
 
-revision: str = "0022"
-down_revision: str | Sequence[str] | None = "0021"
+revision: str = "0024"
+down_revision: str | Sequence[str] | None = "0023"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -14,11 +14,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    run("0022_oidc.sql")
+    run("0024_oidc.sql")
 
 
 def downgrade() -> None:
-    run("0022_oidc_down.sql")
+    run("0024_oidc_down.sql")
 
 
 def run(name: str) -> None:
