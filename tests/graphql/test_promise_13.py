@@ -11,7 +11,7 @@ from support.api_server import Answer, Api, api_server, control_settings
 
 CPU_S_MAX = 0.1
 """The promise, in processor time of client and server together: that of the wall is the machine's."""
-TRIES = 5
+TRIES = 3
 """The fastest counts: the others share a core with other tests."""
 HARMLESS = frozenset({"fragment fan-out", "chain of 180 fragments"})
 """Fragments that ask for little, however often they are spread: answered, not refused."""
