@@ -1,12 +1,12 @@
-"""Statistics by the hour. The SQL is `0023_statistics_by_hour.sql`."""
+"""Statistics by the hour. The SQL is `0021_statistics_by_hour.sql`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import op
 
-revision: str = "0023"
-down_revision: str | Sequence[str] | None = "0022"
+revision: str = "0021"
+down_revision: str | Sequence[str] | None = "0020"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -14,11 +14,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    run("0023_statistics_by_hour.sql")
+    run("0021_statistics_by_hour.sql")
 
 
 def downgrade() -> None:
-    run("0023_statistics_by_hour_down.sql")
+    run("0021_statistics_by_hour_down.sql")
 
 
 def run(name: str) -> None:
