@@ -17,7 +17,7 @@ from raymart_marketplace.accounts.second_factor_models import TotpCredential
 from raymart_marketplace.accounts.session_models import LoginMethod, SessionEnd, UserSession
 from raymart_marketplace.accounts.sessions import Device, SessionPolicy, open_session
 from raymart_marketplace.db.session import Sessions, session_scope
-from support.command_line import failed, run
+from support.command_line import failed, run, run_process
 from support.fixed_clock import FixedClock
 from support.market import make_customer
 
@@ -127,6 +127,12 @@ class TestUser:
         assert "no user has the address" in failed(done)
 
     async def test_work_is_done_without_redis(self, operator: Operator):
+        """As a process, whose logs go to another stream than what programs read."""
         await operator.log_in()
-        operator.redis_url = "redis://127.0.0.1:1/0"
-        assert operator("revoke-sessions")[0]["sessions_ended"] == 1
+        done = run_process(
+            operator.database_url,
+            *("user", "revoke-sessions", "--email", operator.user.email, "-o", "json"),
+            REDIS_URL="redis://127.0.0.1:1/0",
+        )
+        assert json.loads(done.stdout)[0]["sessions_ended"] == 1
+        assert "forgetting.untold" in done.stderr

@@ -33,7 +33,7 @@ class Viewer:
     @resolved("Whether an authenticator app is enrolled, so that logging in takes a code.")
     async def has_second_factor(self, info: Info) -> bool:
         """By the confirmed app."""
-        async with info.context.reading.session() as session:
+        async with info.context.reading.trusted_session() as session:
             return await enrolled(session, self.user_uuid) is not None
 
     @listed("Where the person is logged in, newest first.")

@@ -157,7 +157,7 @@ class RegistrationMutation:
     async def verify_email(self, info: Info, input_: VerifyEmailInput) -> VerifyEmailPayload:
         """The token is good once, and only together with the password."""
         operation, people = info.context, info.context.services.people
-        async with operation.reading.session() as session:
+        async with operation.reading.trusted_session() as session:
             user = await user_of_token(session, input_.token, kind=MailKind.VERIFY_EMAIL)
         await operation.reading.aclose()
         try:
@@ -169,10 +169,11 @@ class RegistrationMutation:
             )
         except NotAuthenticated:
             raise InvalidRequest(_STALE, param="token") from None
+        assert user is not None, "nobody's password is nobody's"
         async with operation.writing() as session:
-            user_id = await registration.verify_email(session, token=input_.token)
-        await operation.services.forgetting.user(user_id)
-        return VerifyEmailPayload(user=await operation.loaders.identity.user.load(user_id))
+            await registration.verify_email(session, token=input_.token)
+        await operation.services.forgetting.user(user.id)
+        return VerifyEmailPayload(user=User.of(user))
 
     @mutation("Send the mail that verifies the viewer's address again.")
     async def resend_verification(
@@ -209,7 +210,7 @@ class RegistrationMutation:
         """The token is good once."""
         operation, people = info.context, info.context.services.people
         check_password(input_.new_password, param="new_password")
-        async with operation.reading.session() as session:
+        async with operation.reading.trusted_session() as session:
             user = await user_of_token(session, input_.token, kind=MailKind.RESET_PASSWORD)
         await operation.reading.aclose()
         if (
@@ -219,11 +220,11 @@ class RegistrationMutation:
         check_password(input_.new_password, context=(user.email, user.name), param="new_password")
         password_hash = await people.password_work.hash(input_.new_password)
         async with operation.writing() as session:
-            user_id = await registration.reset_password(
+            await registration.reset_password(
                 session, people.mailing, token=input_.token, password_hash=password_hash
             )
-        await operation.services.forgetting.user(user_id)
-        return ResetPasswordPayload(user=await operation.loaders.identity.user.load(user_id))
+        await operation.services.forgetting.user(user.id)
+        return ResetPasswordPayload(user=User.of(user))
 
     @mutation("Choose a new password, given the one until now. Ends all other sessions of the person.")
     async def change_password(self, info: Info, input_: ChangePasswordInput) -> ChangePasswordPayload:
@@ -253,7 +254,7 @@ class RegistrationMutation:
 async def _viewer(operation: Operation) -> models.User:
     """The person who asks."""
     claims = await operation.claims()
-    async with operation.reading.session() as session:
+    async with operation.reading.trusted_session() as session:
         user = await session.get_one(models.User, claims.user_id)
     await operation.reading.aclose()
     return user

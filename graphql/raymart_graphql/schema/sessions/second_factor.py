@@ -109,7 +109,7 @@ class SecondFactorMutation:
     async def complete_login(self, info: Info, input_: CompleteLoginInput) -> CompleteLoginPayload:
         """Codes are good once, and few wrong ones are looked at."""
         operation, payload = info.context, CompleteLoginPayload()
-        async with operation.reading.session() as session:
+        async with operation.reading.trusted_session() as session:
             user, method = await operation.services.people.challenges.read(session, input_.challenge)
         await _use_code(operation, user.id, input_.code)
         await open_for(operation, payload, user=user, method=method, with_second_factor=True)
