@@ -13,6 +13,7 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import NotAuthenticated
+from raymart_graphql.feeds.hints import EVERYBODY, Kind
 from raymart_graphql.points import Allowance
 from raymart_graphql.principal import ANONYMOUS, Principal, identify
 from raymart_graphql.reading import Reading
@@ -111,6 +112,8 @@ class Operation:
                 yield session
                 await session.flush()
                 await release(session)
+        # Whose money has moved, only the mutation knows; they are few, so every balance that is followed is read.
+        self.services.hints_of_feeds.give(Kind.BALANCE, [EVERYBODY])
         self.loaders = type(self.loaders)(self.reading)
 
     async def principal(self) -> Principal:

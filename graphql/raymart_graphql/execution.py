@@ -11,14 +11,22 @@ the whole list in place of a task for each item.
 """
 
 import contextlib
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any, cast
 
-from graphql import GraphQLNonNull, GraphQLObjectType, GraphQLOutputType, GraphQLResolveInfo
+from graphql import ExecutionResult, GraphQLNonNull, GraphQLObjectType, GraphQLOutputType, GraphQLResolveInfo
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from raymart_graphql.plans import Plan, Planner, fetched, loads, origin_of
+
+
+class SharedEvent:
+    """An event of a subscription that is shown to many. All of its fields are plain, so that they show the same to all."""
+
+    made: dict[Any, Any]
+    """Completed selections of it."""
 
 
 class PlainExecution(StrawberryGraphQLCoreExecutionContext):
@@ -27,8 +35,24 @@ class PlainExecution(StrawberryGraphQLCoreExecutionContext):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - graphql-core's own arguments
         super().__init__(*args, **kwargs)
         self._planner = Planner(self)
+        self._selection: Hashable = None
         # An extension that looks at every field must see every field.
         self._is_plain = not (self.middleware_manager and self.middleware_manager.middlewares)
+
+    def build_per_event_executor(self, payload: Any) -> Any:  # noqa: ANN401 - graphql-core's own signature
+        """The executor of one event; what others selected of a shared event is not executed again."""
+        if not isinstance(payload, SharedEvent) or not self._is_plain:
+            return super().build_per_event_executor(payload)
+        if self._selection is None:
+            self._selection = (id(self.operation), repr(self.variable_values.coerced))
+        known = payload.made.get(self._selection)
+        if known is None:
+            result = super().build_per_event_executor(payload).execute_operation()
+            if not isinstance(result, ExecutionResult) or result.errors:
+                return _Done(result)
+            # Kept with the operation, whose identity must stay its own. Parsed documents are shared by their text.
+            known = payload.made[self._selection] = (self.operation, result.data)
+        return _Done(ExecutionResult(known[1], None))
 
     def execute_fields(
         self,
@@ -98,6 +122,17 @@ class PlainExecution(StrawberryGraphQLCoreExecutionContext):
         if origin_of(kind) is None or self.get_stream_usage(details, path) is not None:
             return None
         return self._planner.plan_below(cast("GraphQLObjectType", kind), details)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """In place of an executor: its result."""
+
+    result: Any
+
+    def execute_operation(self, *_serially: object) -> Any:  # noqa: ANN401 - as graphql-core's
+        """The result."""
+        return self.result
 
 
 async def _later(

@@ -5,7 +5,7 @@
 another tenant is told apart from what does not exist by no answer: both are FORBIDDEN with the same sentence.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 from uuid import UUID
@@ -183,7 +183,12 @@ class Guard(FieldExtension):
         await self.rule.check(operation, source, kwargs)
         if self._is_mutation and operation.acting_for is None:
             operation.reading.confinement = None
-        return await resolve_next(next_(source, info, **kwargs))
+        found = await resolve_next(next_(source, info, **kwargs))
+        if isinstance(found, AsyncGenerator):
+            # A subscription outlives this answer: the rule is asked again while it is open.
+            watch = operation.services.watch
+            return watch.watched(operation, found, rule=self.rule, source=source, arguments=kwargs)
+        return found
 
 
 async def resolve_next(result: object) -> object:

@@ -1,10 +1,12 @@
 """Who asks: nobody, a person with an access token, or the holder of an API key."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import NotAuthenticated
 from raymart_graphql.reading import Reading
@@ -95,21 +97,31 @@ async def identify(authorization: bytes, authenticator: Authenticator, reading: 
 async def _person(authorization: bytes, authenticator: Authenticator, reading: Reading) -> Principal:
     """Raises: NotAuthenticated."""
     claims = await authenticator.user(authorization)
-    statement = (
-        select(User.disabled_at, Membership.organization_id, Organization.kind, Membership.role)
-        .select_from(User)
-        .outerjoin(Membership, Membership.user_id == User.id)
-        .outerjoin(Organization, Organization.id == Membership.organization_id)
-        .where(User.id == claims.user_id)
-        .limit(MEMBERSHIPS_MAX)
-    )
     async with reading.trusted_session() as session:
-        rows = (await session.execute(statement)).all()
-    if not rows or rows[0].disabled_at is not None:
+        found = await principals_of(session, [claims.user_id])
+    if claims.user_id not in found:
         raise NotAuthenticated("this access token's user no longer exists or is disabled")
-    standings = {
-        row.organization_id: Standing(organization_id=row.organization_id, kind=row.kind, role=row.role)
-        for row in rows
-        if row.organization_id is not None
-    }
-    return Principal(user_id=claims.user_id, standings=standings)
+    return found[claims.user_id]
+
+
+async def principals_of(session: AsyncSession, user_ids: Collection[UUID]) -> Mapping[UUID, Principal]:
+    """People with their roles, by id, in one statement; without who is disabled or gone."""
+    rows = (await session.execute(_STANDINGS, {"user_ids": list(user_ids)})).all()
+    standings: dict[UUID, dict[UUID, Standing]] = {}
+    for user_id, joined, kind, role in rows:
+        of_user = standings.setdefault(user_id, {})
+        # An outer join, which its type does not tell.
+        organization_id = cast("UUID | None", joined)
+        if organization_id is not None and len(of_user) < MEMBERSHIPS_MAX:
+            of_user[organization_id] = Standing(organization_id=organization_id, kind=kind, role=role)
+    return {user_id: Principal(user_id=user_id, standings=found) for user_id, found in standings.items()}
+
+
+# Made once, and sent with every operation of a person.
+_STANDINGS = (
+    select(User.id, Membership.organization_id, Organization.kind, Membership.role)
+    .select_from(User)
+    .outerjoin(Membership, Membership.user_id == User.id)
+    .outerjoin(Organization, Organization.id == Membership.organization_id)
+    .where(User.id == any_(bindparam("user_ids", type_=ARRAY(Uuid()))), User.disabled_at.is_(None))
+)

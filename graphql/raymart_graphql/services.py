@@ -17,10 +17,12 @@ from raymart_billing.spill import Spill, make_spill
 from raymart_billing.work.celery_hints import CeleryHints
 from raymart_billing.work.hints import give_hints
 from raymart_core.clock import SystemClock
+from raymart_graphql.feeds import Hints, Hub
 from raymart_graphql.metrics import Metrics
 from raymart_graphql.people import People, make_people
 from raymart_graphql.persisted import PersistedQueries
 from raymart_graphql.points import PointsMeter
+from raymart_graphql.watch import Watch
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.forgetting import Forgetting
 from raymart_marketplace.accounts.key_uses import KeyUseWriter
@@ -76,6 +78,9 @@ class Services:
     card_rail: CardRail | None
     """None where top-ups by card are not configured."""
     metrics: Metrics
+    hints_of_feeds: Hints
+    feeds: Hub
+    watch: Watch
 
 
 def build_services(settings: ControlSettings) -> Services:
@@ -92,12 +97,14 @@ def build_services(settings: ControlSettings) -> Services:
     models = CatalogModels(sessions)
     leases = GatewayLeases(pool, settings.database_url, limits=make_lease_limits(settings))
     spill = make_spill(settings)
+    feed_hints = Hints(redis)
     usage_sink = LedgerUsageSink(
         pool,
         record_timeout_s=settings.record_timeout_s,
         gateway_id=leases.gateway_id,
         spill=spill,
         settlements=leases.settlements,
+        on_posted=feed_hints.usage_posted,
     )
     controls = LiveControls(sessions)
     inference = Inference(
@@ -149,6 +156,9 @@ def build_services(settings: ControlSettings) -> Services:
         ),
         card_rail=open_rail(settings),
         metrics=Metrics(directory, sessions),
+        hints_of_feeds=feed_hints,
+        feeds=Hub(sessions, redis),
+        watch=Watch(sessions, authenticator),
     )
 
 
@@ -207,6 +217,12 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(services.engine.dispose)
         stack.push_async_callback(services.redis.aclose)
         stack.push_async_callback(services.oidc_logins.aclose)
+        services.hints_of_feeds.start()
+        stack.push_async_callback(services.hints_of_feeds.stop)
+        services.feeds.start()
+        stack.push_async_callback(services.feeds.stop)
+        services.watch.start()
+        stack.push_async_callback(services.watch.stop)
         services.forgetting.start()
         stack.push_async_callback(services.forgetting.stop)
         services.key_uses.start()

@@ -1,6 +1,7 @@
 """graphql-transport-ws, with messages checked before the library takes their shape for granted."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import cast
 
@@ -18,6 +19,11 @@ from raymart_graphql.streaming import SEND_TIMEOUT_S
 log = structlog.get_logger()
 
 
+TRY_AGAIN_LATER = 1013
+"""Close code for a client that does not read; those of graphql-ws connect again after it."""
+CLOSE_TIMEOUT_S = 1.0
+
+
 class PatientSocket(ASGIWebSocketAdapter):
     """Sends with a time limit: back-pressure of a client that does not read must not hold an engine for ever."""
 
@@ -28,6 +34,9 @@ class PatientSocket(ASGIWebSocketAdapter):
                 await super().send_json(message)
         except TimeoutError:
             log.info("socket.client_stalled", timeout_s=SEND_TIMEOUT_S)
+            with contextlib.suppress(TimeoutError, WebSocketDisconnected):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self.close(code=TRY_AGAIN_LATER, reason="messages were not read in time")
             raise WebSocketDisconnected from None
 
 

@@ -2,12 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 import websockets
 
@@ -16,13 +13,13 @@ from raymart_graphql import transport_ws
 from raymart_marketplace.metering.models import RequestState, Surface
 from support.api_server import (
     Api,
-    Person,
     Seller,
     Tenant,
     api_server,
     control_settings,
 )
 from support.completions import STREAM, chat, price, request_row, rows_of, until_settled
+from support.graphql_socket import connected, opened
 from support.link_market import until
 from support.scripted_replica import Exchange, ScriptedReplica
 
@@ -239,56 +236,6 @@ class TestMutation:
         assert settled.available.decimal() >= 1 - price(3, 1)
         [row] = await rows_of(api, customer)
         assert row.state is RequestState.CANCELLED
-
-
-class Socket:
-    """A graphql-transport-ws client, plain enough to misbehave."""
-
-    def __init__(self, connection: websockets.ClientConnection) -> None:
-        self.connection = connection
-
-    async def send(self, message: object) -> None:
-        await self.connection.send(msgspec.json.encode(message).decode())
-
-    async def receive(self) -> dict[str, Any]:
-        async with asyncio.timeout(10):
-            text = await self.connection.recv()
-        assert isinstance(text, str)
-        return msgspec.json.decode(text)
-
-    async def subscribe(self, query: str, *, id_: str = "1", **variables: Any) -> None:
-        await self.send({"id": id_, "type": "subscribe", "payload": {"query": query, "variables": variables}})
-
-    async def chunks(self) -> list[dict[str, Any]]:
-        """Everything up to `complete`."""
-        found = []
-        while (message := await self.receive())["type"] != "complete":
-            assert message["type"] == "next", message
-            assert "errors" not in message["payload"], message
-            found.append(message["payload"]["data"]["chatCompletion"])
-        return found
-
-    async def closed(self) -> int:
-        async with asyncio.timeout(10):
-            await self.connection.wait_closed()
-        assert self.connection.close_code is not None
-        return self.connection.close_code
-
-
-@asynccontextmanager
-async def opened(api: Api, **options: Any) -> AsyncIterator[Socket]:
-    options = {"subprotocols": ["graphql-transport-ws"]} | options
-    async with websockets.connect(api.ws_url, **options) as connection:
-        yield Socket(connection)
-
-
-@asynccontextmanager
-async def connected(api: Api, person: Person | str, **options: Any) -> AsyncIterator[Socket]:
-    token = person.token if isinstance(person, Person) else person
-    async with opened(api, **options) as ws:
-        await ws.send({"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}})
-        assert (await ws.receive())["type"] == "connection_ack"
-        yield ws
 
 
 class TestSubscription:

@@ -1,7 +1,7 @@
 """A gateway's own poster: what it has recorded is posted within a moment; what it misses, the sweeper finds."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -31,14 +31,24 @@ class _Committed:
     ids: list[UUID]
     by_lease: dict[UUID, int]
     """What they cost the customers, nano-USD, by the lease that pays."""
+    customers: set[UUID]
+    """Organizations that they are billed to."""
 
 
 class UsagePoster:
     """Posts what `committed` is told of; `run` is its task. `settlements` hears what was taken from each lease."""
 
-    def __init__(self, pool: Pool, settlements: Settlements, *, batches_max: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        settlements: Settlements,
+        *,
+        on_posted: Callable[[Collection[UUID]], None],
+        batches_max: int,
+    ) -> None:
         self._pool = pool
         self._settlements = settlements
+        self._on_posted = on_posted
         self._batches: Gathering[_Committed] = Gathering(
             items_max=batches_max,
             batch_max=BATCHES_PER_POST_MAX,
@@ -54,15 +64,17 @@ class UsagePoster:
         """`requests` are in PostgreSQL: what they used can be posted."""
         ids: list[UUID] = []
         by_lease: dict[UUID, int] = {}
+        customers: set[UUID] = set()
         for request in requests:
             usage = request.usage
             if usage is None:
                 continue
             ids.append(request.id)
+            customers.add(request.organization_id)
             lease_id = request.lease_id
             if lease_id is not None:
                 by_lease[lease_id] = by_lease.get(lease_id, 0) + usage.customer_amount.amount
-        if ids and not self._batches.put(_Committed(ids, by_lease)):
+        if ids and not self._batches.put(_Committed(ids, by_lease, customers)):
             # The sweeper finds usage by `posted_at`, and each lease learns of it at its next renewal.
             log.warning("usage.posts_left_to_sweeper", requests=len(ids))
 
@@ -87,6 +99,7 @@ class UsagePoster:
                     await post_requests(connection, usages.ids)
                 for lease_id, amount in usages.by_lease.items():
                     self._settlements.posted(lease_id, amount)
+                self._on_posted(usages.customers)
                 return
             except OUTAGE as error:
                 log.warning("usage.post_retried", requests=len(usages.ids), error=type(error).__name__)
@@ -100,12 +113,13 @@ class UsagePoster:
 
 def _joined(batches: Sequence[_Committed]) -> Iterator[_Committed]:
     """The same usages in as few batches as may be posted, oldest first. None is too large by itself."""
-    joined = _Committed([], {})
+    joined = _Committed([], {}, set())
     for batch in batches:
         if joined.ids and len(joined.ids) + len(batch.ids) > USAGES_PER_POST_MAX:
             yield joined
-            joined = _Committed([], {})
+            joined = _Committed([], {}, set())
         joined.ids += batch.ids
+        joined.customers |= batch.customers
         for lease_id, amount in batch.by_lease.items():
             joined.by_lease[lease_id] = joined.by_lease.get(lease_id, 0) + amount
     yield joined

@@ -14,7 +14,7 @@ Running streams are checkpointed beside (`checkpoints`), so that a process that 
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from uuid import UUID
 
 import structlog
@@ -53,12 +53,14 @@ class LedgerUsageSink:
         gateway_id: UUID | None = None,
         spill: Spill | None = None,
         settlements: Settlements | None = None,
+        on_posted: Callable[[Collection[UUID]], None] = lambda _customers: None,
         queue_max: int = QUEUE_MAX,
         checkpoint_period_s: float = PERIOD_S,
     ) -> None:
         """`gateway_id`: this process as `gateway_is_alive` knows it; without one, streams are not checkpointed.
 
-        `settlements` hears of each request once it is durable, and of each lease that was posted from.
+        `settlements` hears of each request once it is durable, and of each lease that was posted from; `on_posted` of the
+        customers whose usage the ledger has taken. It must not raise.
         """
         self._settlements = settlements or NoSettlements()
         self._fallback = None if spill is None else Fallback(pool, spill)
@@ -69,7 +71,7 @@ class LedgerUsageSink:
         )
         self._record_timeout_s = record_timeout_s
         self._records: Gathering[Waiting] = Gathering(items_max=queue_max, batch_max=BATCH_MAX, pace_s=PACE_S)
-        self._poster = UsagePoster(pool, self._settlements, batches_max=POSTS_MAX)
+        self._poster = UsagePoster(pool, self._settlements, on_posted=on_posted, batches_max=POSTS_MAX)
         self._writer = RecordWriter(
             pool,
             self._records,

@@ -11,6 +11,7 @@ from raymart_graphql.permissions import Rule
 from raymart_graphql.rules.audit import AUDIT_RULES
 from raymart_graphql.rules.budgets import BUDGETS_RULES
 from raymart_graphql.rules.deposits import DEPOSITS_RULES
+from raymart_graphql.rules.feeds import FEEDS_RULES
 from raymart_graphql.rules.invoices import INVOICES_RULES
 from raymart_graphql.rules.keys import KEYS_RULES
 from raymart_graphql.rules.ledger import LEDGER_RULES
@@ -40,6 +41,7 @@ RULES: Mapping[str, Rule] = {
     **OVERSIGHT_RULES,
     **SUPPLY_RULES,
     **AUDIT_RULES,
+    **FEEDS_RULES,
 }
 """Operation or guarded field to rule. Fields of tenants' own types need none: only their owners reach them."""
 

@@ -17,6 +17,7 @@ from raymart_graphql.schema.budgets.queries import BudgetQuery
 from raymart_graphql.schema.catalog.queries import CatalogQuery
 from raymart_graphql.schema.deposits.mutations import DepositMutation
 from raymart_graphql.schema.deposits.queries import DepositQuery
+from raymart_graphql.schema.feeds.subscriptions import FeedSubscription
 from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.schema.identity.queries import IdentityQuery
 from raymart_graphql.schema.inference.mutations import InferenceMutation
@@ -100,7 +101,7 @@ class Mutation(
 
 
 @strawberry.type(description="What can be followed, over graphql-transport-ws.")
-class Subscription(InferenceSubscription):
+class Subscription(InferenceSubscription, FeedSubscription):
     """Every root field that streams."""
 
 

@@ -166,6 +166,10 @@ class Authenticator:
         assert known.person is not None
         return known.person
 
+    async def known(self, authorization: bytes | None) -> Known:
+        """What a credential stands for; that is no use of a key. Raises: NotAuthenticated, Unavailable."""
+        return await self._resolve(_credential(authorization))
+
     def forget(self, api_key_id: UUID) -> None:
         """End a revoked key here and now. Call it after the commit."""
         self._drop(lambda known: known.caller is not None and known.caller.api_key_id == api_key_id)
