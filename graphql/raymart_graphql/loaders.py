@@ -20,6 +20,7 @@ from raymart_graphql.schema.keys.loaders import KeyLoaders
 from raymart_graphql.schema.ledger.loaders import LedgerLoaders
 from raymart_graphql.schema.oversight.loaders import OversightLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
+from raymart_graphql.schema.retention.loaders import RetentionLoaders
 from raymart_graphql.schema.sessions.loaders import SessionLoaders
 from raymart_graphql.schema.statistics.loaders import StatisticsLoaders
 from raymart_graphql.schema.supply.loaders import SupplyLoaders
@@ -77,6 +78,11 @@ class Loaders:
     def usage(self) -> UsageLoaders:
         """Requests, usage records and their sums."""
         return UsageLoaders(self._reading)
+
+    @cached_property
+    def retention(self) -> RetentionLoaders:
+        """What was kept of prompts."""
+        return RetentionLoaders(self._reading)
 
     @cached_property
     def billing(self) -> BillingLoaders:

@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterable, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from raymart_billing.vital_signs import SIGNS, Reading, read_signs
 from raymart_graphql.outage import DATABASE_AWAY
 from raymart_marketplace.db.session import Sessions
+from raymart_marketplace.retention.writer import RetentionWriter
 from raymart_marketplace.supply.live import EndpointDirectory
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -22,11 +23,12 @@ _DATABASE_TIMEOUT_S = 2.0
 class Metrics:
     """The metrics of one app: in a registry of its own, so that two apps in one process do not collide."""
 
-    def __init__(self, directory: EndpointDirectory, sessions: Sessions) -> None:
+    def __init__(self, directory: EndpointDirectory, sessions: Sessions, retention: RetentionWriter) -> None:
         self._money = MoneyMetrics(sessions)
         self._registry = CollectorRegistry()
         self._registry.register(LiveEndpointMetrics(directory))
         self._registry.register(self._money)
+        self._registry.register(RetentionMetrics(retention))
 
     async def exposition(self) -> bytes:
         """This app's metrics, and those that modules keep in the process's registry."""
@@ -59,6 +61,25 @@ class LiveEndpointMetrics(Collector):
             for family, count in zip((endpoints, capacity, running), counts, strict=True):
                 family.add_metric([model], count)
         return (endpoints, capacity, running)
+
+
+class RetentionMetrics(Collector):
+    """Reads the writer of retained exchanges when it is scraped."""
+
+    def __init__(self, retention: RetentionWriter) -> None:
+        self._retention = retention
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """How many exchanges were handed to the database, and how many were not."""
+        stored = CounterMetricFamily(
+            "raymart_retained_exchanges", "Prompts with completions stored for keys that ask for it."
+        )
+        dropped = CounterMetricFamily(
+            "raymart_retained_exchanges_dropped", "Those that were not stored: too many, or no database."
+        )
+        stored.add_metric([], self._retention.stored)
+        dropped.add_metric([], self._retention.dropped)
+        return (stored, dropped)
 
 
 class MoneyMetrics(Collector):

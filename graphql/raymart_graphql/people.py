@@ -33,6 +33,8 @@ class People:
     mailing: Mailing
     second_factors: SecondFactors
     challenges: LoginChallenges
+    box: SecretBox
+    """Seals what must not be read in the database."""
 
     def close(self) -> None:
         """End the threads."""
@@ -58,4 +60,5 @@ def make_people(settings: ControlSettings, sessions: Sessions, redis: Redis) -> 
         mailing=Mailing(tokens=MailTokens(secret), send_later=send_later),
         second_factors=SecondFactors(box=box, issuer=ISSUER, clock=clock),
         challenges=LoginChallenges(box=box, clock=clock),
+        box=box,
     )

@@ -17,7 +17,12 @@ from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.principal import Principal
 from raymart_graphql.relay import parse_global_id
-from raymart_marketplace.accounts.permissions import PLATFORM_PERMISSIONS, TENANT_READS, Permission
+from raymart_marketplace.accounts.permissions import (
+    PLATFORM_PERMISSIONS,
+    PRIVATE_READS,
+    TENANT_READS,
+    Permission,
+)
 from raymart_marketplace.db.tenancy import NOBODY
 
 _NO_CREDENTIALS = "send `Authorization: Bearer <access token>`; the `login` mutation gives one"
@@ -90,7 +95,7 @@ class MemberOfSource:
     permission: Permission
 
     def __post_init__(self) -> None:
-        assert self.permission in TENANT_READS, f"{self.permission} is not for reading"
+        assert self.permission in TENANT_READS | PRIVATE_READS, f"{self.permission} is not for reading"
 
     async def check(self, operation: Operation, source: object, arguments: Mapping[str, Any]) -> None:
         """Refuses strangers to the organization and lesser roles."""

@@ -20,7 +20,7 @@ from raymart_marketplace.shared_state import REDIS_AWAY, Redis
 log = structlog.get_logger()
 
 CHARACTERS_MAX = 20_000
-"""A longer document runs and is not remembered."""
+"""A longer document runs and is not remembered; nor is one with strings of its own."""
 DOCUMENTS_MAX = 2_000
 """In Redis: 40 MB at the very most. One more drops the one that came first."""
 DOCUMENTS_HERE_MAX = 200
@@ -75,6 +75,9 @@ class PersistedQueries:
         """Keep the document of a request that named its hash. Call it for documents that were found valid."""
         digest = _digest(asked)
         if digest is None or asked.query is None or len(asked.query) > CHARACTERS_MAX:
+            return
+        # A document with a string in it may hold a prompt, and prompts are not kept: they belong into variables.
+        if '"' in asked.query:
             return
         if self._here.get(digest.encode()) is not None:
             return

@@ -36,6 +36,7 @@ from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
 from raymart_marketplace.oversight.live import LiveControls
+from raymart_marketplace.retention.writer import RetentionWriter
 from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.shared_state import Redis, make_redis
 from raymart_marketplace.supply.directory import Directory
@@ -81,6 +82,7 @@ class Services:
     hints_of_feeds: Hints
     feeds: Hub
     watch: Watch
+    retention: RetentionWriter
 
 
 def build_services(settings: ControlSettings) -> Services:
@@ -107,6 +109,8 @@ def build_services(settings: ControlSettings) -> Services:
         on_posted=feed_hints.usage_posted,
     )
     controls = LiveControls(sessions)
+    people = make_people(settings, sessions, redis)
+    retention = RetentionWriter(sessions, people.box)
     inference = Inference(
         directory=directory,
         models=models,
@@ -115,6 +119,7 @@ def build_services(settings: ControlSettings) -> Services:
         rater=UnitRater(),
         limits=InferenceLimits.of(settings),
         admission=controls,
+        keep=retention.keep,
     )
     return Services(
         settings=settings,
@@ -124,7 +129,7 @@ def build_services(settings: ControlSettings) -> Services:
         hints=hints,
         redis=redis,
         tokens=tokens,
-        people=make_people(settings, sessions, redis),
+        people=people,
         authenticator=authenticator,
         forgetting=Forgetting(authenticator, redis),
         key_uses=KeyUseWriter(sessions, authenticator.uses),
@@ -155,10 +160,11 @@ def build_services(settings: ControlSettings) -> Services:
             sessions, redis, server_name=settings.link_server_name, clock=SystemClock()
         ),
         card_rail=open_rail(settings),
-        metrics=Metrics(directory, sessions),
+        metrics=Metrics(directory, sessions, retention),
         hints_of_feeds=feed_hints,
         feeds=Hub(sessions, redis),
         watch=Watch(sessions, authenticator),
+        retention=retention,
     )
 
 
@@ -242,6 +248,8 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(services.usage_sink.stop)
         await services.controls.start()
         stack.push_async_callback(services.controls.stop)
+        services.retention.start()
+        stack.push_async_callback(services.retention.stop)
         await services.directory.start()
         stack.push_async_callback(services.directory.stop)
         stack.push_async_callback(services.inference.drain, timeout_s=DRAIN_TIMEOUT_S)

@@ -87,7 +87,7 @@ class ControlSettings(ProcessSettings):
     second_factor_fresh_s: float = Field(default=900.0, ge=60)
     """How long a proven second factor, or a log-in that enrols one, counts as fresh."""
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), max_length=4)
-    """Seal second factors at rest, parted by commas; at least 32 bytes of randomness each, the one that seals first.
+    """Seal second factors and retained prompts at rest, parted by commas; at least 32 bytes of randomness each, the one that seals first.
 
     All open: put a new one in front, and drop the old one once nothing is sealed with it. Without any, a key made of
     `token_secret` seals, which then must not be replaced.

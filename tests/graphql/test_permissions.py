@@ -173,6 +173,7 @@ async def tenants(api: Api) -> Tenants:
     platform = await api.tenant(OrganizationKind.PLATFORM)
     key_id, secret = await api.api_key(customer)
     _, strangers_secret = await api.api_key(stranger)
+    [request_id] = await api.use(customer, seller, 1)
     people = {
         "customer": customer,
         "stranger": stranger,
@@ -193,6 +194,7 @@ async def tenants(api: Api) -> Tenants:
             Prefix.NODE: show(Prefix.NODE, seller.node_id),
             Prefix.OFFER: show(Prefix.OFFER, seller.offer_id),
             Prefix.MODEL: show(Prefix.MODEL, seller.model_id),
+            Prefix.REQUEST: show(Prefix.REQUEST, request_id),
         },
         credentials={
             **{
@@ -229,7 +231,7 @@ def expected(name: str) -> frozenset[str]:  # noqa: PLR0911 - a row for each kin
         case MemberOf(kind=kind, permission=permission):
             return _holders("seller" if kind in SELLERS else "customer", permission) | _reaching(permission)
         case MemberOfSource(permission=permission):
-            tenant = "customer" if name.startswith(("Organization.", "Project.")) else "seller"
+            tenant = "customer" if name.startswith(("Organization.", "Project.", "Request.")) else "seller"
             return _holders(tenant, permission) | _reaching(permission)
         case MayInfer(permission=permission) | MemberOfScope(permission=permission):
             return _holders("customer", permission) | _reaching(permission)
@@ -267,6 +269,7 @@ NODES = {
     "Provider": Prefix.PROVIDER,
     "Offer": Prefix.OFFER,
     "Project": Prefix.PROJECT,
+    "Request": Prefix.REQUEST,
 }
 """Types with guarded fields, by what reaches them."""
 

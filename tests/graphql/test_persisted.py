@@ -68,8 +68,9 @@ class TestProtocol:
         assert code(await post(api, extensions=named(query))) == "PERSISTED_QUERY_NOT_FOUND"
 
     async def test_mutation_is_not_run_by_get(self, api: Api) -> None:
-        query = 'mutation { login(input: {email: "a@example.com", password: "x"}) { token } }'
-        assert (await post(api, query=query, extensions=named(query))).status_code == 200
+        query = "mutation ($x: String!) { login(input: {email: $x, password: $x}) { token } }"
+        sent = await post(api, query=query, variables={"x": "a@example.com"}, extensions=named(query))
+        assert sent.status_code == 200
         response = await api.client.get("/graphql", params={"extensions": json.dumps(named(query))})
         assert response.status_code == 400
 
@@ -86,6 +87,12 @@ class TestProtocol:
 
 
 class TestPersistedQueries:
+    async def test_what_holds_strings_is_not_kept_for_it_may_hold_a_prompt(self, redis: Redis) -> None:
+        document = '{ a(b: "words") }'
+        await PersistedQueries(redis).remember(asked(document, whole=True))
+        with pytest.raises(PersistedQueryNotFound):
+            await PersistedQueries(redis).complete(asked(document, whole=False))
+
     async def test_processes_share_them(self, redis: Redis) -> None:
         await PersistedQueries(redis).remember(asked("{ a }", whole=True))
         assert (await PersistedQueries(redis).complete(asked("{ a }", whole=False))).query == "{ a }"

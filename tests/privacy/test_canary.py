@@ -5,6 +5,7 @@ anything is searched.
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -142,6 +143,10 @@ class Traffic:
             document = inline.replace("{}", text)
             await self.api(document, self.funded.owner)
             await self.over_socket(document, {})
+            hashed = {"version": 1, "sha256Hash": hashlib.sha256(document.encode()).hexdigest()}
+            persisted = {"query": document, "extensions": {"persistedQuery": hashed}}
+            token = {"authorization": f"Bearer {self.funded.owner.token}"}
+            await self.api.client.post("/graphql", json=persisted, headers=token)
             await self.api.client.get("/graphql", params={"query": document})
         await self.api(MUTATION, self.funded.owner, input=self.input(maxTokens=self.prompt))
         await self.api(MUTATION, self.funded.owner, input=self.input(messages=[{"role": self.prompt}]))

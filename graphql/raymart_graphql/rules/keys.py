@@ -37,5 +37,7 @@ KEYS_RULES: Mapping[str, Rule] = {
     "Mutation.createApiKey": MemberOf("project_id", Prefix.PROJECT, Permission.KEYS_MANAGE),
     "Mutation.updateApiKey": MemberOf("api_key_id", Prefix.API_KEY, Permission.KEYS_MANAGE),
     "Mutation.rotateApiKey": MemberOf("api_key_id", Prefix.API_KEY, Permission.KEYS_MANAGE),
+    # A decision about the words of everybody who uses the key: not each developer's.
+    "Mutation.setPromptRetention": MemberOf("api_key_id", Prefix.API_KEY, Permission.ORGANIZATION_MANAGE),
     "Mutation.revokeApiKey": MemberOf("api_key_id", Prefix.API_KEY, Permission.KEYS_MANAGE),
 }

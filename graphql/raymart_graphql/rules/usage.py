@@ -13,6 +13,7 @@ USAGE_RULES: Mapping[str, Rule] = {
     "Provider.earningsByDay": MemberOfSource(Permission.EARNINGS_READ),
     "Provider.earningsSeries": MemberOfSource(Permission.EARNINGS_READ),
     "Provider.attempts": MemberOfSource(Permission.SUPPLY_READ),
+    "Request.retained": MemberOfSource(Permission.PROMPTS_READ),
     "Organization.usageSeries": MemberOfSource(Permission.USAGE_READ),
     "Organization.requests": MemberOfSource(Permission.USAGE_READ),
     "Project.usageSeries": MemberOfSource(Permission.USAGE_READ),

@@ -37,6 +37,7 @@ from raymart_graphql.schema.oversight.mutations import OversightMutation
 from raymart_graphql.schema.oversight.queries import OversightQuery
 from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
+from raymart_graphql.schema.retention.mutations import RetentionMutation
 from raymart_graphql.schema.routing.queries import RoutingQuery
 from raymart_graphql.schema.sessions.mutations import SessionMutation
 from raymart_graphql.schema.sessions.registration import RegistrationMutation
@@ -82,6 +83,7 @@ class Mutation(
     RegistrationMutation,
     SecondFactorMutation,
     KeyMutation,
+    RetentionMutation,
     WalletMutation,
     OidcMutation,
     InferenceMutation,

@@ -260,7 +260,15 @@ class Authenticator:
         ends_at = func.least(ApiKey.expires_at, former_ends_at)
         left_s = func.extract("epoch", ends_at - func.clock_timestamp())
         statement = (
-            select(ApiKey.id, Project.id, Project.organization_id, ApiKey.scopes, ApiKey.models, left_s)
+            select(
+                ApiKey.id,
+                Project.id,
+                Project.organization_id,
+                ApiKey.scopes,
+                ApiKey.models,
+                ApiKey.prompt_retention_days > 0,
+                left_s,
+            )
             .join(Project, Project.id == ApiKey.project_id)
             .where(
                 or_(ApiKey.key_hash == key_hash, is_former),
@@ -272,7 +280,7 @@ class Authenticator:
             row = (await session.execute(statement)).first()
         if row is None:
             return None
-        key_id, project_id, organization_id, scopes, models, seconds = row
+        key_id, project_id, organization_id, scopes, models, keeps_prompts, seconds = row
         caller = Caller(
             organization_id=organization_id,
             project_id=project_id,
@@ -280,6 +288,7 @@ class Authenticator:
             user_id=None,
             scopes=frozenset(map(KeyScope, scopes)),
             models=None if models is None else frozenset(models),
+            keeps_prompts=keeps_prompts,
         )
         # Null for a key without an end, which the expression's type does not tell.
         fresh_s = cast("Decimal | None", seconds)

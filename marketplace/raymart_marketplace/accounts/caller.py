@@ -20,6 +20,8 @@ class Caller:
     """Everything for a person, whose role has been asked already."""
     models: frozenset[str] | None = None
     """Slugs of the models that may be used; None for all."""
+    keeps_prompts: bool = False
+    """Whether the key asks for its prompts and completions to be kept."""
 
     def require(self, scope: KeyScope) -> None:
         """Raises: ScopeMissing unless the credential is good for this."""

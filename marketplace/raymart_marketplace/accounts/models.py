@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Text, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, SmallInteger, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -106,6 +106,7 @@ class ApiKey(Row):
             name="scopes_known",
         ),
         CheckConstraint("cardinality(models) between 1 and 100", name="models_few"),
+        CheckConstraint("prompt_retention_days between 0 and 30", name="retention_days"),
     )
 
     project_id: Mapped[UUID] = mapped_column(ForeignKey("project.id", ondelete="RESTRICT"), index=True)
@@ -129,3 +130,5 @@ class ApiKey(Row):
     former_key_hash: Mapped[bytes | None] = mapped_column(unique=True)
     """The secret before the last rotation, which still works until `former_ends_at`."""
     former_ends_at: Mapped[datetime | None]
+    prompt_retention_days: Mapped[int] = mapped_column(SmallInteger, default=0, server_default=text("0"))
+    """How long prompts and completions of its requests are kept; 0 for not at all. See `retention`."""

@@ -33,6 +33,8 @@ class Permission(StrEnum):
     """Spend its money on inference."""
     USAGE_READ = "usage.read"
     """See its requests and what they used and cost."""
+    PROMPTS_READ = "prompts.read"
+    """Read prompts and completions that a key asked to be kept; nobody of the platform may."""
     BUDGETS_MANAGE = "budgets.manage"
     """Limit what it, its projects and its keys may spend."""
     BILLING_READ = "billing.read"
@@ -95,7 +97,9 @@ TENANT_READS = frozenset(
         P.EARNINGS_READ,
     }
 )
-"""All that can be seen of one tenant, and nothing that changes it."""
+"""All that can be seen of one tenant from outside, and nothing that changes it."""
+PRIVATE_READS = frozenset({P.PROMPTS_READ})
+"""What only the tenant's own people can see; no role of the platform's reaches it, and no grant of support."""
 
 _SUPPLY = frozenset({P.SUPPLY_READ, P.NODES_MANAGE, P.OFFERS_MANAGE, P.EARNINGS_READ, P.PAYOUTS_MANAGE})
 _OWNER = frozenset(Permission) - PLATFORM_PERMISSIONS - _SUPPLY
@@ -106,7 +110,7 @@ TABLE: Mapping[OrganizationKind, Mapping[Role, frozenset[Permission]]] = {
     OrganizationKind.CUSTOMER: {
         Role.OWNER: _OWNER,
         Role.ADMIN: _ADMIN,
-        Role.DEVELOPER: _ANY | {P.KEYS_READ, P.KEYS_MANAGE, P.INFER, P.USAGE_READ},
+        Role.DEVELOPER: _ANY | {P.KEYS_READ, P.KEYS_MANAGE, P.INFER, P.USAGE_READ, P.PROMPTS_READ},
         Role.BILLING: _ANY | {P.USAGE_READ, P.BILLING_READ, P.BILLING_MANAGE, P.BUDGETS_MANAGE},
         Role.VIEWER: _ANY | {P.KEYS_READ, P.USAGE_READ, P.BILLING_READ},
     },

@@ -12,6 +12,7 @@ from raymart_marketplace.db.base import Base
 from raymart_marketplace.metering import models as metering
 from raymart_marketplace.oversight import models as oversight
 from raymart_marketplace.pricing import models as pricing
+from raymart_marketplace.retention import models as retention
 from raymart_marketplace.supply import models as supply
 
 metadata = Base.metadata
@@ -26,6 +27,7 @@ __all__ = [
     "oidc",
     "oversight",
     "pricing",
+    "retention",
     "second_factors",
     "sessions",
     "supply",

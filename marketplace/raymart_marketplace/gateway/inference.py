@@ -42,6 +42,7 @@ from raymart_marketplace.gateway.quote import quote
 from raymart_marketplace.gateway.request import ChatRequest
 from raymart_marketplace.gateway.route_plan import RoutePlan, plan_route
 from raymart_marketplace.metering.models import Surface
+from raymart_marketplace.retention.exchange import Keep, kept
 from raymart_marketplace.routing.preference import RoutingPreference
 from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
@@ -65,7 +66,10 @@ class Inference:
         rater: Rater,
         limits: InferenceLimits,
         admission: Admission,
+        keep: Keep | None = None,
     ) -> None:
+        """`keep` takes what was said with keys that ask for that; without it nothing is ever kept."""
+        self._keep = keep
         self._directory = directory
         self._models = models
         self._hold_gate = hold_gate
@@ -75,7 +79,7 @@ class Inference:
         self._admission = admission
         self._settling: set[asyncio.Task[None]] = set()
 
-    async def run(
+    def run(
         self,
         caller: Caller,
         request: ChatRequest,
@@ -93,11 +97,22 @@ class Inference:
         Unavailable, and what leaves no trace: ScopeMissing, ModelNotAllowed, what `Admission.check` raises; all before
         `Started`.
         """
+        events = self._run(
+            caller, request, surface=surface, streamed=streamed, request_id=request_id or new_id()
+        )
+        # Who asks for nothing to be kept pays this one question for it.
+        if not caller.keeps_prompts or self._keep is None:
+            return events
+        return kept(events, caller, request, self._keep)
+
+    async def _run(
+        self, caller: Caller, request: ChatRequest, *, surface: Surface, streamed: bool, request_id: UUID
+    ) -> AsyncGenerator[InferenceEvent, None]:
         caller.require(KeyScope.INFERENCE)
         caller.require_model(request.model)
         self._admission.check(caller)
         life = RequestLife(
-            request_id or new_id(),
+            request_id,
             caller,
             request,
             surface=surface,

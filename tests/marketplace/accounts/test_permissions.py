@@ -6,6 +6,7 @@ from raymart_marketplace.accounts.models import OrganizationKind, Role
 from raymart_marketplace.accounts.permissions import (
     KEY_PERMISSIONS,
     PLATFORM_PERMISSIONS,
+    PRIVATE_READS,
     REACH,
     TABLE,
     TENANT_READS,
@@ -55,8 +56,11 @@ class TestTable:
 
 class TestReach:
     def test_nobody_acts_in_anothers_organization(self):
-        assert all(item.value.endswith(".read") for item in TENANT_READS)
+        assert all(item.value.endswith(".read") for item in TENANT_READS | PRIVATE_READS)
         assert all(granted <= TENANT_READS for granted in REACH.values())
+
+    def test_what_is_private_nobody_reaches(self):
+        assert not PRIVATE_READS & TENANT_READS
 
     def test_support_sees_no_tenant_without_a_grant(self):
         assert reach_of(OrganizationKind.PLATFORM, Role.SUPPORT) == frozenset()

@@ -336,6 +336,9 @@ class ApiKey(Node):
     former_secret_ends_at: datetime | None = strawberry.field(
         description="Until when the secret before it works as well; null without one."
     )
+    prompt_retention_days: int = strawberry.field(
+        description="How many days prompts and completions of its requests are kept; 0 for not at all."
+    )
 
     @classmethod
     def of(cls, row: ApiKeyRow) -> "ApiKey":
@@ -355,6 +358,7 @@ class ApiKey(Node):
             last_used_at=row.last_used_at,
             rotated_at=row.rotated_at,
             former_secret_ends_at=row.former_ends_at,
+            prompt_retention_days=row.prompt_retention_days,
         )
 
     async def owner(self, operation: Operation) -> UUID:

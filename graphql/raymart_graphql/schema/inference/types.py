@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 
 import strawberry
 
@@ -11,32 +10,12 @@ from raymart_graphql.context import Info
 from raymart_graphql.enums import FinishReason, expose
 from raymart_graphql.fields import resolved
 from raymart_graphql.scalars import BigInt, Money
+from raymart_graphql.schema.inference.roles import ChatRole
 from raymart_graphql.schema.supply.types import Provider
 from raymart_graphql.schema.usage.types import TokenUsage
 from raymart_graphql.schema.user_error import Payload, UserError
 from raymart_marketplace.routing.preference import Sort
 
-
-class ChatRole(StrEnum):
-    """Whose turn a message is."""
-
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-    TOOL = "tool"
-
-
-expose(
-    ChatRole,
-    name="ChatRole",
-    description="Whose turn a message is.",
-    values={
-        "SYSTEM": "Instructions for the model.",
-        "USER": "The person.",
-        "ASSISTANT": "The model.",
-        "TOOL": "A tool's answer.",
-    },
-)
 expose(
     Sort,
     name="ProviderSort",

@@ -18,6 +18,7 @@ from raymart_graphql.schema.identity.types import ApiKey, Project
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.pricing.types import RateCard
 from raymart_graphql.schema.pricing.units import PriceLine
+from raymart_graphql.schema.retention.types import RetainedExchange
 from raymart_graphql.schema.supply.types import Offer, Provider
 from raymart_marketplace.accounts.permissions import Permission
 from raymart_marketplace.metering import models
@@ -149,7 +150,7 @@ class UsageRecord(Node):
         return await loaders.pricing.rate_card_at.load((revision.model_uuid, revision_id, at))
 
 
-@strawberry.type(description="One inference request, kept without its text.")
+@strawberry.type(description="One inference request, kept without its text unless its key asks for that.")
 class Request(Node):
     """Visible to the customer's members. Its id is the one that `x-request-id` shows."""
 
@@ -197,6 +198,14 @@ class Request(Node):
     async def attempts(self, info: Info) -> "list[Attempt]":
         """Attempts by position."""
         return await info.context.loaders.usage.attempts_of_request.load(self.uuid)
+
+    @resolved(
+        "Its prompt and completion, where its key asked for them to be kept; null otherwise and once they expired."
+    )
+    async def retained(self, info: Info) -> RetainedExchange | None:
+        """Decrypted for this answer."""
+        found = await info.context.loaders.retention.of_request.load(self.uuid)
+        return None if found is None else RetainedExchange.of(found, info.context.services.people.box)
 
     @resolved("What it was billed; null when nothing was delivered.")
     async def usage_record(self, info: Info) -> UsageRecord | None:

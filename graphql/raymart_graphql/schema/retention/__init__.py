@@ -1,0 +1,1 @@
+"""Prompts and completions that keys ask to be kept."""
