@@ -181,6 +181,8 @@ class ControlSettings(ProcessSettings):
     """
     ledger_head_file: Path | None = None
     """Where the newest seal is kept outside the database, so that a cut end of the ledger shows."""
+    audit_address_days: int = Field(default=365, ge=1)
+    """How long the audit log keeps from where people acted."""
 
     @field_validator(
         "allowed_origins",

@@ -19,7 +19,7 @@ from usage_history import usage_history  # noqa: E402 - the path comes first
 
 from support.figures import print_figures  # noqa: E402
 
-MEASURES = ("ledger", "holds", "low_balance", "login", "page", "subscriptions")
+MEASURES = ("ledger", "holds", "low_balance", "login", "page", "subscriptions", "audit")
 ON_HISTORY = ("ingestion", "rollups")
 
 

@@ -1,4 +1,4 @@
-"""Background work of the audit log: seals every few seconds."""
+"""Background work of the audit log: seals every few seconds, and once a day it forgets old addresses."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,8 @@ from raymart_billing.audit.seal import AuditBroken, seal
 from raymart_billing.work import Context, Periodic
 
 log = structlog.get_logger()
+
+_FORGET = b"select audit_forget_origins(null, null, clock_timestamp() - make_interval(days => %s))"
 
 
 async def seal_entries(context: Context) -> None:
@@ -28,4 +30,16 @@ async def seal_entries(context: Context) -> None:
         raise
 
 
-PERIODICS: Sequence[Periodic] = (Periodic(name="audit.seal", handle=seal_entries, every_s=5.0),)
+async def forget_addresses(context: Context) -> None:
+    """Forget from where people acted longer ago than `audit_address_days`; the seals cover digests and hold."""
+    async with context.pool.connection() as connection:
+        row = await (await connection.execute(_FORGET, (context.settings.audit_address_days,))).fetchone()
+    assert row is not None, "a count is a row"
+    if row[0]:
+        log.info("audit.addresses_forgotten", entries=row[0])
+
+
+PERIODICS: Sequence[Periodic] = (
+    Periodic(name="audit.seal", handle=seal_entries, every_s=5.0),
+    Periodic(name="audit.forget_addresses", handle=forget_addresses, every_s=86_400.0, timeout_s=240.0),
+)
