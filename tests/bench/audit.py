@@ -102,25 +102,26 @@ async def _added(sessions: Sessions) -> Figure:
 
 
 async def _together(sessions: Sessions) -> Figure:
-    """Writers at once, for nothing must make them queue."""
+    """Writers at once, with entries and without, in turns: nothing must make those with entries queue."""
 
-    async def writer() -> None:
-        for _ in range(TRANSACTIONS):
-            await _change(sessions, is_audited=True)
+    async def writer(*, is_audited: bool) -> None:
+        for _ in range(TRANSACTIONS // 4):
+            await _change(sessions, is_audited=is_audited)
 
-    begun = time.perf_counter()
-    await writer()
-    alone = TRANSACTIONS / (time.perf_counter() - begun)
-    begun = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(WRITERS):
-            group.create_task(writer())
-    together = WRITERS * TRANSACTIONS / (time.perf_counter() - begun)
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    for number in range(ROUNDS):
+        for is_audited in (True, False) if number % 2 else (False, True):
+            begun = time.perf_counter()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(WRITERS):
+                    group.create_task(writer(is_audited=is_audited))
+            rates[is_audited].append(WRITERS * (TRANSACTIONS // 4) / (time.perf_counter() - begun))
+    audited, plain = statistics.median(rates[True]), statistics.median(rates[False])
     return Figure(
-        name=f"{WRITERS} writers of audited transactions",
-        measured=f"{together:,.0f}/s, one alone {alone:,.0f}/s",
-        target="more than one alone",
-        holds=together > alone,
+        name=f"{WRITERS} writers at once",
+        measured=f"{audited:,.0f} transactions/s with entries, {plain:,.0f} without",
+        target="at least a third as many",
+        holds=audited * 3 >= plain,
     )
 
 

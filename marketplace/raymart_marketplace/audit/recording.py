@@ -117,20 +117,16 @@ def _note_changes(session: Session, _context: object) -> None:
 @event.listens_for(RecordedSession, "do_orm_execute")
 def _note_statement(execution: ORMExecuteState) -> None:
     """Remember that a statement wrote to a table, and what an INSERT put there; the rest is for the database to know."""
-    verb = next(
-        (
-            name
-            for name, is_it in (
-                ("insert", execution.is_insert),
-                ("update", execution.is_update),
-                ("delete", execution.is_delete),
-            )
-            if is_it
-        ),
-        None,
-    )
     mapper = execution.bind_mapper
-    if current_act() is None or verb is None or mapper is None:
+    if current_act() is None or mapper is None:
+        return
+    if execution.is_insert:
+        verb = "insert"
+    elif execution.is_update:
+        verb = "update"
+    elif execution.is_delete:
+        verb = "delete"
+    else:
         return
     session = execution.session
     table = str(mapper.local_table)
