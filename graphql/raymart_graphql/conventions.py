@@ -30,7 +30,7 @@ VERBS = frozenset(
     {
         "accept", "activate", "adjust", "approve", "begin", "block", "cancel", "change", "clear", "close", "complete",
         "confirm", "correct", "create", "credit", "decline", "delete", "disable", "discard", "draft", "drain", "enable",
-        "end", "enrol", "erase", "export", "finalize", "flag", "forget", "freeze", "give", "grant", "invite",
+        "end", "enrol", "erase", "exchange", "export", "finalize", "flag", "forget", "freeze", "give", "grant", "invite",
         "issue", "leave", "lift", "link", "login", "logout", "mark", "move", "open", "pause", "pay", "prove",
         "publish", "put", "recompute", "reconcile", "refresh", "refund", "register", "reject", "release", "remove",
         "rename", "replace", "request", "resend", "reset", "resolve", "restore", "resume", "retire", "retry",

@@ -24,8 +24,8 @@ from raymart_marketplace.shared_state import REDIS_AWAY, Redis
 log = structlog.get_logger()
 
 WINDOW_S = 3_600
-REDIS_TIMEOUT_S = 0.25
-"""An operation waits this long for the count at most; afterwards it is counted here."""
+REDIS_TIMEOUT_S = 0.5
+"""A count that takes longer is made here."""
 REDIS_TURNS = 16
 """Counts that ask Redis at one time, so that they leave connections of the shared client to others."""
 REDIS_RETRY_S = 1.0
@@ -146,18 +146,20 @@ class PointsMeter:
 
     async def _taken(self, subject: Subject, cost: int) -> tuple[bool, int, float]:
         """(whether they were taken, points used, seconds left of the hour)."""
-        if self._monotonic() < self._away_until:
-            return self._taken_here(subject, cost)
-        try:
-            async with asyncio.timeout(REDIS_TIMEOUT_S), self._turns:
-                taken, used, left_ms = await self._take(
-                    keys=[f"raymart:graphql:points:{subject.key}"],
-                    args=[cost, subject.limit, WINDOW_S * 1_000],
-                )
-        except REDIS_AWAY as error:
-            self._away_until = self._monotonic() + REDIS_RETRY_S
-            log.warning("points.redis_away", error=type(error).__name__)
-            return self._taken_here(subject, cost)
+        # Waiting for a turn is no sign of a Redis that is away: only the exchange itself has a time limit.
+        async with self._turns:
+            if self._monotonic() < self._away_until:
+                return self._taken_here(subject, cost)
+            try:
+                async with asyncio.timeout(REDIS_TIMEOUT_S):
+                    taken, used, left_ms = await self._take(
+                        keys=[f"raymart:graphql:points:{subject.key}"],
+                        args=[cost, subject.limit, WINDOW_S * 1_000],
+                    )
+            except REDIS_AWAY as error:
+                self._away_until = self._monotonic() + REDIS_RETRY_S
+                log.warning("points.redis_away", error=type(error).__name__)
+                return self._taken_here(subject, cost)
         return bool(taken), int(used), int(left_ms) / 1_000
 
     def _taken_here(self, subject: Subject, cost: int) -> tuple[bool, int, float]:

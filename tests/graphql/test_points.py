@@ -50,10 +50,10 @@ class TestTake:
             PointsMeter(client, api.services.authenticator, points_per_hour=1, points_per_hour_address=1)
             for client in clients
         ]
-        subject = fresh(50)
-        taken = await asyncio.gather(*(meters[n % 2].take(subject, cost=1) for n in range(120)))
-        assert sum(allowance.taken for allowance in taken) == 50
-        assert sorted(allowance.used for allowance in taken if allowance.taken) == list(range(1, 51))
+        subject = fresh(25)
+        taken = await asyncio.gather(*(meters[n % 2].take(subject, cost=1) for n in range(60)))
+        assert sum(allowance.taken for allowance in taken) == 25
+        assert sorted(allowance.used for allowance in taken if allowance.taken) == list(range(1, 26))
         for client in clients:
             await client.aclose()
 
