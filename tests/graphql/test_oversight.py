@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from raymart_core.ids import Prefix, new_id, show
-from raymart_marketplace.accounts.models import Role
+from raymart_marketplace.accounts.models import OrganizationKind, Role
 from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.oversight.live import LiveControls, Suspended
 from raymart_marketplace.oversight.models import SwitchState
@@ -207,6 +207,10 @@ class TestSuspension:
         assert ours & await listed(True) == {customer.id}
         assert ours & await listed(False) == {stranger.id}
         assert ours <= await listed(None)
+        support = (await api.tenant(OrganizationKind.PLATFORM)).people[Role.SUPPORT]
+        seen = (await api(query, support, standing=True)).data["suspensions"]["nodes"]
+        assert customer.id in {node["subjectId"] for node in seen}
+        assert {node["organization"] for node in seen} == {None}  # Only with a grant of the tenant's.
         one = await statements_of(api, query, admin, first=1)
         assert await statements_of(api, query, admin, first=50) == one
 

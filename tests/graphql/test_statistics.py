@@ -107,7 +107,9 @@ class TestFigures:
         assert model["statistics"] is None
         assert model["day"]["attempts"] == "100"
 
-    async def test_statements_do_not_grow_with_the_endpoints(self, api: Api, seller: Seller) -> None:
+
+class TestStatements:
+    async def test_they_do_not_grow_with_the_models(self, api: Api, seller: Seller) -> None:
         query = "query ($slug: String!, $first: Int!) { models(first: $first) { nodes { statistics { attempts } } } model(slug: $slug) { name } }"
         person: Any = seller.tenant.owner
         await api.seller()

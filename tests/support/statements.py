@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import event
 
+from raymart_marketplace.oversight.live import UNASKED
 from support.api_server import Api
 
 
@@ -14,8 +15,9 @@ def counted(api: Api) -> Iterator[list[str]]:
     """Statements that the API sends meanwhile, beside those that begin and end transactions."""
     statements: list[str] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
+    def note(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not connection.get_execution_options().get(UNASKED):
+            statements.append(statement)
 
     engine = api.services.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)

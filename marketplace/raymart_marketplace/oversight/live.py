@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 REFRESH_S = 2.0
 QUERY_TIMEOUT_S = 5.0
+UNASKED = "raymart_unasked"
+"""Execution option of statements that no request asked for; whoever counts a request's leaves them out."""
 _KINDS = (SubjectKind.ORGANIZATION, SubjectKind.USER, SubjectKind.API_KEY)
 """What a caller consists of; providers leave routing instead."""
 
@@ -87,6 +89,7 @@ class LiveControls:
             Suspension.lifted_at.is_(None), Suspension.kind.in_(_KINDS)
         )
         async with asyncio.timeout(QUERY_TIMEOUT_S), self._sessions() as session:
+            await session.connection(execution_options={UNASKED: True})
             suspended = frozenset(await session.scalars(standing))
             switches = await load_switches(session)
         self._suspended, self._switches = suspended, switches

@@ -52,7 +52,8 @@ class OversightQuery:
             newest_first=True,
             where=tuple(where),
         )
-        async with info.context.reading.session() as session:
+        # The rule lets in those who oversee the market; of these, support is confined like a tenant.
+        async with info.context.reading.trusted_session() as session:
             return await page_of(session, listing, page)
 
     @listed("Flagged usage, newest first. For administrators.")
@@ -75,7 +76,7 @@ class OversightQuery:
     @resolved("How every feature stands that can be switched. For administrators.")
     async def feature_switches(self, info: Info) -> list[FeatureSwitch]:
         """By the code's own list."""
-        async with info.context.reading.session() as session:
+        async with info.context.reading.trusted_session() as session:
             found = await load_switches(session)
         return [FeatureSwitch.of(feature, switch) for feature, switch in found.items()]
 

@@ -59,13 +59,13 @@ class Suspension:
         principal = await info.context.principal()
         if not principal.may_in_market(Permission.PLATFORM_MARKET_READ):
             return None
-        return await info.context.loaders.identity.user.load_known(self.actor_uuid)
+        return await info.context.loaders.identity.user.load(self.actor_uuid)
 
-    @resolved("Whose it is; null of a person, who may be in many.")
+    @resolved("Whose it is; null of a person, who may be in many, and for those who may not see it.")
     async def organization(self, info: Info) -> Organization | None:
         """The organization that is concerned."""
         found = self.organization_uuid
-        return None if found is None else await info.context.loaders.identity.organization.load_known(found)
+        return None if found is None else await info.context.loaders.identity.organization.load(found)
 
 
 @strawberry.type(

@@ -1,0 +1,26 @@
+"""Providers' own placements under row-level security. The SQL is `0026_tenants_placements.sql`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alembic import op
+
+revision: str = "0026"
+down_revision: str | Sequence[str] | None = "0025"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    run("0026_tenants_placements.sql")
+
+
+def downgrade() -> None:
+    run("0026_tenants_placements_down.sql")
+
+
+def run(name: str) -> None:
+    # SQLAlchemy would take the colons of casts and keys for its own parameters.
+    op.execute((HERE / name).read_text().replace(":", r"\:"))
