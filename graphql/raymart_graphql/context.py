@@ -124,6 +124,11 @@ class Operation:
                     self._principal = await self._identify()
         return self._principal
 
+    async def recognise_anew(self) -> None:
+        """The one who asks has other rights from here on: a membership of theirs has changed."""
+        self._principal = None
+        await self.recognise()
+
     async def recognise(self) -> None:
         """Let the database show what the one who asks may see. Wrong credentials see what nobody does; rules refuse them."""
         try:

@@ -18,6 +18,7 @@ from raymart_graphql.schema.identity.loaders import IdentityLoaders
 from raymart_graphql.schema.invoices.loaders import InvoiceLoaders
 from raymart_graphql.schema.keys.loaders import KeyLoaders
 from raymart_graphql.schema.ledger.loaders import LedgerLoaders
+from raymart_graphql.schema.members.loaders import MemberLoaders
 from raymart_graphql.schema.oversight.loaders import OversightLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.retention.loaders import RetentionLoaders
@@ -58,6 +59,11 @@ class Loaders:
     def wallets(self) -> WalletLoaders:
         """Proven wallets."""
         return WalletLoaders(self._reading)
+
+    @cached_property
+    def members(self) -> MemberLoaders:
+        """Members, invitations and support's looks."""
+        return MemberLoaders(self._reading)
 
     @cached_property
     def catalog(self) -> CatalogLoaders:

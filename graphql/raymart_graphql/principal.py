@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import NotAuthenticated
 from raymart_graphql.reading import Reading
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.accounts.invitation_models import SupportAccess
 from raymart_marketplace.accounts.models import Membership, Organization, OrganizationKind, Role, User
-from raymart_marketplace.accounts.permissions import Permission, permissions_of, reach_of
+from raymart_marketplace.accounts.permissions import TENANT_READS, Permission, permissions_of, reach_of
+from raymart_marketplace.accounts.support_access import open_accesses
 from raymart_marketplace.db.tenancy import Confinement
 
 MEMBERSHIPS_MAX = 1_000
@@ -38,12 +40,22 @@ class Principal:
     """Set for the holder of an API key."""
     standings: Mapping[UUID, Standing] = field(default_factory=dict)
     """By organization."""
+    looks: frozenset[UUID] = frozenset()
+    """Organizations that one of the platform's support may look into at this moment."""
 
     def may(self, permission: Permission, organization_id: UUID) -> bool:
         """Whether they may do this in the organization, as a member or as one of the platform's people."""
         standing = self.standings.get(organization_id)
         is_members = standing is not None and permission in permissions_of(standing.kind, standing.role)
-        return is_members or self.reaches(permission)
+        return is_members or self.reaches(permission) or self._looks_at(permission, organization_id)
+
+    def _looks_at(self, permission: Permission, organization_id: UUID) -> bool:
+        """By an open access of support, which is for reading alone and ends with the role that it is given for."""
+        return (
+            organization_id in self.looks
+            and permission in TENANT_READS
+            and self.may_in_market(Permission.PLATFORM_SUPPORT)
+        )
 
     def reaches(self, permission: Permission) -> bool:
         """Whether they may do this in every organization. Only reading is ever allowed so widely."""
@@ -65,8 +77,9 @@ class Principal:
         if any(reach_of(standing.kind, standing.role) for standing in self.standings.values()):
             return None
         callers = {self.caller.organization_id} if self.caller is not None else set()
+        looks = self.looks if self.may_in_market(Permission.PLATFORM_SUPPORT) else frozenset[UUID]()
         return Confinement(
-            organizations=frozenset(self.standings) | callers,
+            organizations=frozenset(self.standings) | callers | looks,
             user_id=self.user_id,
             sees_market=self.may_in_market(Permission.PLATFORM_MARKET_READ),
         )
@@ -108,18 +121,32 @@ async def principals_of(session: AsyncSession, user_ids: Collection[UUID]) -> Ma
     """People with their roles, by id, in one statement; without who is disabled or gone."""
     rows = (await session.execute(_STANDINGS, {"user_ids": list(user_ids)})).all()
     standings: dict[UUID, dict[UUID, Standing]] = {}
-    for user_id, joined, kind, role in rows:
+    looks: dict[UUID, frozenset[UUID]] = {}
+    for user_id, joined, kind, role, looked_at in rows:
+        looks[user_id] = frozenset(looked_at)
         of_user = standings.setdefault(user_id, {})
         # An outer join, which its type does not tell.
         organization_id = cast("UUID | None", joined)
         if organization_id is not None and len(of_user) < MEMBERSHIPS_MAX:
             of_user[organization_id] = Standing(organization_id=organization_id, kind=kind, role=role)
-    return {user_id: Principal(user_id=user_id, standings=found) for user_id, found in standings.items()}
+    return {
+        user_id: Principal(user_id=user_id, standings=found, looks=looks[user_id])
+        for user_id, found in standings.items()
+    }
 
 
+_LOOKS = (
+    select(SupportAccess.organization_id).where(*open_accesses(User.id)).correlate(User).scalar_subquery()
+)
 # Made once, and sent with every operation of a person.
 _STANDINGS = (
-    select(User.id, Membership.organization_id, Organization.kind, Membership.role)
+    select(
+        User.id,
+        Membership.organization_id,
+        Organization.kind,
+        Membership.role,
+        func.array(_LOOKS, type_=ARRAY(Uuid())),
+    )
     .select_from(User)
     .outerjoin(Membership, Membership.user_id == User.id)
     .outerjoin(Organization, Organization.id == Membership.organization_id)

@@ -338,6 +338,9 @@ MEANT_FOR_STRANGERS = {
 SECOND_IDS = {
     "openOffer.input.revisionId",  # Published revisions are for everybody to offer.
     "createJoinToken.input.poolId",  # test_supply.py: of another provider's pool it is refused.
+    "changeMemberRole.input.userId",  # test_members.py: who is no member is not found.
+    "removeMember.input.userId",
+    "transferOwnership.input.userId",
 }
 """Ids besides the one that a rule asks about; each needs a test of its own that another tenant's is refused."""
 
@@ -378,6 +381,7 @@ NODES_ROUTES = {
 OPEN_ROUTES = {
     "/auth/oidc/{provider}/start",
     "/auth/oidc/{provider}/callback",
+    "/graphql/assets/{name}",
     "/docs",
     "/docs/{asset}",
     "/openapi.json",

@@ -9,5 +9,15 @@ from raymart_billing.mail.channel import (
     SmtpChannel,
     open_channel,
 )
+from raymart_billing.mail.invitation_mail import invite_later
 
-__all__ = ["Channel", "FolderChannel", "NoChannel", "Notice", "SmtpChannel", "open_channel", "send_later"]
+__all__ = [
+    "Channel",
+    "FolderChannel",
+    "NoChannel",
+    "Notice",
+    "SmtpChannel",
+    "invite_later",
+    "open_channel",
+    "send_later",
+]

@@ -16,6 +16,7 @@ from raymart_graphql.rules.invoices import INVOICES_RULES
 from raymart_graphql.rules.keys import KEYS_RULES
 from raymart_graphql.rules.ledger import LEDGER_RULES
 from raymart_graphql.rules.market import MARKET_RULES
+from raymart_graphql.rules.members import MEMBERS_RULES
 from raymart_graphql.rules.oidc import OIDC_RULES
 from raymart_graphql.rules.oversight import OVERSIGHT_RULES
 from raymart_graphql.rules.pricing import PRICING_RULES
@@ -28,6 +29,7 @@ from raymart_graphql.rules.work import WORK_RULES
 RULES: Mapping[str, Rule] = {
     **SESSION_RULES,
     **MARKET_RULES,
+    **MEMBERS_RULES,
     **KEYS_RULES,
     **LEDGER_RULES,
     **PRICING_RULES,

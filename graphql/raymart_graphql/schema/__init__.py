@@ -29,6 +29,8 @@ from raymart_graphql.schema.keys.queries import KeyQuery
 from raymart_graphql.schema.ledger.mutations import LedgerMutation
 from raymart_graphql.schema.ledger.queries import LedgerQuery
 from raymart_graphql.schema.limits.queries import LimitsQuery
+from raymart_graphql.schema.members.mutations import MemberMutation
+from raymart_graphql.schema.members.support import SupportMutation
 from raymart_graphql.schema.nodes import NodeQuery
 from raymart_graphql.schema.oidc.mutations import OidcMutation
 from raymart_graphql.schema.oidc.types import OidcQuery
@@ -79,6 +81,8 @@ class Query(
 
 @strawberry.type(description="What can be changed. Each field is a transaction of its own.")
 class Mutation(
+    MemberMutation,
+    SupportMutation,
     SessionMutation,
     RegistrationMutation,
     SecondFactorMutation,

@@ -86,6 +86,8 @@ class Project(Row):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="RESTRICT"))
     slug: Mapped[str]
     name: Mapped[str]
+    archived_at: Mapped[datetime | None]
+    """When it was ended; its keys ended with it."""
 
 
 def default_scopes() -> list[str]:

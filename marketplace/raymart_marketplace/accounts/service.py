@@ -61,6 +61,12 @@ async def sign_up(
     return user
 
 
+def require_offered_kind(kind: OrganizationKind) -> None:
+    """Raises: Forbidden for the platform's own kind, which nobody makes over the API."""
+    if kind is OrganizationKind.PLATFORM:
+        raise Forbidden("there is one platform; choose CUSTOMER or PROVIDER", param="kind")
+
+
 async def create_user(session: AsyncSession, *, email: str, password: str, name: str) -> User:
     """Make a user without any membership, whose address the caller vouches for.
 
@@ -285,7 +291,7 @@ async def _require_key_role(session: AsyncSession, *, project_id: UUID, user_id:
         select(Organization.kind, Membership.role)
         .join(Project, Project.organization_id == Membership.organization_id)
         .join(Organization, Organization.id == Membership.organization_id)
-        .where(Project.id == project_id, Membership.user_id == user_id)
+        .where(Project.id == project_id, Project.archived_at.is_(None), Membership.user_id == user_id)
     )
     standing = found.one_or_none()
     if standing is None:

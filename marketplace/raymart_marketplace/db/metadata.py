@@ -1,5 +1,6 @@
 """Every table of `marketplace` in one import, for migrations and tests. Billing adds its own in `raymart_billing.db`."""
 
+from raymart_marketplace.accounts import invitation_models as invitations
 from raymart_marketplace.accounts import mail_models as account_mail
 from raymart_marketplace.accounts import models as accounts
 from raymart_marketplace.accounts import oidc_models as oidc
@@ -22,6 +23,7 @@ __all__ = [
     "accounts",
     "audit",
     "catalog",
+    "invitations",
     "metadata",
     "metering",
     "oidc",

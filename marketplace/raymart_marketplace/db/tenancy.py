@@ -5,6 +5,8 @@ The database keeps to it by row-level security (migration 0023, ADR 0017): a con
 goes back to its pool as it came.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -31,11 +33,13 @@ _CONFINE = text(
     "select set_config('role', 'raymart_tenant', true), set_config('app.organizations', :organizations, true),"
     " set_config('app.user', :user_id, true), set_config('app.market', :market, true)"
 )
+_CONFINED_TO = "raymart.tenancy.confined_to"
 _RELEASE = text("select set_config('role', 'none', true)")
 
 
 async def confine(session: AsyncSession, confinement: Confinement) -> None:
     """Confine the rest of the session's transaction; a repeat replaces the tenant. One round trip."""
+    session.info[_CONFINED_TO] = confinement
     await session.execute(
         _CONFINE,
         {
@@ -48,4 +52,19 @@ async def confine(session: AsyncSession, confinement: Confinement) -> None:
 
 async def release(session: AsyncSession) -> None:
     """Give the rest of the transaction the process's own rights back. One round trip."""
+    session.info.pop(_CONFINED_TO, None)
     await session.execute(_RELEASE)
+
+
+@asynccontextmanager
+async def unconfined(session: AsyncSession) -> AsyncIterator[None]:
+    """The process's own rights for this block, within a confined transaction: for what is no tenant's, such as the outbox."""
+    confinement: Confinement | None = session.info.get(_CONFINED_TO)
+    if confinement is None:
+        yield
+        return
+    await session.flush()
+    await release(session)
+    yield
+    await session.flush()
+    await confine(session, confinement)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from raymart_graphql.schema.budgets.types import Budget
     from raymart_graphql.schema.deposits.types import Alert, BillingBlock, CreditGrant, Deposit
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
+    from raymart_graphql.schema.members.types import Invitation, Member, SupportAccess
     from raymart_graphql.schema.oversight.types import Suspension
     from raymart_graphql.schema.supply.types import Provider
     from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
@@ -62,6 +63,9 @@ LazyUsageSummary = Annotated["UsageSummary", strawberry.lazy("raymart_graphql.sc
 LazyUsageSeries = Annotated["UsageSeries", strawberry.lazy("raymart_graphql.schema.usage.series")]
 LazyRequest = Annotated["Request", strawberry.lazy("raymart_graphql.schema.usage.types")]
 LazyWalletProof = Annotated["WalletProof", strawberry.lazy("raymart_graphql.schema.wallets.types")]
+LazyMember = Annotated["Member", strawberry.lazy("raymart_graphql.schema.members.types")]
+LazyInvitation = Annotated["Invitation", strawberry.lazy("raymart_graphql.schema.members.types")]
+LazySupportAccess = Annotated["SupportAccess", strawberry.lazy("raymart_graphql.schema.members.types")]
 LazyUsageRecord = Annotated["UsageRecord", strawberry.lazy("raymart_graphql.schema.usage.types")]
 
 InState = Annotated[KeyState | None, strawberry.argument(description="Only keys in this state.")]
@@ -141,6 +145,21 @@ class Organization(Node):
     async def statement(self, info: Info, page: Page) -> Connection[StatementLine]:
         """The ledger's statement of the customer's account."""
         return await statement_of_organization(info, self.uuid, page)
+
+    @listed("Its members, oldest membership first.")
+    async def members(self, info: Info, page: Page) -> Connection[LazyMember]:
+        """Memberships by id."""
+        return await info.context.loaders.members.of_organization.load((self.uuid, page))
+
+    @listed("Invitations to it, accepted and revoked ones included, newest first.")
+    async def invitations(self, info: Info, page: Page) -> Connection[LazyInvitation]:
+        """Invitations by id."""
+        return await info.context.loaders.members.invitations_of_organization.load((self.uuid, page))
+
+    @listed("Looks of the platform's support into it, newest first.")
+    async def support_accesses(self, info: Info, page: Page) -> Connection[LazySupportAccess]:
+        """Accesses by id."""
+        return await info.context.loaders.members.support_of_organization.load((self.uuid, page))
 
     @listed("Its projects, oldest first.")
     async def projects(self, info: Info, page: Page) -> "Connection[Project]":
@@ -275,6 +294,7 @@ class Project(Node):
     slug: str = strawberry.field(description="Unique name in the organization.")
     name: str = strawberry.field(description="Name for people.")
     created_at: datetime = strawberry.field(description="When it was made.")
+    archived_at: datetime | None = strawberry.field(description="When it was ended; null while it is used.")
 
     @classmethod
     def of(cls, row: models.Project) -> "Project":
@@ -286,6 +306,7 @@ class Project(Node):
             slug=row.slug,
             name=row.name,
             created_at=row.created_at,
+            archived_at=row.archived_at,
         )
 
     async def owner(self, _operation: Operation) -> UUID:

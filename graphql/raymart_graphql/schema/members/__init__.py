@@ -1,0 +1,1 @@
+"""Members of organizations, invitations, projects, and support's looks."""
