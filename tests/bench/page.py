@@ -38,6 +38,7 @@ from raymart_graphql.app import create_app
 from raymart_graphql.relay import make_cursor
 from raymart_graphql.services import running
 from raymart_local.postgres import EmbeddedPostgres
+from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.db.migrate import upgrade
 from raymart_marketplace.gateway.collector import rare_collections
 from support.api_server import Api, control_settings
@@ -82,22 +83,23 @@ Asker = Callable[[], Awaitable[bytes]]
 
 
 def measure() -> Sequence[Figure]:
-    """Measure on a server of its own."""
-    with tempfile.TemporaryDirectory(prefix="raymart-bench-page-") as folder:
-        Path(folder).chmod(0o755)
-        server = EmbeddedPostgres(Path(folder) / "postgres")
-        try:
-            say("starting PostgreSQL")
-            server.start()
-            upgrade(server.owner_url)
-            with rare_collections(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(_measure(server))
-        finally:
-            server.destroy()
+    """Measure on servers of their own."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymart-bench-page-")))
+        folder.chmod(0o755)
+        say("starting PostgreSQL and Redis")
+        server = EmbeddedPostgres(folder / "postgres")
+        server.start()
+        stack.callback(server.destroy)
+        upgrade(server.owner_url)
+        redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
+        stack.enter_context(rare_collections())
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        return runner.run(_measure(server, redis))
 
 
-async def _measure(server: EmbeddedPostgres) -> Sequence[Figure]:
-    async with askers(server.runtime_url) as (graphql, sql):
+async def _measure(server: EmbeddedPostgres, redis: EmbeddedRedis) -> Sequence[Figure]:
+    async with askers(server.runtime_url, redis.url) as (graphql, sql):
         assert msgspec.json.decode(await graphql()) == msgspec.json.decode(await sql()), "not the same page"
         for _ in range(WARM):
             await graphql()
@@ -152,9 +154,13 @@ def database_cpu_s(server: EmbeddedPostgres) -> float:
 
 
 @contextlib.asynccontextmanager
-async def askers(url: str) -> AsyncIterator[tuple[Asker, Asker]]:
+async def askers(url: str, redis_url: str) -> AsyncIterator[tuple[Asker, Asker]]:
     """The page through GraphQL and through SQL, over one customer's rows."""
-    app = create_app(control_settings(url))
+    app = create_app(
+        control_settings(
+            url, redis_url=redis_url, graphql_points_per_hour=10**9, graphql_points_per_hour_address=10**9
+        )
+    )
     services = app.state.services
     async with running(services), contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(

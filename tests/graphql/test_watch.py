@@ -14,6 +14,7 @@ from raymart_marketplace.accounts.models import ApiKey, Membership, Role, User
 from raymart_marketplace.db.session import session_scope
 from support.api_server import Api, Seller, Tenant, api_server, control_settings
 from support.completions import STREAM, chat
+from support.event_stream import followed
 from support.graphql_socket import Socket, connected
 from support.link_market import until
 from support.scripted_replica import Exchange, ScriptedReplica
@@ -65,6 +66,21 @@ class TestWatch:
             assert (await ws.receive())["payload"] == {"data": {"__typename": "Query"}}
             await api.credit(customer)
             assert (await other.receive())["type"] == "next"
+
+    async def test_event_streams_end_alike(self, api: Api, customer: Tenant) -> None:
+        viewer = customer.people[Role.VIEWER]
+        async with followed(api, BALANCE, viewer, id=customer.id) as events:
+            name, first = await events.next()
+            assert (name, first) == (
+                "next",
+                {"data": {"balanceChanged": {"posted": {"amount": "0.000000000"}}}},
+            )
+            await change(api, delete(Membership).where(Membership.user_id == viewer.user_id))
+            async with asyncio.timeout(LIMIT_S):
+                name, last = await events.next()
+            assert last is not None
+            assert last["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+            assert (await events.next())[0] == "complete"
 
     async def test_disabled_user_is_turned_out(self, api: Api, customer: Tenant) -> None:
         viewer = customer.people[Role.VIEWER]
