@@ -1,0 +1,317 @@
+"""What every column of the database holds of whom: the one table that exports are driven by.
+
+A test compares it with the database's catalog, so a new column without a class fails.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class ColumnClass(StrEnum):
+    """What a column holds, as far as privacy is concerned."""
+
+    PERSONAL = "personal"
+    """Tells who somebody is, or where: names, addresses, devices, what they signed."""
+    PERSON = "person"
+    """The id of one of our users: a pseudonym, which tells nothing without the user's row."""
+    TEXT = "text"
+    """Written by people or by programs for people; may name somebody."""
+    SECRET = "secret"
+    """A credential, its hash, or what is sealed: never shown and never exported."""
+    MONEY = "money"
+    """Amounts: kept for as long as the law asks for books."""
+    PLAIN = "plain"
+    """Nothing of these: ids of things, times, states, counts."""
+
+
+_C = ColumnClass
+_WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
+    "account_mail": {
+        _C.PLAIN: "id created_at kind expires_at used_at sent_at",
+        _C.PERSON: "user_id",
+        _C.SECRET: "token_hash",
+    },
+    "account_snapshot": {
+        _C.PLAIN: "account_id day",
+        _C.MONEY: "debits_posted credits_posted debits_pending credits_pending",
+    },
+    "alembic_version": {_C.PLAIN: "version_num"},
+    "alert": {
+        _C.PLAIN: "id created_at organization_id kind subject cleared_at delivered_at",
+        _C.MONEY: "threshold_nano_usd value_nano_usd",
+    },
+    "alert_threshold": {_C.PLAIN: "organization_id", _C.MONEY: "low_balance_nano_usd"},
+    "api_key": {
+        _C.PLAIN: "id created_at project_id prefix expires_at revoked_at scopes models last_used_at rotated_at former_ends_at prompt_retention_days",
+        _C.TEXT: "name",
+        _C.SECRET: "key_hash former_key_hash",
+        _C.PERSON: "created_by",
+    },
+    "attempt": {
+        _C.PLAIN: "id created_at request_id position endpoint_id provider_id node_id outcome fault tokens_delivered first_token_ms duration_ms",
+        _C.TEXT: "reason",
+    },
+    "attempt_hour": {
+        _C.PLAIN: "endpoint_id starts_at attempts delivered provider_failures tokens first_token_bins rate_bins"
+    },
+    "attempt_slot": {
+        _C.PLAIN: "endpoint_id starts_at attempts delivered provider_failures tokens first_token_bins rate_bins"
+    },
+    "audit_entry": {
+        _C.PLAIN: "id xact_id created_at actor_kind acting_organization_id organization_id session_id request_id action subject_kind subject_id mentions outcome",
+        _C.PERSON: "actor_id",
+        _C.PERSONAL: "actor_name",
+        _C.TEXT: "detail",
+        _C.SECRET: "origin_digest",
+    },
+    "audit_origin": {_C.PLAIN: "entry_id", _C.SECRET: "salt", _C.PERSONAL: "address user_agent"},
+    "audit_seal": {_C.PLAIN: "position entry_id hash"},
+    "balance_adjustment": {
+        _C.PLAIN: "id created_at organization_id transfer_id",
+        _C.MONEY: "change_nano_usd",
+        _C.TEXT: "reason",
+        _C.PERSON: "actor_id",
+    },
+    "billing_block": {_C.PLAIN: "organization_id created_at", _C.TEXT: "reason", _C.PERSON: "actor_id"},
+    "billing_block_change": {
+        _C.PLAIN: "id created_at organization_id blocked",
+        _C.TEXT: "reason",
+        _C.PERSON: "actor_id",
+    },
+    "billing_profile": {
+        _C.PLAIN: "organization_id country updated_at",
+        _C.PERSONAL: "legal_name address tax_id email",
+        _C.PERSON: "updated_by",
+    },
+    "budget": {
+        _C.PLAIN: "id organization_id scope scope_id period created_at updated_at",
+        _C.MONEY: "limit_nano_usd",
+        _C.PERSON: "actor_id",
+    },
+    "budget_period": {_C.PLAIN: "budget_id starts_on", _C.MONEY: "spent reserved"},
+    "card_payment": {_C.PLAIN: "id charge_id currency updated_at", _C.MONEY: "refunded_amount fee_amount"},
+    "credit_checkpoint": {_C.PLAIN: "organization_id through_id updated_at", _C.MONEY: "parts"},
+    "credit_grant": {
+        _C.PLAIN: "id created_at organization_id transfer_id expires_at source closed_at",
+        _C.MONEY: "amount_nano_usd",
+        _C.TEXT: "reason",
+        _C.PERSON: "actor_id",
+    },
+    "credit_lease": {
+        _C.PLAIN: "id gateway_id organization_id single_use step generation transfer_id taken_at expires_at ends_at recalled_at returned_at closed_at",
+        _C.MONEY: "granted held charged",
+    },
+    "credit_note": {
+        _C.PLAIN: "id created_at organization_id invoice_id state number content_sha256 issued_at",
+        _C.TEXT: "reason",
+        _C.MONEY: "amount_nano_usd",
+        _C.PERSON: "created_by issued_by",
+    },
+    "credit_note_line": {
+        _C.PLAIN: "id created_at credit_note_id position",
+        _C.TEXT: "description",
+        _C.MONEY: "amount_nano_usd",
+    },
+    "deposit": {
+        _C.PLAIN: "id created_at organization_id rail state idempotency_key expires_at session_id payment_id received_currency paid_at expired_at credited_at fee_due checked_at",
+        _C.MONEY: "amount_nano_usd received_amount credited_nano_usd refunded_nano_usd fee_nano_usd",
+        _C.PERSON: "created_by reviewed_by",
+        _C.SECRET: "session_url",
+        _C.TEXT: "failed_reason held_reason review_reason",
+    },
+    "deposit_refund": {
+        _C.PLAIN: "id created_at deposit_id origin state idempotency_key provider_id",
+        _C.MONEY: "amount_nano_usd shortfall_nano_usd",
+        _C.TEXT: "reason failed_reason",
+        _C.PERSON: "actor_id",
+    },
+    "dispute": {
+        _C.PLAIN: "id created_at provider_id payment_id charge_id currency status stage evidence_due_at organization_id booked",
+        _C.MONEY: "amount fee_amount fee_nano_usd from_balance_nano_usd from_receivable_nano_usd",
+        _C.TEXT: "reason held_reason",
+    },
+    "document_series": {_C.PLAIN: "series last_number"},
+    "endpoint": {_C.PLAIN: "id created_at node_id revision_id offer_id first_announced_at"},
+    "feature_switch": {_C.PLAIN: "key state percentage organization_ids updated_at", _C.PERSON: "updated_by"},
+    "fee_schedule": {
+        _C.PLAIN: "id created_at version basis_points provider_id model_id effective_from effective_to",
+        _C.TEXT: "reason",
+        _C.PERSON: "created_by",
+    },
+    "gateway": {_C.PLAIN: "id number started_at"},
+    "inbox": {_C.PLAIN: "source message_id received_at"},
+    "invoice": {
+        _C.PLAIN: "id created_at organization_id state asset period_start period_end after_transfer_id up_to_transfer_id booked_until number seller content_sha256 issued_at voided_at",
+        _C.MONEY: "opening_nano_usd closing_nano_usd charged_nano_usd",
+        _C.PERSONAL: "buyer",
+        _C.PERSON: "issued_by voided_by",
+        _C.TEXT: "void_reason",
+    },
+    "invoice_line": {
+        _C.PLAIN: "id created_at invoice_id position kind code occurred_at transfers usage_month model_id unit scale quantity",
+        _C.TEXT: "description",
+        _C.MONEY: "unit_price_nano_usd amount_nano_usd",
+    },
+    "join_token": {
+        _C.PLAIN: "id created_at pool_id provider_id role expires_at used_at",
+        _C.SECRET: "token_hash",
+        _C.PERSON: "created_by",
+    },
+    "lease_budget": {_C.PLAIN: "lease_id budget_id starts_on"},
+    "ledger_account": {
+        _C.PLAIN: "id kind owner_id asset may_overdraw created_at",
+        _C.MONEY: "debits_posted credits_posted debits_pending credits_pending",
+    },
+    "ledger_check": {_C.PLAIN: "id kind checked_at duration_ms findings", _C.TEXT: "finding"},
+    "ledger_snapshot": {_C.PLAIN: "day taken_at horizon"},
+    "membership": {_C.PLAIN: "id created_at organization_id role", _C.PERSON: "user_id"},
+    "model": {_C.PLAIN: "id created_at slug name description modality licence"},
+    "model_revision": {
+        _C.PLAIN: "id created_at model_id digest engine quantization source sha256 context_length capabilities state"
+    },
+    "node": {
+        _C.PLAIN: "id created_at pool_id provider_id role public_key join_token_id machine_id hardware state last_seen_at revoked_at",
+        _C.TEXT: "name",
+    },
+    "node_presence": {_C.PLAIN: "node_id hour samples seen"},
+    "offer": {
+        _C.PLAIN: "id created_at provider_id revision_id state",
+        _C.MONEY: "ask_prompt_nano_usd ask_completion_nano_usd",
+    },
+    "offer_ask": {_C.PLAIN: "offer_id unit", _C.MONEY: "price_nano_usd floor_nano_usd"},
+    "offer_window": {_C.PLAIN: "id created_at offer_id days starts_minute ends_minute basis_points"},
+    "offer_window_ask": {_C.PLAIN: "window_id unit", _C.MONEY: "price_nano_usd"},
+    "oidc_identity": {
+        _C.PLAIN: "id created_at issuer last_login_at",
+        _C.PERSON: "user_id",
+        _C.PERSONAL: "subject email",
+    },
+    "open_hold": {_C.PLAIN: "transfer_id expires_at"},
+    "organization": {_C.PLAIN: "id created_at slug kind", _C.TEXT: "name"},
+    "outbox": {
+        _C.PLAIN: "id created_at task subject key state attempts due_at fence locked_by locked_until finished_at",
+        _C.TEXT: "last_error",
+    },
+    "periodic_job": {
+        _C.PLAIN: "name every_s next_due_at fence locked_by locked_until last_started_at last_finished_at last_state last_error runs failures_in_a_row"
+    },
+    "placement": {
+        _C.PLAIN: "id created_at node_id revision_id replicas_min replicas_max slots desired state replicas_running",
+        _C.TEXT: "reason",
+    },
+    "pool": {_C.PLAIN: "id created_at slug kind region provider_id"},
+    "price": {_C.PLAIN: "rate_card_id unit", _C.MONEY: "nano_usd"},
+    "price_cap": {
+        _C.PLAIN: "id created_at unit model_id effective_from effective_to",
+        _C.MONEY: "max_nano_usd",
+        _C.TEXT: "reason",
+        _C.PERSON: "created_by",
+    },
+    "project": {_C.PLAIN: "id created_at organization_id slug", _C.TEXT: "name"},
+    "provider": {_C.PLAIN: "id created_at organization_id slug state", _C.TEXT: "name"},
+    "rate_card": {
+        _C.PLAIN: "id created_at model_id revision_id version effective_from effective_to state",
+        _C.PERSON: "created_by",
+    },
+    "recovery_code": {_C.PLAIN: "id created_at used_at", _C.PERSON: "user_id", _C.SECRET: "code_hash"},
+    "refresh_token": {_C.SECRET: "token_hash", _C.PLAIN: "session_id created_at expires_at used_at"},
+    "refund": {
+        _C.PLAIN: "id created_at key kind organization_id request_id credit_note_id provider_id bearer rule rule_version",
+        _C.MONEY: "amount_nano_usd clawback_nano_usd fee_nano_usd expense_nano_usd",
+        _C.TEXT: "reason",
+        _C.PERSON: "actor_id",
+    },
+    "request": {
+        _C.PLAIN: "id created_at organization_id project_id api_key_id surface model_asked model_served state finish_reason error_code streamed first_token_ms duration_ms",
+        _C.PERSON: "user_id",
+    },
+    "retained_exchange": {
+        _C.PLAIN: "request_id organization_id api_key_id created_at expires_at",
+        _C.SECRET: "sealed",
+    },
+    "service_figures": {
+        _C.PLAIN: "subject_id span attempts delivered provider_failures tokens first_token_ms_p50 first_token_ms_p95 tokens_per_s_p50 tokens_per_s_p95 computed_at"
+    },
+    "stripe_event": {
+        _C.PLAIN: "id type object_id occurred_at received_at fact state",
+        _C.TEXT: "detail resolution",
+        _C.PERSON: "resolved_by",
+    },
+    "stripe_replay": {_C.PLAIN: "is_only through_at"},
+    "suspension": {
+        _C.PLAIN: "id created_at kind subject_id organization_id restores lifted_at",
+        _C.TEXT: "reason lifted_reason",
+        _C.PERSON: "actor_id lifted_by",
+    },
+    "task_run": {
+        _C.PLAIN: "id created_at outbox_id subject attempt fence worker state finished_at",
+        _C.TEXT: "name error",
+    },
+    "totp_credential": {
+        _C.PERSON: "user_id",
+        _C.PLAIN: "created_at confirmed_at last_step",
+        _C.SECRET: "secret_sealed",
+    },
+    "transfer": {
+        _C.PLAIN: "id key debit_account_id credit_account_id code state pending_id expires_at created_at xact_id reverses_id",
+        _C.MONEY: "amount",
+        _C.PERSON: "actor_id",
+        _C.TEXT: "reason",
+    },
+    "transfer_code": {_C.PLAIN: "code debit_kind credit_kind state asset one_owner"},
+    "transfer_seal": {_C.PLAIN: "position transfer_id hash"},
+    "usage_checkpoint": {_C.PLAIN: "request_id gateway_id record updated_at"},
+    "usage_day": {
+        _C.PLAIN: "organization_id day project_id api_key_id revision_id provider_id requests tokens_prompt tokens_completion tokens_cached image_pixel_steps gpu_ms requests_priced",
+        _C.MONEY: "customer_nano_usd provider_nano_usd fee_nano_usd",
+    },
+    "usage_day_part": {
+        _C.PLAIN: "organization_id day project_id api_key_id revision_id provider_id requests tokens_prompt tokens_completion tokens_cached image_pixel_steps gpu_ms requests_priced",
+        _C.MONEY: "customer_nano_usd provider_nano_usd fee_nano_usd",
+    },
+    "usage_flag": {
+        _C.PLAIN: "id created_at usage_id organization_id provider_id cleared_at",
+        _C.TEXT: "reason cleared_reason",
+        _C.PERSON: "actor_id cleared_by",
+    },
+    "usage_hour": {
+        _C.PLAIN: "organization_id hour project_id api_key_id revision_id provider_id requests tokens_prompt tokens_completion tokens_cached image_pixel_steps gpu_ms requests_priced",
+        _C.MONEY: "customer_nano_usd provider_nano_usd fee_nano_usd",
+    },
+    "usage_record": {
+        _C.PLAIN: "id created_at organization_id project_id api_key_id provider_id endpoint_id offer_id revision_id tokens_prompt tokens_completion tokens_cached image_pixel_steps gpu_ms requests_priced exact lease_id posted_at",
+        _C.MONEY: "price_prompt_nano_usd price_completion_nano_usd price_cached_nano_usd price_megapixel_step_nano_usd price_gpu_second_nano_usd price_request_nano_usd customer_nano_usd provider_nano_usd fee_nano_usd",
+    },
+    "usage_set_aside": {
+        _C.PLAIN: "digest request_id origin record created_at resolved_at",
+        _C.TEXT: "reason",
+    },
+    "user": {
+        _C.PLAIN: "id created_at email_verified_at disabled_at",
+        _C.PERSONAL: "email name",
+        _C.SECRET: "password_hash",
+    },
+    "user_session": {
+        _C.PLAIN: "id created_at method last_used_at expires_at second_factor_at revoked_at revoked_why",
+        _C.PERSON: "user_id",
+        _C.PERSONAL: "user_agent address",
+    },
+    "wallet_proof": {
+        _C.PLAIN: "id created_at organization_id proven_at withdrawn_at",
+        _C.PERSON: "user_id",
+        _C.PERSONAL: "address message signature",
+    },
+    "work_action": {_C.PLAIN: "id created_at outbox_id action", _C.PERSON: "actor_id", _C.TEXT: "reason"},
+}
+"""By table, columns parted by blanks."""
+
+COLUMNS: Mapping[str, Mapping[str, ColumnClass]] = {
+    table: {name: kind for kind, names in classes.items() for name in names.split()}
+    for table, classes in _WRITTEN.items()
+}
+"""The class of each column, by table."""
+
+
+def columns_shown(table: str) -> list[str]:
+    """The columns of `table` that may leave the database: all but secrets."""
+    return [name for name, kind in COLUMNS[table].items() if kind is not ColumnClass.SECRET]
