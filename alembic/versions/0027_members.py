@@ -1,12 +1,12 @@
-"""Members: invitations, looks of support, projects that are over. The SQL is `0026_members.sql`."""
+"""Members: invitations, looks of support, projects that are over. The SQL is `0027_members.sql`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import op
 
-revision: str = "0026"
-down_revision: str | Sequence[str] | None = "0025"
+revision: str = "0027"
+down_revision: str | Sequence[str] | None = "0026"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -14,11 +14,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    run("0026_members.sql")
+    run("0027_members.sql")
 
 
 def downgrade() -> None:
-    run("0026_members_down.sql")
+    run("0027_members_down.sql")
 
 
 def run(name: str) -> None:
