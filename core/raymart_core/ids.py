@@ -41,6 +41,7 @@ class Prefix(StrEnum):
     CREDIT_GRANT = "grant"
     ALERT = "alert"
     SESSION = "sess"
+    SERVICE_ACCOUNT = "svc"
 
 
 def new_id() -> UUID:

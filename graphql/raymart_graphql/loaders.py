@@ -22,6 +22,7 @@ from raymart_graphql.schema.members.loaders import MemberLoaders
 from raymart_graphql.schema.oversight.loaders import OversightLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.retention.loaders import RetentionLoaders
+from raymart_graphql.schema.service_accounts.loaders import ServiceAccountLoaders
 from raymart_graphql.schema.sessions.loaders import SessionLoaders
 from raymart_graphql.schema.statistics.loaders import StatisticsLoaders
 from raymart_graphql.schema.supply.loaders import SupplyLoaders
@@ -64,6 +65,11 @@ class Loaders:
     def members(self) -> MemberLoaders:
         """Members, invitations and support's looks."""
         return MemberLoaders(self._reading)
+
+    @cached_property
+    def service_accounts(self) -> ServiceAccountLoaders:
+        """Members that are no people."""
+        return ServiceAccountLoaders(self._reading)
 
     @cached_property
     def catalog(self) -> CatalogLoaders:
@@ -142,6 +148,7 @@ _BY_PREFIX: Mapping[Prefix, Callable[[Loaders], DataLoader[UUID, Any]]] = {
     Prefix.ORGANIZATION: lambda loaders: loaders.identity.organization,
     Prefix.PROJECT: lambda loaders: loaders.identity.project,
     Prefix.API_KEY: lambda loaders: loaders.identity.api_key,
+    Prefix.SERVICE_ACCOUNT: lambda loaders: loaders.service_accounts.account,
     Prefix.MODEL: lambda loaders: loaders.catalog.model,
     Prefix.REVISION: lambda loaders: loaders.catalog.revision,
     Prefix.PROVIDER: lambda loaders: loaders.supply.provider,

@@ -39,9 +39,11 @@ from raymart_graphql.rules.budgets import MemberOfScope
 from raymart_graphql.rules.keys import HolderOfKey
 from raymart_graphql.schema import build_schema
 from raymart_graphql.schema.guarded import GuardedSchema
-from raymart_marketplace.accounts.models import OrganizationKind
+from raymart_marketplace.accounts.models import OrganizationKind, Role
 from raymart_marketplace.accounts.permissions import KEY_PERMISSIONS, REACH, TABLE, Permission
 from raymart_marketplace.accounts.scopes import DEFAULT_SCOPES
+from raymart_marketplace.accounts.service_accounts import create_service_account
+from raymart_marketplace.db.session import session_scope
 from support.api_server import Api, Seller, Tenant
 from support.operations import MadeOperation, beneath, id_paths, nested, operations
 
@@ -174,6 +176,14 @@ async def tenants(api: Api) -> Tenants:
     key_id, secret = await api.api_key(customer)
     _, strangers_secret = await api.api_key(stranger)
     [request_id] = await api.use(customer, seller, 1)
+    async with session_scope(api.services.sessions) as session:
+        account = await create_service_account(
+            session,
+            organization_id=customer.organization_id,
+            user_id=customer.owner.user_id,
+            name="robot",
+            role=Role.DEVELOPER,
+        )
     people = {
         "customer": customer,
         "stranger": stranger,
@@ -189,6 +199,7 @@ async def tenants(api: Api) -> Tenants:
             Prefix.ORGANIZATION: customer.id,
             Prefix.PROJECT: customer.project,
             Prefix.API_KEY: show(Prefix.API_KEY, key_id),
+            Prefix.SERVICE_ACCOUNT: show(Prefix.SERVICE_ACCOUNT, account.id),
             Prefix.PROVIDER: seller.id,
             Prefix.POOL: show(Prefix.POOL, seller.pool_id),
             Prefix.NODE: show(Prefix.NODE, seller.node_id),
@@ -231,7 +242,8 @@ def expected(name: str) -> frozenset[str]:  # noqa: PLR0911 - a row for each kin
         case MemberOf(kind=kind, permission=permission):
             return _holders("seller" if kind in SELLERS else "customer", permission) | _reaching(permission)
         case MemberOfSource(permission=permission):
-            tenant = "customer" if name.startswith(("Organization.", "Project.", "Request.")) else "seller"
+            customers = ("Organization.", "Project.", "Request.", "ServiceAccount.")
+            tenant = "customer" if name.startswith(customers) else "seller"
             return _holders(tenant, permission) | _reaching(permission)
         case MayInfer(permission=permission) | MemberOfScope(permission=permission):
             return _holders("customer", permission) | _reaching(permission)
@@ -270,6 +282,7 @@ NODES = {
     "Offer": Prefix.OFFER,
     "Project": Prefix.PROJECT,
     "Request": Prefix.REQUEST,
+    "ServiceAccount": Prefix.SERVICE_ACCOUNT,
 }
 """Types with guarded fields, by what reaches them."""
 
@@ -336,6 +349,7 @@ MEANT_FOR_STRANGERS = {
 }
 """Operations without credentials. Adding one is a decision; each type's own rule is in NODE_RULES."""
 SECOND_IDS = {
+    "createApiKey.input.serviceAccountId",  # test_service_accounts.py: another organization's is not found.
     "openOffer.input.revisionId",  # Published revisions are for everybody to offer.
     "createJoinToken.input.poolId",  # test_supply.py: of another provider's pool it is refused.
     "changeMemberRole.input.userId",  # test_members.py: who is no member is not found.

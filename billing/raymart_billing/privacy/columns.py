@@ -42,7 +42,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     },
     "alert_threshold": {_C.PLAIN: "organization_id", _C.MONEY: "low_balance_nano_usd"},
     "api_key": {
-        _C.PLAIN: "id created_at project_id prefix expires_at revoked_at scopes models last_used_at rotated_at former_ends_at prompt_retention_days",
+        _C.PLAIN: "id created_at project_id prefix expires_at revoked_at scopes models last_used_at rotated_at former_ends_at prompt_retention_days service_account_id",
         _C.TEXT: "name",
         _C.SECRET: "key_hash former_key_hash",
         _C.PERSON: "created_by",
@@ -238,6 +238,11 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PERSON: "resolved_by",
     },
     "stripe_replay": {_C.PLAIN: "is_only through_at"},
+    "service_account": {
+        _C.PLAIN: "id created_at organization_id role disabled_at",
+        _C.TEXT: "name",
+        _C.PERSON: "created_by",
+    },
     "suspension": {
         _C.PLAIN: "id created_at kind subject_id organization_id restores lifted_at",
         _C.TEXT: "reason lifted_reason",

@@ -34,6 +34,14 @@ KEYS_RULES: Mapping[str, Rule] = {
     "CallingKey.usageByDay": HolderOfKey(KeyScope.USAGE_READ),
     "CallingKey.projectKeys": HolderOfKey(KeyScope.KEYS_READ),
     "Organization.apiKeys": MemberOfSource(Permission.KEYS_READ),
+    "Organization.serviceAccounts": MemberOfSource(Permission.MEMBERS_READ),
+    "ServiceAccount.apiKeys": MemberOfSource(Permission.KEYS_READ),
+    "Mutation.createServiceAccount": MemberOf(
+        "organization_id", Prefix.ORGANIZATION, Permission.MEMBERS_MANAGE
+    ),
+    "Mutation.disableServiceAccount": MemberOf(
+        "service_account_id", Prefix.SERVICE_ACCOUNT, Permission.MEMBERS_MANAGE
+    ),
     "Mutation.createApiKey": MemberOf("project_id", Prefix.PROJECT, Permission.KEYS_MANAGE),
     "Mutation.updateApiKey": MemberOf("api_key_id", Prefix.API_KEY, Permission.KEYS_MANAGE),
     "Mutation.rotateApiKey": MemberOf("api_key_id", Prefix.API_KEY, Permission.KEYS_MANAGE),

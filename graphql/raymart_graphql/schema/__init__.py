@@ -41,6 +41,7 @@ from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.retention.mutations import RetentionMutation
 from raymart_graphql.schema.routing.queries import RoutingQuery
+from raymart_graphql.schema.service_accounts.mutations import ServiceAccountMutation
 from raymart_graphql.schema.sessions.mutations import SessionMutation
 from raymart_graphql.schema.sessions.registration import RegistrationMutation
 from raymart_graphql.schema.sessions.second_factor import SecondFactorMutation
@@ -89,6 +90,7 @@ class Mutation(
     KeyMutation,
     RetentionMutation,
     WalletMutation,
+    ServiceAccountMutation,
     OidcMutation,
     InferenceMutation,
     SupplyMutation,

@@ -82,6 +82,7 @@ NODE_RULES: Mapping[Prefix, Visible] = {
     Prefix.SESSION: _nobody_else,
     Prefix.ORGANIZATION: _with(Permission.ORGANIZATION_READ),
     Prefix.PROJECT: _with(Permission.ORGANIZATION_READ),
+    Prefix.SERVICE_ACCOUNT: _with(Permission.MEMBERS_READ),
     Prefix.API_KEY: _with(Permission.KEYS_READ),
     Prefix.MODEL: _anybody,
     Prefix.REVISION: _anybody_once_published,

@@ -41,11 +41,14 @@ from raymart_marketplace.accounts.models import (
     Organization,
     OrganizationKind,
     Project,
+    Role,
+    ServiceAccount,
     User,
 )
 from raymart_marketplace.accounts.permissions import Permission, roles_with
 from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.accounts.service import DEFAULT_PROJECT_SLUG
+from raymart_marketplace.accounts.service_accounts import scopes_within
 from raymart_marketplace.accounts.session_models import UserSession
 from raymart_marketplace.accounts.sessions import is_open
 from raymart_marketplace.accounts.tokens import TOKEN_BYTES_MAX, AccessTokens, Claims
@@ -267,11 +270,16 @@ class Authenticator:
                 ApiKey.scopes,
                 ApiKey.models,
                 ApiKey.prompt_retention_days > 0,
+                Organization.kind,
+                ServiceAccount.role,
                 left_s,
             )
             .join(Project, Project.id == ApiKey.project_id)
+            .join(Organization, Organization.id == Project.organization_id)
+            .outerjoin(ServiceAccount, ServiceAccount.id == ApiKey.service_account_id)
             .where(
                 or_(ApiKey.key_hash == key_hash, is_former),
+                ServiceAccount.disabled_at.is_(None),
                 ApiKey.revoked_at.is_(None),
                 or_(ends_at.is_(None), ends_at > func.clock_timestamp()),
             )
@@ -280,13 +288,17 @@ class Authenticator:
             row = (await session.execute(statement)).first()
         if row is None:
             return None
-        key_id, project_id, organization_id, scopes, models, keeps_prompts, seconds = row
+        key_id, project_id, organization_id, scopes, models, keeps_prompts, kind, role, seconds = row
+        granted = frozenset(map(KeyScope, scopes))
+        # A service account's role may have changed since; the outer join's null, for no account, is not in its type.
+        if cast("Role | None", role) is not None:
+            granted &= scopes_within(kind, role)
         caller = Caller(
             organization_id=organization_id,
             project_id=project_id,
             api_key_id=key_id,
             user_id=None,
-            scopes=frozenset(map(KeyScope, scopes)),
+            scopes=granted,
             models=None if models is None else frozenset(models),
             keeps_prompts=keeps_prompts,
         )

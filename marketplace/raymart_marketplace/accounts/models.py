@@ -90,6 +90,22 @@ class Project(Row):
     """When it was ended; its keys ended with it."""
 
 
+class ServiceAccount(Row):
+    """A member of an organization that is no person: it has keys, and no password."""
+
+    __tablename__ = "service_account"
+    __table_args__ = (CheckConstraint("role <> 'owner'", name="role_is_no_owner"),)
+
+    organization_id: Mapped[UUID] = mapped_column(
+        ForeignKey("organization.id", ondelete="RESTRICT"), index=True
+    )
+    name: Mapped[str]
+    role: Mapped[Role] = mapped_column(text_enum(Role))
+    """Bounds what its keys may do, whatever their scopes."""
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="RESTRICT"))
+    disabled_at: Mapped[datetime | None]
+
+
 def default_scopes() -> list[str]:
     """The scopes of a key whose maker named none, as they are stored."""
     return sorted(scope.value for scope in DEFAULT_SCOPES)
@@ -134,3 +150,7 @@ class ApiKey(Row):
     former_ends_at: Mapped[datetime | None]
     prompt_retention_days: Mapped[int] = mapped_column(SmallInteger, default=0, server_default=text("0"))
     """How long prompts and completions of its requests are kept; 0 for not at all. See `retention`."""
+    service_account_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("service_account.id", ondelete="RESTRICT"), index=True
+    )
+    """Whose key it is; None for one of the project itself."""

@@ -223,10 +223,11 @@ async def create_api_key(
     expires_at: datetime | None = None,
     scopes: Collection[KeyScope] = DEFAULT_SCOPES,
     models: Collection[str] | None = None,
+    service_account_id: UUID | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key for the project. The second value is the key itself: show it once, it cannot be had again.
 
-    `models` are the slugs that it may use; None for all.
+    `models` are the slugs that it may use; None for all. Of a service account: `require_service_account` first.
 
     Locks the project's row. Raises: NotFound when the user is no member of the project's organization, Forbidden
     when the role does not allow it, InvalidRequest, Conflict when the project has 100 live keys.
@@ -248,6 +249,7 @@ async def create_api_key(
         expires_at=expires_at,
         scopes=stored_scopes(scopes),
         models=await stored_models(session, models),
+        service_account_id=service_account_id,
     )
     session.add(key)
     await session.flush()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
     from raymart_graphql.schema.members.types import Invitation, Member, SupportAccess
     from raymart_graphql.schema.oversight.types import Suspension
+    from raymart_graphql.schema.service_accounts.types import ServiceAccount
     from raymart_graphql.schema.supply.types import Provider
     from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
     from raymart_graphql.schema.usage.series import UsageSeries
@@ -62,6 +63,9 @@ LazyUsageBucket = Annotated["UsageBucket", strawberry.lazy("raymart_graphql.sche
 LazyUsageSummary = Annotated["UsageSummary", strawberry.lazy("raymart_graphql.schema.usage.rollups")]
 LazyUsageSeries = Annotated["UsageSeries", strawberry.lazy("raymart_graphql.schema.usage.series")]
 LazyRequest = Annotated["Request", strawberry.lazy("raymart_graphql.schema.usage.types")]
+LazyServiceAccount = Annotated[
+    "ServiceAccount", strawberry.lazy("raymart_graphql.schema.service_accounts.types")
+]
 LazyWalletProof = Annotated["WalletProof", strawberry.lazy("raymart_graphql.schema.wallets.types")]
 LazyMember = Annotated["Member", strawberry.lazy("raymart_graphql.schema.members.types")]
 LazyInvitation = Annotated["Invitation", strawberry.lazy("raymart_graphql.schema.members.types")]
@@ -181,6 +185,11 @@ class Organization(Node):
         )
         wanted = KeyFilter(state=state, scope=scope, project_id=project)
         return await info.context.loaders.keys.of_organization.load((self.uuid, wanted, page))
+
+    @listed("Its members that are no people, disabled ones included, oldest first.")
+    async def service_accounts(self, info: Info, page: Page) -> Connection[LazyServiceAccount]:
+        """Service accounts by id."""
+        return await info.context.loaders.service_accounts.of_organization.load((self.uuid, page))
 
     @listed("Wallets that it has proven to own, oldest proof first; empty unless it is a provider.")
     async def wallets(self, info: Info, page: Page) -> Connection[LazyWalletProof]:

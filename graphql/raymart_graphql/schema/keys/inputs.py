@@ -40,6 +40,9 @@ class CreateApiKeyInput:
     models: list[str] | None = strawberry.field(
         default=None, description="Slugs of the models that it may use, at most 100; null for all."
     )
+    service_account_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Service account of the same organization that it is for; null for none."
+    )
     budgets: list[KeyBudgetInput] | None = strawberry.field(
         default=None, description="What it may spend, at most one limit per period; null for no limit."
     )

@@ -26,6 +26,7 @@ class KeyLoaders(LoaderPart):
         super().__init__(reading)
         self.summary = self._known(accounts.ApiKey, KeySummary.of)
         self.summaries_of_project = self._pages(SUMMARIES, accounts.ApiKey.project_id)
+        self.of_service_account = self._pages(_listing(KeyFilter()), accounts.ApiKey.service_account_id)
         self.of_organization: DataLoader[Asked, Connection[ApiKey]] = DataLoader(load_fn=self._fetch)
 
     async def _fetch(self, keys: list[Asked]) -> list[Connection[ApiKey]]:

@@ -28,6 +28,7 @@ from raymart_graphql.schema.keys.inputs import (
 from raymart_marketplace.accounts import service
 from raymart_marketplace.accounts.key_changes import rotate_api_key, update_api_key
 from raymart_marketplace.accounts.scopes import DEFAULT_SCOPES
+from raymart_marketplace.accounts.service_accounts import require_service_account
 
 
 @strawberry.type
@@ -39,15 +40,31 @@ class KeyMutation:
         """A key of the viewer's project, with its budgets, in one transaction."""
         principal = await info.context.principal()
         assert principal.user_id is not None, "the rule lets only people in"
+        project_id = parse_global_id(Prefix.PROJECT, input_.project_id, field="project_id")
+        project = await info.context.loaders.identity.project.load_known(project_id)
+        scopes = DEFAULT_SCOPES if input_.scopes is None else input_.scopes
+        account_id = None
+        if input_.service_account_id is not None:
+            account_id = parse_global_id(
+                Prefix.SERVICE_ACCOUNT, input_.service_account_id, field="service_account_id"
+            )
         async with info.context.writing() as session:
+            if account_id is not None:
+                await require_service_account(
+                    session,
+                    service_account_id=account_id,
+                    organization_id=project.organization_uuid,
+                    scopes=scopes,
+                )
             row, secret = await service.create_api_key(
                 session,
-                project_id=parse_global_id(Prefix.PROJECT, input_.project_id, field="project_id"),
+                project_id=project_id,
                 user_id=principal.user_id,
                 name=input_.name,
                 expires_at=input_.expires_at,
-                scopes=DEFAULT_SCOPES if input_.scopes is None else input_.scopes,
+                scopes=scopes,
                 models=input_.models,
+                service_account_id=account_id,
             )
             await _limit(session, row.id, input_.budgets or [], actor_id=principal.user_id)
         return CreateApiKeyPayload(api_key=ApiKey.of(row), secret=secret)

@@ -1,0 +1,1 @@
+"""Service accounts: members that are no people."""
