@@ -140,6 +140,12 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     },
     "gateway": {_C.PLAIN: "id number started_at"},
     "inbox": {_C.PLAIN: "source message_id received_at"},
+    "invitation": {
+        _C.PLAIN: "id created_at organization_id role expires_at accepted_at revoked_at sent_at",
+        _C.PERSONAL: "email",
+        _C.SECRET: "token_hash",
+        _C.PERSON: "invited_by",
+    },
     "invoice": {
         _C.PLAIN: "id created_at organization_id state asset period_start period_end after_transfer_id up_to_transfer_id booked_until number seller content_sha256 issued_at voided_at",
         _C.MONEY: "opening_nano_usd closing_nano_usd charged_nano_usd",
@@ -207,7 +213,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.TEXT: "reason",
         _C.PERSON: "created_by",
     },
-    "project": {_C.PLAIN: "id created_at organization_id slug", _C.TEXT: "name"},
+    "project": {_C.PLAIN: "id created_at organization_id slug archived_at", _C.TEXT: "name"},
     "provider": {_C.PLAIN: "id created_at organization_id slug state", _C.TEXT: "name"},
     "rate_card": {
         _C.PLAIN: "id created_at model_id revision_id version effective_from effective_to state",
@@ -242,6 +248,11 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PLAIN: "id created_at organization_id role disabled_at",
         _C.TEXT: "name",
         _C.PERSON: "created_by",
+    },
+    "support_access": {
+        _C.PLAIN: "id created_at organization_id expires_at closed_at",
+        _C.PERSON: "user_id",
+        _C.TEXT: "reason",
     },
     "suspension": {
         _C.PLAIN: "id created_at kind subject_id organization_id restores lifted_at",

@@ -34,9 +34,9 @@ def _beneath(key: str, table: str) -> str:
 
 _DIRECT = (
     "alert", "alert_threshold", "audit_entry", "balance_adjustment", "billing_block", "billing_block_change",
-    "billing_profile", "budget", "credit_checkpoint", "credit_grant", "credit_note", "deposit", "dispute", "invoice",
-    "membership", "project", "provider", "refund", "request", "retained_exchange", "service_account", "usage_day", "usage_hour",
-    "usage_record", "wallet_proof",
+    "billing_profile", "budget", "credit_checkpoint", "credit_grant", "credit_note", "deposit", "dispute", "invitation",
+    "invoice", "membership", "project", "provider", "refund", "request", "retained_exchange", "service_account", "support_access", "usage_day",
+    "usage_hour", "usage_record", "wallet_proof",
 )  # fmt: skip
 ROWS: Mapping[str, str] = {
     **dict.fromkeys(_DIRECT, _OWN),
