@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import delete, func, update
 
 from raymart_graphql import watch
+from raymart_graphql.feeds import Kind
 from raymart_marketplace.accounts.models import ApiKey, Membership, Role, User
 from raymart_marketplace.db.session import session_scope
 from support.api_server import Api, Seller, Tenant, api_server, control_settings
@@ -42,6 +43,12 @@ async def ended_with(ws: Socket) -> str:
     return code
 
 
+async def credited(api: Api, tenant: Tenant) -> None:
+    """Money to spend, and the hint that tells those who follow the balance."""
+    await api.credit(tenant)
+    api.services.hints_of_feeds.give(Kind.BALANCE, [tenant.organization_id])
+
+
 async def change(api: Api, statement: Any) -> None:
     async with session_scope(api.services.sessions) as session:
         assert (await session.execute(statement)).rowcount == 1
@@ -64,7 +71,7 @@ class TestWatch:
             # The socket stays open: its other operations may still be allowed.
             await ws.subscribe("{ __typename }", id_="2")
             assert (await ws.receive())["payload"] == {"data": {"__typename": "Query"}}
-            await api.credit(customer)
+            await credited(api, customer)
             assert (await other.receive())["type"] == "next"
 
     async def test_event_streams_end_alike(self, api: Api, customer: Tenant) -> None:
@@ -143,7 +150,7 @@ class TestWatch:
                 await asked.wait()
             await asyncio.sleep(0.1)
             monkeypatch.undo()
-            await api.credit(customer)
+            await credited(api, customer)
             assert (await ws.receive())["type"] == "next"
 
     async def test_hundreds_are_checked_in_a_few_statements(self, api: Api, customer: Tenant) -> None:
