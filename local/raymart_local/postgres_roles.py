@@ -4,7 +4,7 @@
 |---|---|---|
 | `raymart` | the cluster's superuser | nobody, once the cluster is made; its owner, for repairs |
 | `raymart_owner` | owner of the database and all in it | `raymart db upgrade` (`MIGRATION_DATABASE_URL`) |
-| `raymart_app` | member of `raymart_runtime` | every other process (`DATABASE_URL`) |
+| `raymart_app` | member of `raymart_runtime`, exempt from row-level security until it takes `raymart_tenant` | every other process (`DATABASE_URL`) |
 | `raymart_runtime` | the rights themselves, granted by migration 0011 | nobody by itself |
 | `raymart_tenant` | what a process takes for one transaction to act for a tenant, by migration 0023 | nobody by itself |
 """
@@ -13,8 +13,8 @@ OWNER = "raymart_owner"
 APP = "raymart_app"
 RUNTIME = "raymart_runtime"
 TENANT = "raymart_tenant"
-MARKER = "raymart-roles-2"
-"""A file in the cluster: its roles are made. Of those of before one has the superuser own everything, the other no tenants."""
+MARKER = "raymart-roles-3"
+"""A file in the cluster: its roles are made. Those of before have the superuser own everything, no tenants, no exemption."""
 
 # Each statement is one line: the single-user server reads lines.
 _ROLE = (
@@ -47,7 +47,7 @@ def role_statements(*, database: str, owner_password: str, app_password: str) ->
             f"ALTER ROLE {RUNTIME} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",
             f"ALTER ROLE {TENANT} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",
             f"ALTER ROLE {OWNER} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{owner_password}'",
-            f"ALTER ROLE {APP} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{app_password}'",
+            f"ALTER ROLE {APP} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS PASSWORD '{app_password}'",
             f"GRANT {TENANT} TO {RUNTIME}",
             f"GRANT {RUNTIME} TO {APP}",
             f'ALTER DATABASE "{database}" OWNER TO {OWNER}',

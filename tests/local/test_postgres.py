@@ -194,7 +194,7 @@ class TestRoles:
     def test_a_cluster_of_before_keeps_its_rows_and_gets_a_new_owner(self, tmp_path: Path):
         """One superuser owned everything, as up to the first release of the ledger."""
         with EmbeddedPostgres(tmp_path) as server:
-            marker = Path(str(one(server.url, "SHOW data_directory"))) / "raymart-roles-2"
+            marker = Path(str(one(server.url, "SHOW data_directory"))) / "raymart-roles-3"
             with psycopg.connect(server.url, autocommit=True) as connection:
                 connection.execute("ALTER DATABASE raymart OWNER TO raymart")
                 connection.execute("CREATE SCHEMA months")

@@ -73,17 +73,20 @@ def _time_field(value: datetime) -> bytes:
 
 
 class CopiedTable:
-    """A table, the columns that are copied, and how: what is left out the database fills in."""
+    """A table, the columns that are copied, and how: what is left out the database fills in.
+
+    COPY writes into no table under row-level security, whatever its policies (PostgreSQL manual, "CREATE POLICY"). A
+    role that is not exempt from it copies aside, into a table of its transaction, and inserts from there.
+    """
 
     def __init__(self, name: str, **columns: Encoder) -> None:
         self.name = name
         self.columns = tuple(columns)
         names = ", ".join(columns)
-        # COPY cannot write into a table under row-level security (PostgreSQL manual, "CREATE POLICY"), whatever the
-        # policies: it goes by way of a table of this transaction.
+        self.statement = f"copy {name} ({names}) from stdin (format binary)".encode()
         source = f"select {names} from {name} with no data"  # noqa: S608 - our own names
         self.prepare = f"create temporary table copied_{name} on commit drop as {source}".encode()
-        self.statement = f"copy pg_temp.copied_{name} ({names}) from stdin (format binary)".encode()
+        self.statement_aside = f"copy pg_temp.copied_{name} ({names}) from stdin (format binary)".encode()
         self.finish = (
             f"insert into {name} ({names}) select {names} from pg_temp.copied_{name}".encode(),  # noqa: S608
             f"drop table pg_temp.copied_{name}".encode(),

@@ -73,7 +73,8 @@ def with_every_field(books):
 
 
 class TestRecord:
-    async def test_the_rows_are_those_that_copy_writes(self, connection, batch, books):
+    @pytest.mark.parametrize("role", ["none", "raymart_runtime"])
+    async def test_the_rows_are_those_that_copy_writes(self, connection, batch, books, role):
         for request in (
             with_every_field(books),
             books.finished(),
@@ -87,7 +88,12 @@ class TestRecord:
                 id=new_id(),
                 attempts=tuple(replace(attempt, id=new_id()) for attempt in request.attempts),
             )
+            # Of a login that is not exempt from row-level security; the others' is tested by their use.
+            await connection.execute(f"set role {role}")
+            cursor = await connection.execute("select row_security_active('request')")
+            assert await cursor.fetchone() == (role != "none",)
             await copy_requests(connection, [other], may_exist=False)
+            await connection.execute("reset role")
             by_copy = await rows_of(connection, other)
             ids = {str(other.id): str(request.id)} | {
                 str(b.id): str(a.id) for a, b in zip(request.attempts, other.attempts, strict=True)

@@ -39,17 +39,19 @@ TIMES = 2 * ROWS_AT_ONCE // len(ROWS) + 1
 
 
 class TestCopiedTable:
-    def test_values_nulls_and_extremes_arrive_as_they_were(self, database_url):
+    @pytest.mark.parametrize("aside", [False, True])
+    def test_values_nulls_and_extremes_arrive_as_they_were(self, database_url, aside):
         with psycopg.connect(database_url) as connection:
             connection.execute(
                 "create temp table copied (number serial, id uuid, words text, small integer, large bigint, is_so boolean,"
                 " at timestamptz)"
             )
-            connection.execute(COPIED.prepare)
-            with connection.cursor().copy(COPIED.statement) as copy:
+            if aside:
+                connection.execute(COPIED.prepare)
+            with connection.cursor().copy(COPIED.statement_aside if aside else COPIED.statement) as copy:
                 for part in COPIED.encoded(ROWS * TIMES):
                     copy.write(part)
-            for statement in COPIED.finish:
+            for statement in COPIED.finish if aside else ():
                 connection.execute(statement)
             found = connection.execute(
                 "select id, words, small, large, is_so, at from copied order by number"
