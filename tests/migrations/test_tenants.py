@@ -376,3 +376,33 @@ def touched(connection: psycopg.Connection, statement: str) -> int:
 def assert_refused(connection: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         touched(connection, statement)
+
+
+class TestPlans:
+    def test_page_of_one_tenant_reads_the_index_and_sorts_nothing(self, owner_url: str) -> None:
+        with psycopg.connect(owner_url) as connection:
+            # References and amounts are not what this is about.
+            connection.execute("set local session_replication_role = replica")
+            connection.execute(
+                "create temporary table one as select gen_random_uuid() as id from generate_series(1, 4)"
+            )
+            connection.execute(
+                "insert into usage_record (id, organization_id, project_id, provider_id, endpoint_id, offer_id, revision_id,"
+                " tokens_prompt, tokens_completion, price_prompt_nano_usd, price_completion_nano_usd, customer_nano_usd,"
+                " provider_nano_usd, fee_nano_usd, exact)"
+                " select uuidv7(), (array(select id from one))[1 + number % 4], gen_random_uuid(), gen_random_uuid(),"
+                " gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 0, 0, 0, 0, 0, 0, 0, true"
+                " from generate_series(1, 10000) number"
+            )
+            connection.execute("analyze usage_record")
+            row = connection.execute("select id from one limit 1").fetchone()
+            assert row is not None
+            connection.execute(TENANT, [f"{{{row[0]}}}", ""])
+            plan = connection.execute(
+                "explain select * from usage_record where organization_id = %s order by id desc limit 51",
+                [row[0]],
+            ).fetchall()
+            connection.rollback()
+        shown = "\n".join(line for (line,) in plan)
+        assert "->  Sort" not in shown, shown
+        assert "Index Scan Backward" in shown, shown
