@@ -8,6 +8,7 @@ from raymart_billing.holds import models as holds
 from raymart_billing.invoices import models as invoices
 from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger import proof_models as ledger_proofs
+from raymart_billing.privacy import models as privacy
 from raymart_billing.records import models as records
 from raymart_billing.refunds import models as refunds
 from raymart_billing.rollups import models as rollups
@@ -25,6 +26,7 @@ __all__ = [
     "ledger",
     "ledger_proofs",
     "metadata",
+    "privacy",
     "records",
     "refunds",
     "rollups",

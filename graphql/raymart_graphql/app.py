@@ -15,6 +15,7 @@ from raymart_graphql.ide import asset_routes
 from raymart_graphql.key_route import KEY_PATH, KeyRoute
 from raymart_graphql.oidc_routes import oidc_routes
 from raymart_graphql.origins import EXPOSED_HEADERS
+from raymart_graphql.privacy_files import export_routes
 from raymart_graphql.rest.docs import docs_routes
 from raymart_graphql.rest.failures import handle_failures
 from raymart_graphql.rest.operations import operations_router
@@ -46,6 +47,7 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
             *_graphql(services),
             *document_routes(services),
             *audit_routes(services),
+            *export_routes(services),
             *health_routes(services),
             *webhook_routes(services),
             *oidc_routes(services),

@@ -39,7 +39,7 @@ def _endpoint(services: Services, format_: ExportFormat) -> Callable[[Request], 
 
 async def _download(services: Services, format_: ExportFormat, request: Request) -> Response:
     """The file. Raises: NotAuthenticated, Forbidden, NotFound for another tenant's as for none, InvalidRequest."""
-    principal = await _person(services, request)
+    principal = await person_of(services, request)
     named = request.path_params["organization"]
     missing = NotFound(f"there is no such log for you: {named[:60]!r}")
     try:
@@ -68,7 +68,8 @@ async def _download(services: Services, format_: ExportFormat, request: Request)
     )
 
 
-async def _person(services: Services, request: Request) -> Principal:
+async def person_of(services: Services, request: Request) -> Principal:
+    """Who asks for a file. Raises: NotAuthenticated, Forbidden for an API key."""
     authorization = request.headers.get("authorization")
     if authorization is None:
         raise NotAuthenticated("send `Authorization: Bearer <access token>`; the `login` mutation gives one")

@@ -21,6 +21,7 @@ from raymart_graphql.schema.ledger.loaders import LedgerLoaders
 from raymart_graphql.schema.members.loaders import MemberLoaders
 from raymart_graphql.schema.oversight.loaders import OversightLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
+from raymart_graphql.schema.privacy.loaders import PrivacyLoaders
 from raymart_graphql.schema.retention.loaders import RetentionLoaders
 from raymart_graphql.schema.service_accounts.loaders import ServiceAccountLoaders
 from raymart_graphql.schema.sessions.loaders import SessionLoaders
@@ -95,6 +96,11 @@ class Loaders:
     def retention(self) -> RetentionLoaders:
         """What was kept of prompts."""
         return RetentionLoaders(self._reading)
+
+    @cached_property
+    def privacy(self) -> PrivacyLoaders:
+        """Copies of what is an organization's own."""
+        return PrivacyLoaders(self._reading)
 
     @cached_property
     def billing(self) -> BillingLoaders:

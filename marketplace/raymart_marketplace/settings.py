@@ -118,7 +118,7 @@ class ControlSettings(ProcessSettings):
     record_timeout_s: float = Field(default=30.0, gt=0)
     """How long a finished request waits for the database before its final byte is given up."""
     data_dir: Path | None = None
-    """Where usage is kept while PostgreSQL is away, in `spill/` below; a disk of its own that survives the process.
+    """Exports lie in `exports/` below. Where usage is kept while PostgreSQL is away, in `spill/` below; a disk of its own that survives the process.
     Without one, the Redis of `redis_url` is the only place."""
     spill_bytes_max: int = Field(default=1_000_000_000, ge=1_000_000)
     """Most that may lie there, about a kilobyte a request; beyond, requests are refused as without it."""
@@ -207,6 +207,11 @@ class ControlSettings(ProcessSettings):
     def spill_dir(self) -> Path | None:
         """The folder of spilled usage."""
         return None if self.data_dir is None else self.data_dir / "spill"
+
+    @property
+    def exports_dir(self) -> Path | None:
+        """The folder of the copies that organizations asked for; the API and the workers share it."""
+        return None if self.data_dir is None else self.data_dir / "exports"
 
     @model_validator(mode="after")
     def _check_providers(self) -> Self:

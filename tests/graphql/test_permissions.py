@@ -414,6 +414,7 @@ TENANTS_ROUTES = {
     "/billing/credit-notes/{document}.pdf": Prefix.CREDIT_NOTE,
     "/audit/{organization}.csv": Prefix.ORGANIZATION,
     "/audit/{organization}.jsonl": Prefix.ORGANIZATION,
+    "/privacy/exports/{export}.zip": Prefix.ORGANIZATION,  # test_privacy.py has another's.
 }
 """Paths to one tenant's things: 404 for everybody else's. test_invoices.py shows them to those who may see them."""
 KEY_ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/v1/models/{slug:path}": "GET"}

@@ -80,3 +80,11 @@ class TestExport:
         with pytest.raises(FileExistsError):
             await export_organization(api.services.sessions, customer.organization_id, path)
         assert path.read_text() == "mine"
+
+
+class TestWithoutADataFolder:
+    async def test_an_export_is_refused_with_what_to_do(self, api: Api, customer: Tenant) -> None:
+        assert api.services.settings.data_dir is None
+        ask = "mutation ($id: ID!) { exportOrganization(input: {organizationId: $id}) { userErrors { message } } }"
+        answer = await api(ask, customer.owner, id=customer.id)
+        assert "ask its operator" in str(answer.response.json())

@@ -213,6 +213,10 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.TEXT: "reason",
         _C.PERSON: "created_by",
     },
+    "privacy_export": {
+        _C.PLAIN: "id created_at organization_id state bytes expires_at",
+        _C.PERSON: "requested_by",
+    },
     "project": {_C.PLAIN: "id created_at organization_id slug archived_at", _C.TEXT: "name"},
     "provider": {_C.PLAIN: "id created_at organization_id slug state", _C.TEXT: "name"},
     "rate_card": {

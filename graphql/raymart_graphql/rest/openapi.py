@@ -129,7 +129,25 @@ def _documents() -> Json:
         }
     for format_, media_type in (("csv", "text/csv"), ("jsonl", "application/x-ndjson")):
         paths[f"/audit/{{organization}}.{format_}"] = {"get": _audit_file(format_, media_type)}
+    paths["/privacy/exports/{export}.zip"] = {"get": _export_file()}
     return paths
+
+
+def _export_file() -> Json:
+    return {
+        "tags": ["Privacy"],
+        "operationId": "getExport",
+        "summary": "Download a copy of all that is one's organization's own",
+        "security": [{"person": []}],
+        "parameters": [_in_path("export", "32 hex digits, as in `path` of `organization.exports`.")],
+        "responses": {
+            "200": {
+                "description": "A zip of JSON Lines, streamed.",
+                "content": {"application/zip": {"schema": {"type": "string"}}},
+            },
+            **_failing(401, 403, 404, 503),
+        },
+    }
 
 
 def _audit_file(format_: str, media_type: str) -> Json:

@@ -26,6 +26,8 @@ MEMBERS_RULES: Mapping[str, Rule] = {
     "Mutation.transferOwnership": _of_organization(Permission.ORGANIZATION_OWN),
     "Mutation.openSupportAccess": Platform(Permission.PLATFORM_SUPPORT),
     "Mutation.closeSupportAccess": Platform(Permission.PLATFORM_SUPPORT),
+    "Mutation.exportOrganization": _of_organization(Permission.EXPORTS_READ),
+    "Organization.exports": MemberOfSource(Permission.EXPORTS_READ),
     "Organization.members": MemberOfSource(Permission.MEMBERS_READ),
     "Organization.invitations": MemberOfSource(Permission.MEMBERS_READ),
     "Organization.supportAccesses": MemberOfSource(Permission.MEMBERS_READ),

@@ -39,6 +39,7 @@ from raymart_graphql.schema.oversight.mutations import OversightMutation
 from raymart_graphql.schema.oversight.queries import OversightQuery
 from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
+from raymart_graphql.schema.privacy.mutations import PrivacyMutation
 from raymart_graphql.schema.retention.mutations import RetentionMutation
 from raymart_graphql.schema.routing.queries import RoutingQuery
 from raymart_graphql.schema.service_accounts.mutations import ServiceAccountMutation
@@ -89,6 +90,7 @@ class Mutation(
     SecondFactorMutation,
     KeyMutation,
     RetentionMutation,
+    PrivacyMutation,
     WalletMutation,
     ServiceAccountMutation,
     OidcMutation,

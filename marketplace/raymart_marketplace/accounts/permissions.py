@@ -43,6 +43,8 @@ class Permission(StrEnum):
     """Top up, and say to whom invoices are made out and below which balance to warn."""
     AUDIT_READ = "audit.read"
     """See who changed what in it."""
+    EXPORTS_READ = "exports.read"
+    """Have a copy of all that is its own made, and download it; nobody of the platform may."""
     SUPPLY_READ = "supply.read"
     """See a provider's machines, pools, and how far down its prices go."""
     NODES_MANAGE = "nodes.manage"
@@ -98,7 +100,7 @@ TENANT_READS = frozenset(
     }
 )
 """All that can be seen of one tenant from outside, and nothing that changes it."""
-PRIVATE_READS = frozenset({P.PROMPTS_READ})
+PRIVATE_READS = frozenset({P.PROMPTS_READ, P.EXPORTS_READ})
 """What only the tenant's own people can see; no role of the platform's reaches it, and no grant of support."""
 
 _SUPPLY = frozenset({P.SUPPLY_READ, P.NODES_MANAGE, P.OFFERS_MANAGE, P.EARNINGS_READ, P.PAYOUTS_MANAGE})

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
     from raymart_graphql.schema.members.types import Invitation, Member, SupportAccess
     from raymart_graphql.schema.oversight.types import Suspension
+    from raymart_graphql.schema.privacy.types import PrivacyExport
     from raymart_graphql.schema.service_accounts.types import ServiceAccount
     from raymart_graphql.schema.supply.types import Provider
     from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
@@ -66,6 +67,7 @@ LazyRequest = Annotated["Request", strawberry.lazy("raymart_graphql.schema.usage
 LazyServiceAccount = Annotated[
     "ServiceAccount", strawberry.lazy("raymart_graphql.schema.service_accounts.types")
 ]
+LazyPrivacyExport = Annotated["PrivacyExport", strawberry.lazy("raymart_graphql.schema.privacy.types")]
 LazyWalletProof = Annotated["WalletProof", strawberry.lazy("raymart_graphql.schema.wallets.types")]
 LazyMember = Annotated["Member", strawberry.lazy("raymart_graphql.schema.members.types")]
 LazyInvitation = Annotated["Invitation", strawberry.lazy("raymart_graphql.schema.members.types")]
@@ -236,6 +238,11 @@ class Organization(Node):
         """Entries by number."""
         wanted = Wanted() if filter is None else filter.wanted()
         return await info.context.loaders.audit.of_organization.load((self.uuid, wanted, page))
+
+    @listed("Copies of all that is its own, newest first; `exportOrganization` has one made.")
+    async def exports(self, info: Info, page: Page) -> Connection[LazyPrivacyExport]:
+        """Exports by id."""
+        return await info.context.loaders.privacy.exports_of_organization.load((self.uuid, page))
 
     @resolved("Why it may not spend; null while it may.")
     async def billing_block(self, info: Info) -> LazyBlock | None:

@@ -1,0 +1,26 @@
+"""Copies that organizations ask for of what is their own. The SQL is `0029_privacy_exports.sql`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alembic import op
+
+revision: str = "0029"
+down_revision: str | Sequence[str] | None = "0028"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    run("0029_privacy_exports.sql")
+
+
+def downgrade() -> None:
+    run("0029_privacy_exports_down.sql")
+
+
+def run(name: str) -> None:
+    # SQLAlchemy would take the colons of casts and keys for its own parameters.
+    op.execute((HERE / name).read_text().replace(":", r"\:"))
