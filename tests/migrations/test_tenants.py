@@ -384,15 +384,15 @@ class TestPlans:
             # References and amounts are not what this is about.
             connection.execute("set local session_replication_role = replica")
             connection.execute(
-                "create temporary table one as select gen_random_uuid() as id from generate_series(1, 4)"
+                "create temporary table one as select gen_random_uuid() as id from generate_series(1, 100)"
             )
             connection.execute(
                 "insert into usage_record (id, organization_id, project_id, provider_id, endpoint_id, offer_id, revision_id,"
                 " tokens_prompt, tokens_completion, price_prompt_nano_usd, price_completion_nano_usd, customer_nano_usd,"
                 " provider_nano_usd, fee_nano_usd, exact)"
-                " select uuidv7(), (array(select id from one))[1 + number % 4], gen_random_uuid(), gen_random_uuid(),"
+                " select uuidv7(), (array(select id from one))[1 + number % 100], gen_random_uuid(), gen_random_uuid(),"
                 " gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 0, 0, 0, 0, 0, 0, 0, true"
-                " from generate_series(1, 10000) number"
+                " from generate_series(1, 40000) number"
             )
             connection.execute("analyze usage_record")
             row = connection.execute("select id from one limit 1").fetchone()
