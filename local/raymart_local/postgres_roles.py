@@ -3,7 +3,7 @@
 | role | is | used by |
 |---|---|---|
 | `raymart` | the cluster's superuser | nobody, once the cluster is made; its owner, for repairs |
-| `raymart_owner` | owner of the database and all in it | `raymart db upgrade` (`MIGRATION_DATABASE_URL`) |
+| `raymart_owner` | owner of the database and all in it, exempt from row-level security so that its functions' refusals name the row | `raymart db upgrade` (`MIGRATION_DATABASE_URL`) |
 | `raymart_app` | member of `raymart_runtime`, exempt from row-level security until it takes `raymart_tenant` | every other process (`DATABASE_URL`) |
 | `raymart_runtime` | the rights themselves, granted by migration 0011 | nobody by itself |
 | `raymart_tenant` | what a process takes for one transaction to act for a tenant, by migration 0023 | nobody by itself |
@@ -46,7 +46,7 @@ def role_statements(*, database: str, owner_password: str, app_password: str) ->
             *(_ROLE.format(role=role) for role in (RUNTIME, TENANT, OWNER, APP)),
             f"ALTER ROLE {RUNTIME} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",
             f"ALTER ROLE {TENANT} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",
-            f"ALTER ROLE {OWNER} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{owner_password}'",
+            f"ALTER ROLE {OWNER} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS PASSWORD '{owner_password}'",
             f"ALTER ROLE {APP} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS PASSWORD '{app_password}'",
             f"GRANT {TENANT} TO {RUNTIME}",
             f"GRANT {RUNTIME} TO {APP}",

@@ -138,6 +138,9 @@ class TestSuspension:
         query = "query ($id: ID!) { provider(id: $id) { state suspension { reason } earnings { withheld } } }"
         assert (await rest(api, secret, seller))[0] == 200
         await suspend(api, admin, "PROVIDER", seller.id)
+        async with asyncio.timeout(10):  # Without an endpoint the catalog is asked, which may be seconds old.
+            while (await rest(api, secret, seller))[0] == 404:
+                await asyncio.sleep(0.1)
         assert (await rest(api, secret, seller))[0] == 503
         found = (await api(query, seller.tenant.owner, id=seller.id)).data["provider"]
         assert (found["state"], found["suspension"]) == ("SUSPENDED", {"reason": "fraud"})

@@ -61,7 +61,9 @@ class TestExport:
             for table, names in COLUMNS.items():
                 for name in (name for name, kind in names.items() if kind is ColumnClass.SECRET):
                     values = connection.execute(f'select distinct "{name}"::text from "{table}"').fetchall()
-                    assert [value for (value,) in values if value and value.strip("\\x") in everything] == []
+                    # Other tests have secrets of a letter or two, which are in every text.
+                    secrets = [value.strip("\\x") for (value,) in values if value]
+                    assert [secret for secret in secrets if len(secret) >= 8 and secret in everything] == []
 
     async def test_a_sellers_has_its_machines_and_offers(
         self, api: Api, seller: Seller, tmp_path: Path

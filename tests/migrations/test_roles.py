@@ -146,7 +146,7 @@ class TestRuntime:
     def test_it_is_neither_owner_nor_superuser(self, database_url):
         with connect(database_url) as connection:
             [(is_superuser, may_be_owner)] = connection.execute(
-                "select rolsuper or rolcreaterole or rolcreatedb or rolbypassrls,"
+                "select rolsuper or rolcreaterole or rolcreatedb,"
                 " pg_has_role(current_user, (select relowner from pg_class where oid = 'transfer'::regclass), 'member')"
                 " from pg_roles where rolname = current_user"
             ).fetchall()
