@@ -93,6 +93,22 @@ class TestLogin:
         again = await exchange(site, browser, await browser.log_in(sub))
         assert again["user"]["email"] == f"{sub}@example.com"
 
+    async def test_stranger_gets_no_account_while_sign_ups_are_off_and_members_log_in(
+        self, site: Api, browser: Browser, sub: str, provider: OpenIdProvider
+    ):
+        await exchange(site, browser, await browser.log_in(sub))
+        stranger = f"sub-{new_id().hex[-12:]}"
+        await provider.person(stranger, email=f"{stranger}@example.com", email_verified=True, name="New")
+        admin = await site.admin()
+        switch = "mutation ($input: SetFeatureSwitchInput!) { setFeatureSwitch(input: $input) { userErrors { code } } }"
+        try:
+            await site(switch, admin, input={"feature": "SIGNUPS", "state": "OFF"})
+            refused = await exchange(site, browser, await browser.log_in(stranger))
+            assert (codes(refused), refused["token"]) == (["FORBIDDEN"], None)
+            assert (await exchange(site, browser, await browser.log_in(sub)))["token"]
+        finally:
+            await site(switch, admin, input={"feature": "SIGNUPS", "state": "ON"})
+
     async def test_request_has_pkce_state_nonce_and_the_exact_redirect(self, browser: Browser):
         started = await browser.start()
         asked = {

@@ -19,6 +19,7 @@ from raymart_marketplace.accounts.names import NAME_CHARACTERS_MAX, clean_name
 from raymart_marketplace.accounts.oidc_client import Identity
 from raymart_marketplace.accounts.oidc_models import OidcIdentity
 from raymart_marketplace.accounts.passwords import NOBODYS_HASH
+from raymart_marketplace.accounts.registration import NO_NEW_ACCOUNTS
 from raymart_marketplace.accounts.service import add_member, add_user, create_organization
 
 log = structlog.get_logger(__name__)
@@ -28,11 +29,14 @@ _HAS_ACCOUNT = (
 )
 
 
-async def user_of_identity(session: AsyncSession, identity: Identity, *, domains: Collection[str]) -> User:
+async def user_of_identity(
+    session: AsyncSession, identity: Identity, *, domains: Collection[str], takes_new: bool
+) -> User:
     """The user whom the identity logs in, made with an organization of their own at the first time.
 
-    `domains` are those that a verified address must be of, none asked for when empty. Raises: NotAuthenticated for a
-    disabled user, Forbidden for an address that does not let in, Conflict when its account is not linked.
+    `domains` are those that a verified address must be of, none asked for when empty; `takes_new` says whether strangers
+    may make accounts. Raises: NotAuthenticated for a disabled user, Forbidden for an address that does not let in and
+    for a stranger who may not, Conflict when the address's account is not linked.
     """
     _require_domain(identity, domains)
     found = await session.scalar(
@@ -41,6 +45,8 @@ async def user_of_identity(session: AsyncSession, identity: Identity, *, domains
         .with_for_update(key_share=True)
     )
     if found is None:
+        if not takes_new:
+            raise Forbidden(NO_NEW_ACCOUNTS)
         return await _sign_up(session, identity)
     user = await session.get_one(User, found.user_id)
     if user.disabled_at is not None:

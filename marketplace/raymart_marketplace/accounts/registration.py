@@ -26,6 +26,8 @@ from raymart_marketplace.accounts.throttle import Limit
 from raymart_marketplace.audit import signed_in
 
 SIGN_UP_KINDS = frozenset({OrganizationKind.CUSTOMER, OrganizationKind.PROVIDER})
+NO_NEW_ACCOUNTS = "the marketplace takes no new accounts for the moment; ask for an invitation"
+"""What strangers are told while the feature `signups_open` is off, whichever way they come."""
 
 
 def sign_up_limit(network: str) -> Limit:

@@ -12,6 +12,7 @@ from raymart_graphql.schema.user_error import Payload
 from raymart_marketplace.accounts import oidc_accounts
 from raymart_marketplace.accounts.models import User
 from raymart_marketplace.accounts.session_models import LoginMethod
+from raymart_marketplace.oversight.switches import Feature
 
 
 @strawberry.input(description="What a login at a provider gave.")
@@ -73,7 +74,10 @@ class OidcMutation:
         identity = await logins.redeem(code=input_.code, verifier=input_.verifier)
         async with operation.writing() as session:
             user = await oidc_accounts.user_of_identity(
-                session, identity, domains=logins.domains_of(identity.issuer)
+                session,
+                identity,
+                domains=logins.domains_of(identity.issuer),
+                takes_new=operation.services.controls.is_on(Feature.SIGNUPS),
             )
         await enter(operation, payload, user=user, method=LoginMethod.OIDC)
         return payload

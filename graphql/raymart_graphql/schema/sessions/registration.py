@@ -139,7 +139,7 @@ class RegistrationMutation:
             "organization_name": input_.organization_name,
         }
         if not info.context.services.controls.is_on(Feature.SIGNUPS):
-            raise Forbidden("the marketplace takes no new accounts for the moment; ask for an invitation")
+            raise Forbidden(registration.NO_NEW_ACCOUNTS)
         registration.check_sign_up(**asked, password=input_.password, kind=input_.organization_kind)
         await people.throttle.admit([registration.sign_up_limit(network_of(operation.client.address))])
         password_hash = await people.password_work.hash(input_.password)
