@@ -15,7 +15,10 @@ from raymart_core.ids import Prefix, show
 from raymart_local.redis import EmbeddedRedis
 from support.api_server import PASSWORD, Api, Person, Seller, Tenant, api_server, control_settings
 from support.fake_stripe import API_KEY, WEBHOOK_SECRET, FakeStripe
+from support.own_database import database_url, owner_url
 from support.scripted_replica import Exchange, ScriptedReplica
+
+__all__ = ["database_url", "owner_url"]
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(graphql|json)\n(.*?)^```$|^(Keep [^\n]*)$", re.MULTILINE | re.DOTALL)
