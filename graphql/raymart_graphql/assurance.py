@@ -4,7 +4,7 @@ Every mutation and subscription that is not open to anybody asks for a verified 
 `BEFORE_VERIFICATION`, so nothing new that
 touches money or inference is open to an address that nobody has shown to be theirs. API keys have no address.
 
-Where the setting `require_second_factor` is on, every mutation of the platform's people, and those of `PAYOUTS`, ask for a
+Where the setting `require_second_factor` is on, every mutation of the platform's people, and those of `SENSITIVE`, ask for a
 session whose second factor was proven within `second_factor_fresh_s`. An operator's token has no session and never passes.
 """
 
@@ -30,8 +30,10 @@ BEFORE_VERIFICATION: Final = frozenset(
 """What a person may do whose address is not verified yet, besides what is open to anybody: get out, and verify it."""
 
 
-PAYOUTS: Final = frozenset({"Mutation.proveWallet", "Mutation.withdrawWallet"})
-"""Where a provider's money goes. Everything that the platform's people change asks for a second factor besides."""
+SENSITIVE: Final = frozenset(
+    {"Mutation.proveWallet", "Mutation.withdrawWallet", "Mutation.eraseOrganization"}
+)
+"""Where a provider's money goes, and an organization's end. Everything that the platform's people change asks for a second factor besides."""
 
 
 def assurance_of(name: str, rule: Rule) -> "Assurance | None":
@@ -42,7 +44,7 @@ def assurance_of(name: str, rule: Rule) -> "Assurance | None":
     is_change = name.startswith(("Mutation.", "Subscription.")) and not isinstance(rule, Public)
     if not is_change or name in BEFORE_VERIFICATION:
         return None
-    return Assurance(needs_second_factor=isinstance(rule, Platform) or name in PAYOUTS)
+    return Assurance(needs_second_factor=isinstance(rule, Platform) or name in SENSITIVE)
 
 
 class Assurance(FieldExtension):

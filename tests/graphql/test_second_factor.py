@@ -11,7 +11,7 @@ from sqlalchemy.sql.expression import cast, literal
 
 from raymart_core.clock import now
 from raymart_core.ids import Prefix, new_id, parse
-from raymart_graphql.assurance import PAYOUTS, assurance_of
+from raymart_graphql.assurance import SENSITIVE, assurance_of
 from raymart_graphql.permissions import Platform
 from raymart_graphql.rules import RULES
 from raymart_local.redis import EmbeddedRedis
@@ -216,11 +216,11 @@ class TestStepUp:
             for name, rule in RULES.items()
             if isinstance(rule, Platform) and name.startswith("Mutation.")
         }
-        assert asking == platforms | PAYOUTS
+        assert asking == platforms | SENSITIVE
         assert {
             "Mutation.grantCredit",
             "Mutation.refundDeposit",
             "Mutation.setPriceCap",
             "Mutation.voidInvoice",
         } <= asking
-        assert set(RULES) >= PAYOUTS
+        assert set(RULES) >= SENSITIVE

@@ -1,5 +1,6 @@
 """`raymart privacy`."""
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -23,3 +24,22 @@ class TestExport:
         again = run(database_url, "privacy", "export", slug, "--output", str(output))
         assert "exists already" in failed(again)
         assert "no-such" in failed(run(database_url, "privacy", "export", "no-such", "--output", str(output)))
+
+
+class TestErase:
+    async def test_is_asked_for_listed_and_taken_back(self, database_url: str, sessions: Sessions):
+        async with session_scope(sessions) as session:
+            customer = await make_customer(session)
+            organization = await session.get_one(Organization, customer.organization_id)
+            slug, name = organization.slug, organization.name
+        wrong = run(database_url, "privacy", "erase", slug, "--confirm-name", "another")
+        assert "not the organization's name" in failed(wrong)
+        done = run(database_url, "privacy", "erase", slug, "--confirm-name", name, "-o", "json")
+        [asked] = json.loads(done.stdout)
+        assert (asked["due_at"] > asked["created_at"], asked["erased_at"]) == (True, None)
+        assert "already" in failed(run(database_url, "privacy", "erase", slug, "--confirm-name", name))
+        assert asked in json.loads(run(database_url, "privacy", "list", "-o", "json").stdout)
+        [cancelled] = json.loads(run(database_url, "privacy", "cancel", slug, "-o", "json").stdout)
+        assert cancelled["cancelled_at"] is not None
+        assert asked not in json.loads(run(database_url, "privacy", "list", "-o", "json").stdout)
+        assert "nothing was changed" in failed(run(database_url, "privacy", "cancel", slug))

@@ -16,6 +16,7 @@ from raymart_billing.ledger import (
     post,
     transfer_by_key,
 )
+from raymart_billing.privacy.erasures import refuse_erased
 from raymart_core.errors import Conflict, InvalidRequest
 from raymart_core.ids import new_id
 from raymart_core.money import Asset, Money
@@ -48,6 +49,7 @@ async def adjust_balance(
         raise InvalidRequest(
             f"an adjustment of {change} changes nothing; give US dollars, not 0", param="amount"
         )
+    await refuse_erased(session, organization_id)
     movement = await _movement(session, organization_id, change, key)
     try:
         await post(session, [movement], actor_id=actor_id)

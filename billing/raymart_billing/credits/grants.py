@@ -13,6 +13,7 @@ from raymart_billing.credits.locking import available_in, lock_accounts
 from raymart_billing.credits.models import CreditGrant, GrantSource
 from raymart_billing.credits.parts import read_parts, remember
 from raymart_billing.ledger import AccountKind, Movement, TransferCode, grant_credit, open_account, post
+from raymart_billing.privacy.erasures import refuse_erased
 from raymart_core.errors import Conflict, InvalidRequest
 from raymart_core.ids import new_id
 from raymart_core.money import Money
@@ -44,6 +45,7 @@ async def grant(
         raise InvalidRequest(
             f"a reason of {len(reason)} characters; the limit is {REASON_CHARACTERS_MAX}", param="reason"
         )
+    await refuse_erased(session, organization_id)
     transfer = await grant_credit(
         session, organization_id=organization_id, amount=amount, key=key, actor_id=actor_id
     )

@@ -42,8 +42,8 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     },
     "alert_threshold": {_C.PLAIN: "organization_id", _C.MONEY: "low_balance_nano_usd"},
     "api_key": {
-        _C.PLAIN: "id created_at project_id prefix expires_at revoked_at scopes models last_used_at rotated_at former_ends_at prompt_retention_days service_account_id",
-        _C.TEXT: "name",
+        _C.PLAIN: "id created_at project_id expires_at revoked_at scopes models last_used_at rotated_at former_ends_at prompt_retention_days service_account_id",
+        _C.TEXT: "name prefix",
         _C.SECRET: "key_hash former_key_hash",
         _C.PERSON: "created_by",
     },
@@ -176,8 +176,8 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PLAIN: "id created_at model_id digest engine quantization source sha256 context_length capabilities state"
     },
     "node": {
-        _C.PLAIN: "id created_at pool_id provider_id role public_key join_token_id machine_id hardware state last_seen_at revoked_at",
-        _C.TEXT: "name",
+        _C.PLAIN: "id created_at pool_id provider_id role public_key join_token_id state last_seen_at revoked_at",
+        _C.TEXT: "name machine_id hardware",
     },
     "node_presence": {_C.PLAIN: "node_id hour samples seen"},
     "offer": {
@@ -193,7 +193,12 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PERSONAL: "subject email",
     },
     "open_hold": {_C.PLAIN: "transfer_id expires_at"},
-    "organization": {_C.PLAIN: "id created_at slug kind", _C.TEXT: "name"},
+    "organization": {_C.PLAIN: "id created_at kind", _C.TEXT: "slug name"},
+    "organization_erasure": {
+        _C.PLAIN: "id created_at organization_id due_at cancelled_at erased_at",
+        _C.TEXT: "waits_for",
+        _C.PERSON: "requested_by",
+    },
     "outbox": {
         _C.PLAIN: "id created_at task subject key state attempts due_at fence locked_by locked_until finished_at",
         _C.TEXT: "last_error",
@@ -205,7 +210,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PLAIN: "id created_at node_id revision_id replicas_min replicas_max slots desired state replicas_running",
         _C.TEXT: "reason",
     },
-    "pool": {_C.PLAIN: "id created_at slug kind region provider_id"},
+    "pool": {_C.PLAIN: "id created_at kind region provider_id", _C.TEXT: "slug"},
     "price": {_C.PLAIN: "rate_card_id unit", _C.MONEY: "nano_usd"},
     "price_cap": {
         _C.PLAIN: "id created_at unit model_id effective_from effective_to",
@@ -217,8 +222,8 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PLAIN: "id created_at organization_id state bytes expires_at",
         _C.PERSON: "requested_by",
     },
-    "project": {_C.PLAIN: "id created_at organization_id slug archived_at", _C.TEXT: "name"},
-    "provider": {_C.PLAIN: "id created_at organization_id slug state", _C.TEXT: "name"},
+    "project": {_C.PLAIN: "id created_at organization_id archived_at", _C.TEXT: "slug name"},
+    "provider": {_C.PLAIN: "id created_at organization_id state", _C.TEXT: "slug name"},
     "rate_card": {
         _C.PLAIN: "id created_at model_id revision_id version effective_from effective_to state",
         _C.PERSON: "created_by",

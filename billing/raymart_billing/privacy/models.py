@@ -47,3 +47,34 @@ class PrivacyExport(Row):
     state: Mapped[ExportState] = mapped_column(text_enum(ExportState))
     bytes: Mapped[int | None] = mapped_column(BigInteger)
     expires_at: Mapped[datetime | None]
+
+
+class OrganizationErasure(Row):
+    """The end of an organization, as it was asked for. Done, it stays; migration 0030 guards that."""
+
+    __tablename__ = "organization_erasure"
+    __table_args__ = (
+        CheckConstraint("cancelled_at is null or erased_at is null", name="ends_once"),
+        CheckConstraint("erased_at >= due_at", name="not_before_due"),
+        Index(
+            "uq_organization_erasure_standing",
+            "organization_id",
+            unique=True,
+            postgresql_where=text("cancelled_at is null"),
+        ),
+        Index(
+            "ix_organization_erasure_open",
+            "due_at",
+            postgresql_where=text("cancelled_at is null and erased_at is null"),
+        ),
+    )
+
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="RESTRICT"))
+    requested_by: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="RESTRICT"))
+    """None for an operator."""
+    due_at: Mapped[datetime]
+    """Until then it can be cancelled."""
+    waits_for: Mapped[str | None]
+    """What was in the way when it was last tried; it is tried again every day."""
+    cancelled_at: Mapped[datetime | None]
+    erased_at: Mapped[datetime | None]

@@ -1,4 +1,4 @@
-"""Writes the exports that were asked for, and deletes their files when their time is over."""
+"""Writes the exports that were asked for and deletes their files when their time is over; erases organizations."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,16 +8,20 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Text, cast, exists, func, select, update
 
+from raymart_billing.privacy.erasing import ErasureWaits, erase, note_obstacles
 from raymart_billing.privacy.export import export_organization
-from raymart_billing.privacy.models import ExportState, PrivacyExport
+from raymart_billing.privacy.models import ExportState, OrganizationErasure, PrivacyExport
 from raymart_billing.privacy.requests import EXPORT_KEPT, EXPORT_TASK, export_path, find_export
-from raymart_billing.work import Context, GiveUp, Periodic, Task, TaskContext
+from raymart_billing.work import Context, GiveUp, Periodic, Task, TaskContext, outbox
 from raymart_billing.work.models import OutboxItem, WorkState
+from raymart_marketplace.accounts.forgetting import Forgotten, tell
 from raymart_marketplace.db.session import Sessions, session_scope
 
 log = structlog.get_logger(__name__)
 
 EXPORT_TIMEOUT_S = 300.0
+ERASE_TASK = "privacy.erase"
+ERASE_TIMEOUT_S = 300.0
 PART = ".part"
 """Ending of a file that is not whole yet."""
 
@@ -86,6 +90,44 @@ async def expire_exports(context: Context) -> None:
         log.info("privacy.exports_deleted", files=len(over))
 
 
+async def erase_organization(context: TaskContext, subject: str) -> None:
+    """Erase, and mark the row done in the same transaction; what is in the way is tried again tomorrow."""
+    erasure_id = UUID(subject)
+    try:
+        async with context.finishing() as session:
+            erased = await erase(session, erasure_id)
+    except ErasureWaits as waits:
+        async with session_scope(context.sessions) as session:
+            await note_obstacles(session, erasure_id, waits)
+        log.warning("privacy.erasure_waits", erasure_id=subject)
+        return
+    if erased is None:
+        return
+    # Processes that do not hear it look credentials up again within seconds.
+    for user_id in erased.users:
+        await tell(context.redis, Forgotten.USER, user_id)
+    for key_id in erased.keys:
+        await tell(context.redis, Forgotten.KEY, key_id)
+    log.warning("privacy.erased", erasure_id=subject, people=len(erased.users), keys=len(erased.keys))
+
+
+async def enqueue_due_erasures(context: Context) -> None:
+    """Ask for every erasure whose cool-down is over, once a day until it is done."""
+    async with session_scope(context.sessions) as session:
+        today = await session.scalar(select(func.current_date()))
+        due = await session.scalars(
+            select(OrganizationErasure.id).where(
+                OrganizationErasure.cancelled_at.is_(None),
+                OrganizationErasure.erased_at.is_(None),
+                OrganizationErasure.due_at <= func.clock_timestamp(),
+            )
+        )
+        for erasure_id in due.all():
+            await outbox.enqueue(
+                session, task=ERASE_TASK, subject=str(erasure_id), key=f"{erasure_id}:{today}"
+            )
+
+
 async def _mark(sessions: Sessions) -> None:
     async with session_scope(sessions) as session:
         await session.execute(
@@ -139,7 +181,9 @@ def _delete(paths: Sequence[Path]) -> None:
 
 TASKS: Sequence[Task] = (
     Task(name=EXPORT_TASK, handle=write_export, timeout_s=EXPORT_TIMEOUT_S, attempts_max=5),
+    Task(name=ERASE_TASK, handle=erase_organization, timeout_s=ERASE_TIMEOUT_S),
 )
 PERIODICS: Sequence[Periodic] = (
     Periodic(name="privacy.expire_exports", handle=expire_exports, every_s=60.0),
+    Periodic(name="privacy.erase_due", handle=enqueue_due_erasures, every_s=600.0),
 )

@@ -30,6 +30,14 @@ class Forgotten(StrEnum):
     SESSION = "session"
 
 
+async def tell(redis: Redis, what: Forgotten, identity: UUID) -> None:
+    """Tell every process that serves to forget; for one that serves nobody itself. Call it after the commit."""
+    try:
+        await redis.publish(CHANNEL, f"{what.value}:{identity.hex}")
+    except REDIS_AWAY as error:
+        log.warning("forgetting.untold", what=what.value, error=type(error).__name__)
+
+
 class Forgetting:
     """Tells this process and all others to forget. One per process."""
 
@@ -66,10 +74,7 @@ class Forgetting:
 
     async def _forget(self, what: Forgotten, identity: UUID) -> None:
         self._here(what, identity)
-        try:
-            await self._redis.publish(CHANNEL, f"{what.value}:{identity.hex}")
-        except REDIS_AWAY as error:
-            log.warning("forgetting.untold", what=what.value, error=type(error).__name__)
+        await tell(self._redis, what, identity)
 
     def _here(self, what: Forgotten, identity: UUID) -> None:
         match what:

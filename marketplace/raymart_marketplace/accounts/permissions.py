@@ -20,7 +20,7 @@ class Permission(StrEnum):
     ORGANIZATION_MANAGE = "organization.manage"
     """Rename the organization; make, rename and archive its projects."""
     ORGANIZATION_OWN = "organization.own"
-    """Hand the organization over to somebody else."""
+    """Hand the organization over to somebody else, or end it."""
     MEMBERS_READ = "members.read"
     """See who its members are, who is invited, and who of the platform may look in."""
     MEMBERS_MANAGE = "members.manage"

@@ -3,6 +3,7 @@
 import psycopg
 
 from raymart_billing.privacy.columns import _WRITTEN, COLUMNS, ColumnClass, columns_shown
+from raymart_billing.privacy.dispositions import DELETED, DELETED_WITH, KEPT, REPLACED
 from raymart_billing.privacy.export import ROWS, WITHHELD
 
 CATALOG = """
@@ -50,3 +51,34 @@ class TestRows:
         assert columns_shown("api_key")
         for table in ROWS:
             assert not {name for name in columns_shown(table) if COLUMNS[table][name] is ColumnClass.SECRET}
+
+
+class TestDispositions:
+    def test_every_column_that_may_tell_who_is_deleted_replaced_or_kept_for_a_reason(self) -> None:
+        telling = {
+            f"{table}.{name}"
+            for table, names in COLUMNS.items()
+            if table not in DELETED.keys() | DELETED_WITH.keys()
+            for name, kind in names.items()
+            if kind in {ColumnClass.PERSONAL, ColumnClass.TEXT, ColumnClass.SECRET}
+        }
+        replaced = {
+            f"{table}.{name}"
+            for table, (_, values) in REPLACED.items()
+            for name in values
+            if COLUMNS[table][name] in {ColumnClass.PERSONAL, ColumnClass.TEXT, ColumnClass.SECRET}
+        }
+        assert telling == replaced | set(KEPT), "say in privacy/dispositions.py what becomes of it"
+        assert not replaced & set(KEPT)
+
+    def test_nothing_of_the_books_is_touched(self) -> None:
+        books = {
+            "transfer",
+            "ledger_account",
+            "usage_record",
+            "invoice",
+            "invoice_line",
+            "credit_note",
+            "refund",
+        }
+        assert not books & (REPLACED.keys() | DELETED.keys())

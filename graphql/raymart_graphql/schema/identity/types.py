@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
     from raymart_graphql.schema.members.types import Invitation, Member, SupportAccess
     from raymart_graphql.schema.oversight.types import Suspension
-    from raymart_graphql.schema.privacy.types import PrivacyExport
+    from raymart_graphql.schema.privacy.types import OrganizationErasure, PrivacyExport
     from raymart_graphql.schema.service_accounts.types import ServiceAccount
     from raymart_graphql.schema.supply.types import Provider
     from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
@@ -67,6 +67,7 @@ LazyRequest = Annotated["Request", strawberry.lazy("raymart_graphql.schema.usage
 LazyServiceAccount = Annotated[
     "ServiceAccount", strawberry.lazy("raymart_graphql.schema.service_accounts.types")
 ]
+LazyErasure = Annotated["OrganizationErasure", strawberry.lazy("raymart_graphql.schema.privacy.types")]
 LazyPrivacyExport = Annotated["PrivacyExport", strawberry.lazy("raymart_graphql.schema.privacy.types")]
 LazyWalletProof = Annotated["WalletProof", strawberry.lazy("raymart_graphql.schema.wallets.types")]
 LazyMember = Annotated["Member", strawberry.lazy("raymart_graphql.schema.members.types")]
@@ -243,6 +244,11 @@ class Organization(Node):
     async def exports(self, info: Info, page: Page) -> Connection[LazyPrivacyExport]:
         """Exports by id."""
         return await info.context.loaders.privacy.exports_of_organization.load((self.uuid, page))
+
+    @resolved("Its end, waiting or done; null unless an owner asked for it.")
+    async def erasure(self, info: Info) -> LazyErasure | None:
+        """The one that is not cancelled."""
+        return await info.context.loaders.privacy.erasure_of_organization.load(self.uuid)
 
     @resolved("Why it may not spend; null while it may.")
     async def billing_block(self, info: Info) -> LazyBlock | None:

@@ -1,4 +1,4 @@
-"""Exports as the API shows them."""
+"""Exports and erasures as the API shows them."""
 
 from datetime import datetime
 from uuid import UUID
@@ -46,3 +46,29 @@ class PrivacyExport:
     async def requested_by(self, info: Info) -> User | None:
         """The person."""
         return await info.context.loaders.identity.user.load(self.requested_by_uuid)
+
+
+@strawberry.type(description="The end of an organization: waiting, or done.")
+class OrganizationErasure:
+    """Visible to its members while there are any, and to administrators."""
+
+    created_at: datetime = strawberry.field(description="When it was asked for.")
+    due_at: datetime = strawberry.field(description="Until then it can be cancelled.")
+    waits_for: str | None = strawberry.field(
+        description="What stood in the way when it was last tried; tried again every day. Null when nothing did."
+    )
+    erased_at: datetime | None = strawberry.field(description="When it was done; null while it waits.")
+    cancelled_at: datetime | None = strawberry.field(
+        description="When it was taken back; null if it was not."
+    )
+
+    @classmethod
+    def of(cls, row: models.OrganizationErasure) -> "OrganizationErasure":
+        """`row` as the API shows it."""
+        return cls(
+            created_at=row.created_at,
+            due_at=row.due_at,
+            waits_for=row.waits_for,
+            erased_at=row.erased_at,
+            cancelled_at=row.cancelled_at,
+        )
