@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from raymart_billing.audit.verify import verify as verify_audit
 from raymart_billing.ledger.verify import verify as verify_ledger
+from raymart_billing.privacy.erasing import erase
 from raymart_billing.privacy.export import ROWS
 from raymart_billing.privacy.tasks import TASKS, enqueue_due_erasures, erase_organization
 from raymart_billing.work.context import Resources, TaskContext
@@ -344,3 +345,39 @@ class TestErasure:
             id=customer.id,
         )
         assert block.data["organization"]["billingBlock"] is None
+
+    async def test_what_begins_at_the_same_moment_is_refused(
+        self, api: Api, customer: Tenant, owner_url: str
+    ) -> None:
+        """Whoever inserts waits for the erasure's lock, and then finds the organization erased."""
+        await ask(api, customer)
+        make_due(owner_url, customer)
+        connect = psycopg.AsyncConnection.connect
+        async with await connect(owner_url, autocommit=True) as watching, await connect(owner_url) as other:
+            row = await (
+                await watching.execute(
+                    "select id from organization_erasure where organization_id = %s",
+                    (customer.organization_id,),
+                )
+            ).fetchone()
+            assert row is not None
+            async with session_scope(api.services.sessions) as session:
+                assert await erase(session, row[0]) is not None
+                beginning = asyncio.create_task(
+                    other.execute(
+                        "insert into project (id, organization_id, slug, name) values (gen_random_uuid(), %s, 'late', 'Late')",
+                        (customer.organization_id,),
+                    )
+                )
+                async with asyncio.timeout(10):
+                    while not await is_waiting(watching, other.info.backend_pid):
+                        await asyncio.sleep(0.01)
+            with pytest.raises(psycopg.errors.CheckViolation, match="is erased"):
+                await beginning
+
+
+async def is_waiting(watching: psycopg.AsyncConnection, pid: int) -> bool:
+    """Whether the process of the server waits for another's lock."""
+    row = await (await watching.execute("select cardinality(pg_blocking_pids(%s)) > 0", (pid,))).fetchone()
+    assert row is not None
+    return bool(row[0])
