@@ -91,6 +91,11 @@ class TestOneLinkPerNode:
 
 
 class TestLease:
+    @pytest.fixture
+    async def market(self, sessions):
+        async with link_market(sessions, lease_s=1.0) as market:
+            yield market
+
     async def test_a_silent_node_leaves_routing_within_the_lease(self, market, supply):
         async with live_node(market, supply) as node:
             await live_endpoint(market, supply, node)
