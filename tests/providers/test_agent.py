@@ -98,6 +98,11 @@ class TestKilled:
 
 
 class TestStopped:
+    @pytest.fixture
+    async def market(self, sessions):
+        async with link_market(sessions, lease_s=1.0) as market:
+            yield market
+
     async def test_a_process_that_stands_still_leaves_within_the_lease_and_comes_back(
         self, market, supply, replica, token_file, tmp_path
     ):
@@ -110,7 +115,6 @@ class TestStopped:
             stopped_at = time.monotonic()
             with agent.stopped():
                 await until(lambda: not live(market, supply))
-                # The lease of the tests' market is 1 s.
                 assert time.monotonic() - stopped_at < 1.5
             await until(lambda: live(market, supply), timeout_s=20)
 
