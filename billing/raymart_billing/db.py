@@ -8,6 +8,8 @@ from raymart_billing.holds import models as holds
 from raymart_billing.invoices import models as invoices
 from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger import proof_models as ledger_proofs
+from raymart_billing.payouts import models as payouts
+from raymart_billing.payouts import policy_models as payout_policies
 from raymart_billing.privacy import models as privacy
 from raymart_billing.records import models as records
 from raymart_billing.refunds import models as refunds
@@ -26,6 +28,8 @@ __all__ = [
     "ledger",
     "ledger_proofs",
     "metadata",
+    "payout_policies",
+    "payouts",
     "privacy",
     "records",
     "refunds",

@@ -14,9 +14,9 @@ UNPROTECTED = {"alembic_version"}
 """Tables without row-level security: the number of the newest migration, which is nobody's."""
 PUBLIC = {
     "model", "model_revision", "endpoint", "rate_card", "price", "price_cap", "fee_schedule", "pool", "provider",
-    "offer", "offer_ask", "offer_window", "offer_window_ask", "transfer_code", "service_figures",
+    "offer", "offer_ask", "offer_window", "offer_window_ask", "transfer_code", "service_figures", "epoch",
 }  # fmt: skip
-"""Tables that everybody reads: the market's face, and the ledger's static list of codes."""
+"""Tables that everybody reads: the market's face, the ledger's static list of codes, and when epochs began and ended."""
 TENANT = "select set_config('role', 'raymart_tenant', true), set_config('app.organizations', %s, true), set_config('app.user', %s, true)"
 NOBODY = "set local role raymart_tenant"
 DEFINERS = {"budget_set", "budget_remove"}

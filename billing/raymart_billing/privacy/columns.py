@@ -131,7 +131,12 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.TEXT: "reason held_reason",
     },
     "document_series": {_C.PLAIN: "series last_number"},
+    "earning": {
+        _C.PLAIN: "id created_at epoch_id provider_id after_transfer_id upto_transfer_id matures_at released_at unpaid_reason",
+        _C.MONEY: "gross_nano_usd clawback_nano_usd holdback_nano_usd",
+    },
     "endpoint": {_C.PLAIN: "id created_at node_id revision_id offer_id first_announced_at"},
+    "epoch": {_C.PLAIN: "id created_at number starts_at ends_at closed_at"},
     "feature_switch": {_C.PLAIN: "key state percentage organization_ids updated_at", _C.PERSON: "updated_by"},
     "fee_schedule": {
         _C.PLAIN: "id created_at version basis_points provider_id model_id effective_from effective_to",
@@ -203,6 +208,41 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PLAIN: "id created_at task subject key state attempts due_at fence locked_by locked_until finished_at",
         _C.TEXT: "last_error",
     },
+    "payout_approval": {_C.PLAIN: "batch_id decided_at", _C.PERSON: "user_id", _C.MONEY: "total_micro_usdc"},
+    "payout_attempt": {
+        _C.PLAIN: "id created_at part_id number generation signature version blockhash last_valid_block_height compute_unit_limit state resolved_at",
+        _C.SECRET: "raw_transaction",
+        _C.MONEY: "priority_fee_lamports",
+        _C.TEXT: "error",
+    },
+    "payout_batch": {
+        _C.PLAIN: "id created_at number kind epoch_id mint state payees split_from approved_at finished_at",
+        _C.MONEY: "total_micro_usdc",
+        _C.PERSON: "created_by",
+        _C.TEXT: "hold_reason",
+    },
+    "payout_item": {
+        _C.PLAIN: "id created_at batch_id part_id position provider_id deposit_id epoch_id state",
+        _C.PERSONAL: "wallet token_account",
+        _C.MONEY: "amount_micro_usdc",
+        _C.TEXT: "reason",
+    },
+    "payout_part": {
+        _C.PLAIN: "id created_at batch_id position generation state marker attempts signature slot finalized_at marker_reclaimed_at fence locked_until",
+        _C.MONEY: "total_micro_usdc fee_lamports",
+        _C.TEXT: "state_reason",
+    },
+    "payout_policy": {
+        _C.PLAIN: "id created_at version epoch_hours holdback_bands",
+        _C.MONEY: "minimum_micro_usdc batch_cap_micro_usdc day_cap_micro_usdc four_eyes_above_micro_usdc",
+        _C.TEXT: "reason",
+        _C.PERSON: "created_by",
+    },
+    "payout_switch": {
+        _C.PLAIN: "id created_at source paused_at resumed_at",
+        _C.TEXT: "reason resumed_reason",
+        _C.PERSON: "paused_by resumed_by",
+    },
     "periodic_job": {
         _C.PLAIN: "name every_s next_due_at fence locked_by locked_until last_started_at last_finished_at last_state last_error runs failures_in_a_row"
     },
@@ -224,6 +264,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     },
     "project": {_C.PLAIN: "id created_at organization_id archived_at", _C.TEXT: "slug name"},
     "provider": {_C.PLAIN: "id created_at organization_id state", _C.TEXT: "slug name"},
+    "provider_trust": {_C.PLAIN: "provider_id score set_at", _C.TEXT: "reason", _C.PERSON: "set_by"},
     "rate_card": {
         _C.PLAIN: "id created_at model_id revision_id version effective_from effective_to state",
         _C.PERSON: "created_by",

@@ -50,7 +50,7 @@ ROWS: Mapping[str, str] = {
     "invoice_line": _beneath("invoice_id", "invoice"),
     "ledger_account": f"id in {_ACCOUNTS}",
     "transfer": f"debit_account_id in {_ACCOUNTS} or credit_account_id in {_ACCOUNTS}",
-    **dict.fromkeys(("node", "offer", "pool"), f"provider_id in {_PROVIDERS}"),
+    **dict.fromkeys(("earning", "node", "offer", "payout_item", "pool"), f"provider_id in {_PROVIDERS}"),
     "offer_ask": f"offer_id in (select id from offer where provider_id in {_PROVIDERS})",
     "offer_window": f"offer_id in (select id from offer where provider_id in {_PROVIDERS})",
     "placement": f"node_id in (select id from node where provider_id in {_PROVIDERS})",
