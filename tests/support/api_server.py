@@ -42,6 +42,7 @@ from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.supply.enrolment import node_for_hello
 from raymart_marketplace.supply.models import Node, NodeRole, NodeState, PoolKind, ProviderState
 from raymart_marketplace.supply.service import create_pool, create_provider, open_offer
+from support.asked_for import MarksRequests
 from support.link_market import until
 from support.scripted_replica import SECRET, ScriptedReplica
 
@@ -421,7 +422,7 @@ async def api_server(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     port = listener.getsockname()[1]
     config = uvicorn.Config(
-        app,
+        MarksRequests(app),
         http="httptools",
         ws="websockets-sansio",
         ws_per_message_deflate=False,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
+from uuid import uuid4
 
 from stripe import WebhookSignature
 
@@ -58,6 +59,8 @@ class FakeStripe:
     clock: Callable[[], float] = time.time
     lock: threading.RLock = field(default_factory=threading.RLock)
     _number: int = 0
+    _name: str = field(default_factory=lambda: uuid4().hex[:12])
+    """In ids, so that no two of a test run are alike: an address, as `id` gives, comes back after its object is gone."""
 
     def __enter__(self) -> "FakeStripe":
         self._server = _Server(self)
@@ -333,7 +336,7 @@ class FakeStripe:
     def _id(self, prefix: str) -> str:
         with self.lock:
             self._number += 1
-            return f"{prefix}_{id(self):x}{self._number:06d}"
+            return f"{prefix}_{self._name}{self._number:06d}"
 
 
 class _Server(ThreadingHTTPServer):
