@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from raymart_core.settings import ProcessSettings
+from raymart_marketplace.chain_settings import ChainSettings
 from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
 
 
@@ -34,7 +34,7 @@ class OidcProviderSettings(BaseModel):
         return value
 
 
-class ControlSettings(ProcessSettings):
+class ControlSettings(ChainSettings):
     """Read once in main; every name is in the environment as `RAYMART_<NAME>` unless an alias says otherwise."""
 
     database_url: str = Field(validation_alias="DATABASE_URL")
@@ -45,10 +45,6 @@ class ControlSettings(ProcessSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     public_url: str = Field(default="http://127.0.0.1:8000", pattern=r"^https?://[^/?#@\s]+$")
     """Where people reach this marketplace, without a path: wallets and OpenID providers are told it."""
-    solana_chain_id: str = Field(
-        default="solana:mainnet", pattern=r"^solana:(mainnet|devnet|testnet|localnet)$"
-    )
-    """The chain that wallets are asked to name when they prove themselves."""
     log_level: str = "INFO"
     development: bool = False
     """Opens GraphQL introspection and suggestions, for people who build against this instance."""
