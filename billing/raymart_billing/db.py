@@ -8,6 +8,7 @@ from raymart_billing.holds import models as holds
 from raymart_billing.invoices import models as invoices
 from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger import proof_models as ledger_proofs
+from raymart_billing.payout_wallets import models as payout_wallets
 from raymart_billing.payouts import models as payouts
 from raymart_billing.payouts import policy_models as payout_policies
 from raymart_billing.privacy import models as privacy
@@ -29,6 +30,7 @@ __all__ = [
     "ledger_proofs",
     "metadata",
     "payout_policies",
+    "payout_wallets",
     "payouts",
     "privacy",
     "records",

@@ -45,6 +45,10 @@ class ControlSettings(ChainSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     public_url: str = Field(default="http://127.0.0.1:8000", pattern=r"^https?://[^/?#@\s]+$")
     """Where people reach this marketplace, without a path: wallets and OpenID providers are told it."""
+    payout_wallet_cool_down_s: float = Field(default=259_200.0, ge=259_200)
+    """From the change of a provider's payout wallet until it may be paid; the database lets it be no shorter than 72 h."""
+    payout_wallet_proof_fresh_s: float = Field(default=600.0, ge=60, le=3_600)
+    """How long after its proof a wallet may be chosen for payouts."""
     log_level: str = "INFO"
     development: bool = False
     """Opens GraphQL introspection and suggestions, for people who build against this instance."""

@@ -246,6 +246,12 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     "periodic_job": {
         _C.PLAIN: "name every_s next_due_at fence locked_by locked_until last_started_at last_finished_at last_state last_error runs failures_in_a_row"
     },
+    "payout_wallet": {
+        _C.PLAIN: "id created_at organization_id provider_id proof_id proven_at is_first payable_from earlier_id warnings check_state checked_at ended_at end_reason",
+        _C.PERSON: "chosen_by ended_by",
+        _C.PERSONAL: "address",
+        _C.TEXT: "check_finding",
+    },
     "placement": {
         _C.PLAIN: "id created_at node_id revision_id replicas_min replicas_max slots desired state replicas_running",
         _C.TEXT: "reason",

@@ -18,6 +18,8 @@ DELETED: Mapping[str, str] = {
     "retained_exchange": _OWN,
     "invitation": _OWN,
     "billing_profile": _OWN,
+    # What was paid to which wallet stays with the payouts. Before the proofs that they refer to.
+    "payout_wallet": _OWN,
     "wallet_proof": _OWN,
     # With its refresh tokens: the foreign key says so.
     "user_session": _USERS,
