@@ -9,7 +9,8 @@ _COLUMNS = """
 """
 _CONSTRAINTS = """
     select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint
-    where connamespace = 'public'::regnamespace and conrelid <> 0
+    -- A constraint trigger is among the triggers.
+    where connamespace = 'public'::regnamespace and conrelid <> 0 and contype <> 't'
       and conrelid::regclass::text <> 'alembic_version' order by 1, 2
 """
 _INDEXES = """
