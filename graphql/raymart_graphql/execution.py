@@ -19,7 +19,7 @@ from graphql import ExecutionResult, GraphQLNonNull, GraphQLObjectType, GraphQLO
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from raymart_graphql.plans import Plan, Planner, fetched, loads, origin_of
+from raymart_graphql.plans import Plan, Planner, Run, fetched, loads, origin_of
 
 
 class SharedEvent:
@@ -35,6 +35,7 @@ class PlainExecution(StrawberryGraphQLCoreExecutionContext):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - graphql-core's own arguments
         super().__init__(*args, **kwargs)
         self._planner = Planner(self)
+        self._run = Run(self.context_value)
         self._selection: Hashable = None
         # An extension that looks at every field must see every field.
         self._is_plain = not (self.middleware_manager and self.middleware_manager.middlewares)
@@ -75,7 +76,7 @@ class PlainExecution(StrawberryGraphQLCoreExecutionContext):
                 left[name] = grouped_field_set[name]
                 continue
             try:
-                completed[name] = step(source_value)
+                completed[name] = step(source_value, self._run)
             except Exception:  # noqa: BLE001 - whatever it is, graphql-core meets it again and reports it.
                 left[name] = grouped_field_set[name]
         if not left:
@@ -106,13 +107,13 @@ class PlainExecution(StrawberryGraphQLCoreExecutionContext):
                 origin = origin_of(kind)
                 with contextlib.suppress(Exception):  # As in `execute_fields`.
                     if all(type(item) is origin for item in items):
-                        return [plan.complete(item) for item in items]
+                        return [plan.complete(item, self._run) for item in items]
             return left(item_type, details, info, path, items, position_context)
 
-        waiting = loads(plan, items) if plan is not None and plan.waits else []
+        waiting = loads(plan, items, self._run) if plan is not None and plan.waits else []
 
         async def load_then_complete() -> Any:  # noqa: ANN401
-            await fetched(waiting)
+            await fetched(waiting, self._run)
             found = complete()
             return await found if self.is_awaitable(found) else found
 

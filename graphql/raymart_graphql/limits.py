@@ -8,6 +8,7 @@ Source: facts of our probes (a 150-byte query could ask for 160,000 objects), Gi
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,10 @@ DEPTH_MAX = 12
 ALIASES_MAX = 15
 TOKENS_MAX = 1_000
 COST_MAX = 5_000
+DOCUMENTS_MAX = 128
+"""Documents, with the sizes in their variables, whose weights are remembered."""
+REMEMBERED = "raymart.weights"
+"""Key of a schema's `RememberedWeights` in its extensions."""
 COST_PER_POINT = 100
 """A full page is a point, as with GitHub."""
 ROOT_COSTS = {"Mutation": 500, "Subscription": 500}
@@ -134,7 +139,8 @@ class OperationLimits(ValidationCache):
         """Weigh the document; an unknown name in it weighs nothing and is refused by the validation after."""
         context = self.execution_context
         assert context.graphql_document is not None
-        weights = weigh(context.schema._schema, context.graphql_document, context.variables or {})  # noqa: SLF001 - Strawberry has no public way to graphql-core's schema.
+        schema = context.schema._schema  # noqa: SLF001 - Strawberry has no public way to graphql-core's schema.
+        weights = weighed(schema, context.graphql_document, context.variables or {})
         refusal = self._refusal(context.graphql_document, weights)
         # What is refused for its size took no more than being read.
         weight = Weight() if refusal else weights[context.operation_name]
@@ -180,6 +186,48 @@ class OperationLimits(ValidationCache):
                 "retryAfter": allowance.retry_after_s,
             },
         )
+
+
+class RememberedWeights:
+    """Weights of the documents that came last. A document that is parsed already is one object, whoever sends it."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Any, ...], tuple[DocumentNode, Mapping[str | None, Weight]]] = (
+            OrderedDict()
+        )
+        """By the document's identity, which is its own while it is kept here, and by what counts of the variables."""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def of(
+        self, schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]
+    ) -> Mapping[str | None, Weight]:
+        """What `weigh` says, or has said."""
+        key = (id(document), *((name, _size(value)) for name, value in variables.items()))
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = (document, weigh(schema, document, variables))
+            if len(self._kept) > DOCUMENTS_MAX:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
+        return kept[1]
+
+
+def _size(value: object) -> object:
+    """All that may count of a variable: a number as a page's size, a list's length, and whether it is null."""
+    if value is None or isinstance(value, int):
+        return value
+    return ("items", len(value)) if isinstance(value, list) else "something"
+
+
+def weighed(
+    schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]
+) -> Mapping[str | None, Weight]:
+    """`weigh`, remembered with the schema."""
+    remembered: RememberedWeights = schema.extensions.setdefault(REMEMBERED, RememberedWeights())
+    return remembered.of(schema, document, variables)
 
 
 def weigh(

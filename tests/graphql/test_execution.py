@@ -17,9 +17,11 @@ from strawberry.extensions.field_extension import FieldExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.base import StrawberryObjectDefinition
 
+from raymart_graphql.documents import ParsedDocuments
 from raymart_graphql.execution import PlainExecution
 from raymart_graphql.fields import REFERENCE, Reference, reference, resolved
 from raymart_graphql.loaders import Loaders
+from raymart_graphql.plans import OPERATIONS_MAX, REMEMBERED, Planner, RememberedPlans
 from raymart_graphql.scalars import SCALARS, BigInt, Money
 from raymart_graphql.schema import build_schema
 
@@ -185,7 +187,14 @@ class Everything(SchemaExtension):
 
 
 CONFIG = StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True)
-QUICK = strawberry.Schema(Query, types=[Car], config=CONFIG, execution_context_class=PlainExecution)
+QUICK = strawberry.Schema(
+    Query,
+    types=[Car],
+    config=CONFIG,
+    execution_context_class=PlainExecution,
+    # As the product's: what is asked again has the same parsed document, and so the plans of before.
+    extensions=[ParsedDocuments],
+)
 SLOW = strawberry.Schema(Query, types=[Car], config=CONFIG)
 
 FIELDS = """
@@ -206,8 +215,10 @@ DOCUMENTS = {
 }
 
 
-async def answer(schema: strawberry.Schema, document: str, cars: Sequence[Any]) -> tuple[Any, Any]:
-    found = await schema.execute(document, context_value=Context(cars))
+async def answer(
+    schema: strawberry.Schema, document: str, cars: Sequence[Any], **variables: Any
+) -> tuple[Any, Any]:
+    found = await schema.execute(document, context_value=Context(cars), variable_values=variables)
     errors = sorted((str(error.path), error.message) for error in found.errors or [])
     return found.data, errors
 
@@ -236,6 +247,43 @@ class TestPlainExecution:
         found = await QUICK.execute(DOCUMENTS["everything"], context_value=context)
         assert found.errors is None
         assert [sorted(key.int for key in batch) for batch in context.batches] == [[0, 1, 2], [0, 1, 2]]
+
+    async def test_an_operation_is_planned_once_and_loads_its_own_every_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        planned = 0
+        plan = Planner._step
+
+        def count(*given: Any) -> Any:
+            nonlocal planned
+            planned += 1
+            return plan(*given)
+
+        monkeypatch.setattr(Planner, "_step", count)
+        document = "{ cars { maker { name country { name } } planned: name } }"
+        for _ in range(3):
+            context = Context(GOOD)
+            found = await QUICK.execute(document, context_value=context)
+            assert [item["maker"]["name"] for item in found.data["cars"]] == [
+                f"maker {car.maker_id.int}" for car in GOOD
+            ]
+            assert len(context.batches) == 2
+        assert planned == 6
+
+    async def test_directives_are_asked_anew_each_time(self) -> None:
+        document = DOCUMENTS["variables"].replace("doors", "doors maker { name @skip(if: $with) code: name }")
+        for with_ in (False, True, False):
+            quick, slow = [
+                await answer(schema, document, GOOD, **{"with": with_}) for schema in (QUICK, SLOW)
+            ]
+            assert quick == slow
+            assert ("name" in quick[0]["cars"][0]) is with_
+
+    async def test_no_more_operations_are_remembered_than_documents(self) -> None:
+        for number in range(OPERATIONS_MAX + 10):
+            await answer(QUICK, f"{{ cars {{ a{number}: name }} }}", GOOD[:1])
+        kept: RememberedPlans = QUICK._schema.extensions[REMEMBERED]
+        assert len(kept) == OPERATIONS_MAX
 
     async def test_a_list_of_plain_items_takes_no_task_for_each(self) -> None:
         made = 0

@@ -1,8 +1,10 @@
 """What one operation may ask for."""
 
+import pytest
 from graphql import parse
 
-from raymart_graphql.limits import over, weigh
+from raymart_graphql import limits
+from raymart_graphql.limits import DOCUMENTS_MAX, RememberedWeights, over, weigh
 from raymart_graphql.schema import build_schema
 from support.api_server import Api
 
@@ -95,6 +97,39 @@ class TestDepthAndAliases:
 
     def test_unknown_names_weigh_nothing(self) -> None:
         assert limit_of("{ nothing { ...Nowhere } } fragment Odd on Missing { x }") is None
+
+
+class TestRememberedWeights:
+    SIZES: tuple[object, ...] = (1, 5, 100, None, "5", True, 1.5, ["a"], ["a", "b"], [], 10**30, -1)
+
+    def test_they_are_what_would_be_weighed(self) -> None:
+        """Whatever was remembered before, in any order of sizes and documents."""
+        texts = (
+            "query ($n: Int) { models(first: $n) { nodes { offers(first: $n) { nodes { id } } } } }",
+            "query ($n: [ID!]!) { nodes(ids: $n) { id } }",
+            "query ($n: Int, $m: Int) { models(last: $m) { nodes { offers(first: $n) { nodes { id } } } } }",
+        )
+        documents, remembered = [parse(text) for text in texts], RememberedWeights()
+        for _ in range(2):
+            for document in documents:
+                for given in ({}, *({"n": n, "m": m} for n in self.SIZES for m in self.SIZES[:3])):
+                    found = remembered.of(SCHEMA, document, given)
+                    assert found == weigh(SCHEMA, document, given), given
+        assert len(remembered) <= DOCUMENTS_MAX
+
+    def test_a_document_is_weighed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        weighed: list[object] = []
+        monkeypatch.setattr(limits, "weigh", lambda *given: weighed.append(given) or {})
+        remembered, document = RememberedWeights(), parse("{ viewer { id } }")
+        for id_ in ("a", "b", "c"):
+            remembered.of(SCHEMA, document, {"id": id_})
+        assert len(weighed) == 1
+
+    def test_the_oldest_are_forgotten(self) -> None:
+        remembered = RememberedWeights()
+        for number in range(DOCUMENTS_MAX + 5):
+            remembered.of(SCHEMA, parse(f"{{ a{number}: viewer {{ id }} }}"), {})
+        assert len(remembered) == DOCUMENTS_MAX
 
 
 class TestTokens:
