@@ -1,12 +1,12 @@
-"""The wallets that providers' earnings are paid to. The SQL is `0032_payout_wallets.sql`."""
+"""The wallets that providers' earnings are paid to. The SQL is `0033_payout_wallets.sql`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import op
 
-revision: str = "0032"
-down_revision: str | Sequence[str] | None = "0031"
+revision: str = "0033"
+down_revision: str | Sequence[str] | None = "0032"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -14,11 +14,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    run("0032_payout_wallets.sql")
+    run("0033_payout_wallets.sql")
 
 
 def downgrade() -> None:
-    run("0032_payout_wallets_down.sql")
+    run("0033_payout_wallets_down.sql")
 
 
 def run(name: str) -> None:
