@@ -16,6 +16,7 @@ from raymart_billing.records import models as records
 from raymart_billing.refunds import models as refunds
 from raymart_billing.rollups import models as rollups
 from raymart_billing.statistics import models as statistics
+from raymart_billing.usdc_deposits import models as usdc_deposits
 from raymart_billing.work import models as work
 from raymart_marketplace.db.metadata import metadata
 
@@ -37,5 +38,6 @@ __all__ = [
     "refunds",
     "rollups",
     "statistics",
+    "usdc_deposits",
     "work",
 ]

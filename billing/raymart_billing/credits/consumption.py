@@ -19,7 +19,8 @@ from raymart_billing.ledger import TransferCode
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 PAID_FIRST = frozenset({
-    TransferCode.DEPOSIT_REFUND, TransferCode.DISPUTE_OPENED, TransferCode.RECEIVABLE_SETTLED, TransferCode.REVERSAL,
+    TransferCode.DEPOSIT_REFUND, TransferCode.DEPOSIT_WITHDRAWN, TransferCode.DISPUTE_OPENED,
+    TransferCode.RECEIVABLE_SETTLED, TransferCode.REVERSAL,
 })  # fmt: skip
 """Debits that are about paid money; granted credit is touched only when no other is left."""
 

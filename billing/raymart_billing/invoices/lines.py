@@ -25,6 +25,8 @@ _MEANINGS = {
     TransferCode.ADJUSTMENT_DEBIT: (LineKind.ADJUSTMENT, "Correction"),
     TransferCode.DEPOSIT_CARD: (LineKind.DEPOSIT, "Deposit by card"),
     TransferCode.DEPOSIT_USDC: (LineKind.DEPOSIT, "Deposit in USDC"),
+    TransferCode.DEPOSIT_ASSIGNED: (LineKind.DEPOSIT, "Deposit in USDC"),
+    TransferCode.DEPOSIT_WITHDRAWN: (LineKind.DEPOSIT, "Deposit in USDC paid back"),
     TransferCode.DEPOSIT_REFUND: (LineKind.DEPOSIT, "Deposit paid back"),
     TransferCode.DISPUTE_OPENED: (LineKind.DISPUTE, "Disputed deposit set aside"),
     TransferCode.DISPUTE_WON: (LineKind.DISPUTE, "Disputed deposit returned"),

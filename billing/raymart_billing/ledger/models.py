@@ -44,11 +44,16 @@ class AccountKind(StrEnum):
     """Cash on the card rail. Negative by what came in and has not gone out: the mirror of the processor's account."""
     EXTERNAL_USDC = "external_usdc"
     """Cash on the Solana rail, in dollars; the mirror of the treasury."""
+    USDC_SUSPENSE = "usdc_suspense"
+    """USDC that arrived and is nobody's balance: nobody knows whose it is, it is held, or it is on its way back."""
+    PLATFORM_CAPITAL = "platform_capital"
+    """What the platform itself put into its treasury."""
 
 
 PLATFORM_KINDS = frozenset({
     AccountKind.PLATFORM_FEE, AccountKind.PLATFORM_REVENUE, AccountKind.PLATFORM_REFUND, AccountKind.PROMOTIONAL_CREDIT,
     AccountKind.PLATFORM_LOSS, AccountKind.PAYMENT_COST, AccountKind.EXTERNAL_CARD, AccountKind.EXTERNAL_USDC,
+    AccountKind.USDC_SUSPENSE, AccountKind.PLATFORM_CAPITAL,
 })  # fmt: skip
 """Accounts without an owner: one of each."""
 OVERDRAWN_BY_NATURE = frozenset({
@@ -93,6 +98,16 @@ class TransferCode(StrEnum):
     """A top-up by card. external_card -> customer_balance."""
     DEPOSIT_USDC = "deposit_usdc"
     """A top-up in USDC. external_usdc -> customer_balance."""
+    DEPOSIT_UNATTRIBUTED = "deposit_unattributed"
+    """USDC arrived, and nobody knows whose it is, or it is held. external_usdc -> usdc_suspense."""
+    DEPOSIT_ASSIGNED = "deposit_assigned"
+    """It was told whose it is, or a refund of it could not land. usdc_suspense -> customer_balance."""
+    DEPOSIT_WITHDRAWN = "deposit_withdrawn"
+    """A top-up in USDC leaves the balance, to be paid back. customer_balance -> usdc_suspense."""
+    DEPOSIT_USDC_REFUND = "deposit_usdc_refund"
+    """USDC that was paid back is final on the chain. usdc_suspense -> external_usdc."""
+    TREASURY_FUNDING = "treasury_funding"
+    """USDC that arrived is the platform's own, for its treasury. usdc_suspense -> platform_capital."""
     DEPOSIT_REFUND = "deposit_refund"
     """A top-up by card that was paid back. customer_balance -> external_card."""
     PAYMENT_FEE = "payment_fee"

@@ -41,6 +41,8 @@ expose(
         "PAYMENT_COST": "The expense of moving money: what card networks and chains keep.",
         "EXTERNAL_CARD": "Cash on the card rail. Negative by what came in and has not gone out: the mirror of the processor's account.",
         "EXTERNAL_USDC": "Cash on the Solana rail, in dollars; the mirror of the treasury.",
+        "USDC_SUSPENSE": "USDC that arrived and is nobody's balance: nobody knows whose it is, it is held, or it is on its way back.",
+        "PLATFORM_CAPITAL": "What the platform itself put into its treasury.",
     },
 )
 expose(
