@@ -313,7 +313,7 @@ class PayoutItem(Row):
     """Set when the batch is approved."""
     position: Mapped[int]
     provider_id: Mapped[UUID | None] = mapped_column(ForeignKey("provider.id", ondelete="RESTRICT"))
-    deposit_id: Mapped[UUID | None]
+    deposit_id: Mapped[UUID | None] = mapped_column(ForeignKey("usdc_deposit.id", ondelete="RESTRICT"))
     epoch_id: Mapped[UUID | None] = mapped_column(ForeignKey("epoch.id", ondelete="RESTRICT"))
     wallet: Mapped[str]
     token_account: Mapped[str]

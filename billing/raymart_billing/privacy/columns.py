@@ -332,6 +332,10 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     },
     "transfer_code": {_C.PLAIN: "code debit_kind credit_kind state asset one_owner"},
     "transfer_seal": {_C.PLAIN: "position transfer_id hash"},
+    "treasury_movement": {
+        _C.PLAIN: "signature account number slot block_time failed recorded_at",
+        _C.MONEY: "delta_micro_usdc",
+    },
     "usage_checkpoint": {_C.PLAIN: "request_id gateway_id record updated_at"},
     "usage_day": {
         _C.PLAIN: "organization_id day project_id api_key_id revision_id provider_id requests tokens_prompt tokens_completion tokens_cached image_pixel_steps gpu_ms requests_priced",
@@ -357,6 +361,36 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     "usage_set_aside": {
         _C.PLAIN: "digest request_id origin record created_at resolved_at",
         _C.TEXT: "reason",
+    },
+    "usdc_deposit": {
+        _C.PLAIN: "id created_at signature account mint state slot block_time reference top_up_id organization_id attributed_by final_at credited_at",
+        _C.MONEY: "amount_micro_usdc",
+        _C.PERSONAL: "sources",
+        _C.TEXT: "memo held_reason decision_reason",
+        _C.PERSON: "decided_by",
+    },
+    "usdc_refund": {
+        _C.PLAIN: "id created_at deposit_id item_id from_balance exchange_acknowledged settled_at returned_at",
+        _C.MONEY: "amount_micro_usdc",
+        _C.PERSONAL: "wallet",
+        _C.TEXT: "reason",
+        _C.PERSON: "actor_id",
+    },
+    "usdc_scan": {
+        _C.PLAIN: "account cursor fence scanned_at problem_since reread_at",
+        _C.MONEY: "gap_micro_usdc",
+        _C.TEXT: "problem",
+    },
+    "usdc_sender": {
+        _C.PLAIN: "mark created_at",
+        _C.PERSONAL: "wallet",
+        _C.TEXT: "reason",
+        _C.PERSON: "actor_id",
+    },
+    "usdc_top_up": {
+        _C.PLAIN: "id created_at organization_id reference url idempotency_key expires_at",
+        _C.MONEY: "amount_micro_usdc",
+        _C.PERSON: "created_by",
     },
     "user": {
         _C.PLAIN: "id created_at email_verified_at disabled_at",

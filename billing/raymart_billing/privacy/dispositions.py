@@ -97,6 +97,7 @@ REPLACED: Mapping[str, tuple[str, Mapping[str, str]]] = {
 
 _BOOKS = "of the books, which the law asks for; written by the marketplace"
 _OVERSIGHT = "the marketplace's own words about what it did, which it answers for"
+_CHAIN = "on the public chain for good; the books say whose money it was and where it went back to"
 _MARKET = "of the market, no organization's"
 _WORK = "of background work: names of tasks, errors in our words, with ids"
 KEPT: Mapping[str, str] = {
@@ -114,6 +115,15 @@ KEPT: Mapping[str, str] = {
     "deposit.review_reason": _BOOKS,
     "deposit_refund.reason": _BOOKS,
     "deposit_refund.failed_reason": "the processor's code",
+    "usdc_deposit.sources": _CHAIN,
+    "usdc_deposit.memo": _CHAIN,
+    "usdc_deposit.held_reason": _BOOKS,
+    "usdc_deposit.decision_reason": _BOOKS,
+    "usdc_refund.wallet": _CHAIN,
+    "usdc_refund.reason": _BOOKS,
+    "usdc_sender.wallet": _CHAIN,
+    "usdc_sender.reason": _OVERSIGHT,
+    "usdc_scan.problem": _WORK,
     "dispute.reason": "the card network's code",
     "dispute.held_reason": _BOOKS,
     "billing_block.reason": _OVERSIGHT,

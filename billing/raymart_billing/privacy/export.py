@@ -36,7 +36,7 @@ _DIRECT = (
     "alert", "alert_threshold", "audit_entry", "balance_adjustment", "billing_block", "billing_block_change",
     "billing_profile", "budget", "credit_checkpoint", "credit_grant", "credit_note", "deposit", "dispute", "invitation",
     "invoice", "membership", "organization_erasure", "payout_wallet", "privacy_export", "project", "provider", "refund", "request", "retained_exchange", "service_account", "support_access", "usage_day",
-    "usage_hour", "usage_record", "wallet_proof",
+    "usage_hour", "usage_record", "usdc_deposit", "usdc_top_up", "wallet_proof",
 )  # fmt: skip
 ROWS: Mapping[str, str] = {
     **dict.fromkeys(_DIRECT, _OWN),
@@ -47,6 +47,7 @@ ROWS: Mapping[str, str] = {
     "budget_period": _beneath("budget_id", "budget"),
     "credit_note_line": _beneath("credit_note_id", "credit_note"),
     "deposit_refund": _beneath("deposit_id", "deposit"),
+    "usdc_refund": _beneath("deposit_id", "usdc_deposit"),
     "invoice_line": _beneath("invoice_id", "invoice"),
     "ledger_account": f"id in {_ACCOUNTS}",
     "transfer": f"debit_account_id in {_ACCOUNTS} or credit_account_id in {_ACCOUNTS}",

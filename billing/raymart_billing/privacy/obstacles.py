@@ -38,6 +38,10 @@ _RUNNING: Sequence[tuple[str, str]] = (
         "a top-up is on its way; wait until it is credited or has expired",
     ),
     (
+        "select from usdc_deposit where organization_id = :id and state in ('seen', 'final', 'refunding')",
+        "a payment in USDC is on its way in or back; wait until it has arrived",
+    ),
+    (
         "select from invoice where organization_id = :id and state = 'draft'",
         "an invoice is a draft yet; wait until it is final",
     ),

@@ -11,7 +11,17 @@ BORDER_MODULES = 4
 def as_svg(url: str) -> str:
     """`url` as an SVG of its own size, black on white, without a script, a style or a link in it."""
     out = io.BytesIO()
-    _code(url).save(out, kind="svg", scale=4, border=BORDER_MODULES, light="white", xmldecl=False, nl=False)
+    _code(url).save(
+        out,
+        kind="svg",
+        scale=4,
+        border=BORDER_MODULES,
+        light="white",
+        xmldecl=False,
+        nl=False,
+        svgclass=None,
+        lineclass=None,
+    )
     return out.getvalue().decode()
 
 
