@@ -1,12 +1,12 @@
-"""Top-ups in USDC. The SQL is `0032_usdc_deposits.sql`."""
+"""Top-ups in USDC. The SQL is `0034_usdc_deposits.sql`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import op
 
-revision: str = "0032"
-down_revision: str | Sequence[str] | None = "0031"
+revision: str = "0034"
+down_revision: str | Sequence[str] | None = "0033"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -14,11 +14,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    run("0032_usdc_deposits.sql")
+    run("0034_usdc_deposits.sql")
 
 
 def downgrade() -> None:
-    run("0032_usdc_deposits_down.sql")
+    run("0034_usdc_deposits_down.sql")
 
 
 def run(name: str) -> None:
