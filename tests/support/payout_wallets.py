@@ -143,14 +143,17 @@ async def make_paid_payee(sessions: Sessions) -> Payee:
     return payee
 
 
-def pass_time(owner_url: str, payee: Payee, hours: float) -> None:
-    """As if all choices and proofs of the payee had been made so much earlier. Only the database's owner can do this."""
+def pass_time(owner_url: str, payee: Payee, hours: float, *, checks: bool = False) -> None:
+    """As if all choices and proofs of the payee, and their `checks`, had been made so much earlier.
+
+    Only the database's owner can do this.
+    """
     with psycopg.connect(owner_url) as connection:
         connection.execute("set local session_replication_role = replica")
         for statement in (
             (
                 "update payout_wallet set created_at = created_at - %(by)s, payable_from = payable_from - %(by)s,"
-                " proven_at = proven_at - %(by)s, ended_at = ended_at - %(by)s where provider_id = %(provider)s"
+                " proven_at = proven_at - %(by)s, checked_at = checked_at - %(checks)s, ended_at = ended_at - %(by)s where provider_id = %(provider)s"
             ),
             "update wallet_proof set proven_at = proven_at - %(by)s where organization_id = %(organization)s",
         ):
@@ -158,6 +161,7 @@ def pass_time(owner_url: str, payee: Payee, hours: float) -> None:
                 statement,
                 {
                     "by": timedelta(hours=hours),
+                    "checks": timedelta(hours=hours if checks else 0),
                     "provider": payee.provider_id,
                     "organization": payee.organization_id,
                 },
