@@ -34,9 +34,12 @@ from raymart_billing.solana.transactions import (
     Source,
     TransactionTooLarge,
     Unsigned,
+    build_burn,
     build_payout,
     build_reclaim,
     build_token_accounts,
+    items_layout,
+    payout_layout,
 )
 from raymart_billing.solana.transport import Endpoint
 
@@ -79,15 +82,18 @@ __all__ = [
     "TransactionTooLarge",
     "Unsigned",
     "WrongChain",
+    "build_burn",
     "build_payout",
     "build_reclaim",
     "build_token_accounts",
     "explain",
+    "items_layout",
     "limits_for",
     "marker_address",
     "marker_seed",
     "open_chain",
     "payout_cost_lamports",
+    "payout_layout",
     "required",
     "why_unpayable",
 ]

@@ -155,6 +155,7 @@ def policy_of(settings: ChainSettings, *, treasury: Pubkey, mint: Pubkey) -> Pol
     """What the treasury's key may be used for."""
     return Policy(
         treasury=treasury,
+        token_account=token_account(treasury, mint),
         mint=mint,
         decimals=USDC_DECIMALS,
         transaction_micro_usdc_max=settings.payout_transaction_usdc_max * MICRO_USDC,

@@ -4,7 +4,7 @@ Three kinds of question, three ways to ask:
 
 - What only helps (a blockhash, a fee, a simulation, an account's balance before sending) is asked of the first endpoint
   that answers.
-- What decides about money (`block_height`, `slot`, `statuses`, `presence`, `transaction`) is asked of all of them, and
+- What decides about money (`block_height`, `slot`, `statuses`, `presences`, `transaction`) is asked of all of them, and
   the answer is the most cautious of theirs: the lowest height, final only when final everywhere, absent only when absent
   everywhere. While one of two is away these questions have no answer, and whoever asks waits.
 - What is sent goes to all, and what they say about it is logged and thrown away.
@@ -138,19 +138,21 @@ class SolanaRpc:
                 log.warning("chain.endpoints_differ", signature=str(signature), slot=status.slot)
         return found
 
-    async def presence(self, address: object, *, min_context_slot: int | None = None) -> Presence:
-        """Whether an account exists at `finalized`, as of `min_context_slot` or later, by all endpoints."""
-        told = await self._ask_all(
-            "getMultipleAccounts",
-            [[str(address)], _account_options("finalized", min_context_slot)],
-            lambda result: answers.read_accounts(result, [str(address)])[0] is not None,
-        )
-        if all(told):
-            return Presence.PRESENT
-        if any(told):
-            log.warning("chain.endpoints_differ", account=str(address))
-            return Presence.DISPUTED
-        return Presence.ABSENT
+    async def presences(
+        self, addresses: Sequence[object], *, min_context_slot: int | None = None
+    ) -> list[Presence]:
+        """Whether each account exists at `finalized`, as of `min_context_slot` or later, by all endpoints."""
+        options = _account_options("finalized", min_context_slot)
+        found: list[Presence] = []
+        for batch in _batches([str(address) for address in addresses], ACCOUNTS_MAX):
+            told = await self._ask_all(
+                "getMultipleAccounts", [batch, options], partial(answers.read_accounts, addresses=batch)
+            )
+            found += [_presence(views) for views in zip(*told, strict=True)]
+        for address, presence in zip(addresses, found, strict=True):
+            if presence is Presence.DISPUTED:
+                log.warning("chain.endpoints_differ", account=str(address))
+        return found
 
     async def transaction(self, signature: str) -> ChainTransaction | None:
         """A finalized transaction; None unless all endpoints have it. Raises: EndpointsDisagree, RpcError."""
@@ -300,6 +302,12 @@ def weakest(views: Sequence[SignatureStatus | None]) -> SignatureStatus | None:
     return SignatureStatus(
         confirmation=confirmation, error=lowest.error, slot=lowest.slot, is_disputed=bool(finalized)
     )
+
+
+def _presence(views: Sequence[ChainAccount | None]) -> Presence:
+    if all(view is not None for view in views):
+        return Presence.PRESENT
+    return Presence.ABSENT if all(view is None for view in views) else Presence.DISPUTED
 
 
 async def _call(

@@ -6,7 +6,7 @@ Source: SIMD-0385; SPL Token, Associated Token Account and Memo programs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
@@ -31,6 +31,8 @@ PAYEES_MAX: Final = {0: 14, 1: 57}
 """Beside a marker and a memo of at most `MEMO_BYTES_MAX`: by size in version 0, by its 64 addresses in version 1."""
 RECLAIMS_MAX: Final = {0: 8, 1: 34}
 MEMO_BYTES_MAX: Final = 40
+BUDGET_INSTRUCTIONS: Final = {0: 2, 1: 0}
+"""Before all others: version 0 sets its limits by two instructions, version 1 in its header."""
 USDC_DECIMALS: Final = 6
 AMOUNT_MAX: Final = 2**63 - 1
 COMPUTE_UNITS_MAX: Final = 1_400_000
@@ -68,7 +70,6 @@ class Unsigned:
     message: bytes
     """What is signed."""
     version: Version
-    layout: Layout
 
     def signed(self, signature: Signature) -> bytes:
         """The bytes to send. Raises: TransactionTooLarge."""
@@ -119,8 +120,36 @@ def build_payout(
         blockhash=blockhash,
         limits=limits,
         version=version,
-        layout=Layout(marker=0, first_item=2, items=len(payees), item=Item.PAYMENT),
     )
+
+
+def build_burn(
+    treasury: Pubkey,
+    *,
+    marker: Marker,
+    marker_rent_lamports: int,
+    memo: str,
+    blockhash: str,
+    limits: Limits,
+    version: Version = 1,
+) -> Unsigned:
+    """A marker that pays nobody: once it is final, no attempt of its part can land any more."""
+    return _assemble(
+        treasury,
+        [
+            create_marker(treasury, marker, rent_lamports=marker_rent_lamports),
+            memo_instruction(treasury, memo),
+        ],
+        blockhash=blockhash,
+        limits=limits,
+        version=version,
+    )
+
+
+def payout_layout(payees: int, *, version: Version) -> Layout:
+    """Where a payout, or with no payees a burn, has what."""
+    first = BUDGET_INSTRUCTIONS[version]
+    return Layout(marker=first, first_item=first + 2, items=payees, item=Item.PAYMENT)
 
 
 def build_token_accounts(
@@ -139,8 +168,7 @@ def build_token_accounts(
     if not 1 <= len(owners) <= CREATED_MAX:
         raise TransactionTooLarge(f"{len(owners)} token accounts in one transaction; 1 to {CREATED_MAX} fit")
     created = [create_idempotent_associated_token_account(treasury, owner, mint) for owner in owners]
-    layout = Layout(items=len(owners), item=Item.TOKEN_ACCOUNT)
-    return _assemble(treasury, created, blockhash=blockhash, limits=limits, version=version, layout=layout)
+    return _assemble(treasury, created, blockhash=blockhash, limits=limits, version=version)
 
 
 def build_reclaim(
@@ -161,8 +189,12 @@ def build_reclaim(
             f"{len(markers)} markers in one transaction of version {version}; 1 to {RECLAIMS_MAX[version]} fit"
         )
     reclaimed = [reclaim_marker(treasury, marker, lamports=lamports) for marker, lamports in markers]
-    layout = Layout(items=len(markers), item=Item.RECLAIM)
-    return _assemble(treasury, reclaimed, blockhash=blockhash, limits=limits, version=version, layout=layout)
+    return _assemble(treasury, reclaimed, blockhash=blockhash, limits=limits, version=version)
+
+
+def items_layout(items: int, item: Item, *, version: Version) -> Layout:
+    """Where a creation of token accounts or a reclaim has its items."""
+    return Layout(first_item=BUDGET_INSTRUCTIONS[version], items=items, item=item)
 
 
 def memo_instruction(signer: Pubkey, memo: str) -> Instruction:
@@ -202,7 +234,6 @@ def _assemble(
     blockhash: str,
     limits: Limits,
     version: Version,
-    layout: Layout,
 ) -> Unsigned:
     assert 0 < limits.compute_units <= COMPUTE_UNITS_MAX, f"{limits.compute_units} compute units"
     assert limits.priority_fee_lamports >= 0, f"{limits.priority_fee_lamports} lamports"
@@ -216,15 +247,10 @@ def _assemble(
         price = limits.priority_fee_lamports * MICRO_LAMPORTS // limits.compute_units
         budget = [set_compute_unit_limit(limits.compute_units), set_compute_unit_price(price)]
         message = to_bytes_versioned(MessageV0.try_compile(treasury, [*budget, *instructions], [], dated))
-        layout = _moved(layout, by=len(budget))
-    built = Unsigned(message=message, version=version, layout=layout)
+        assert len(budget) == BUDGET_INSTRUCTIONS[version]
+    built = Unsigned(message=message, version=version)
     built.unsigned()
     return built
-
-
-def _moved(layout: Layout, *, by: int) -> Layout:
-    marker = None if layout.marker is None else layout.marker + by
-    return replace(layout, marker=marker, first_item=layout.first_item + by)
 
 
 def _checked_size(raw: bytes, version: Version) -> bytes:

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_billing.connections import Pool
+from raymart_billing.solana import Chain
 from raymart_core.errors import RaymartError
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.settings import ControlSettings
@@ -45,6 +46,8 @@ class Resources:
     settings: ControlSettings
     redis: Redis
     """Connects when it is first used."""
+    chain: Chain | None = None
+    """Solana with the treasury's key; None where it is not configured."""
 
 
 class Context:
@@ -55,6 +58,7 @@ class Context:
         self.pool = resources.pool
         self.settings = resources.settings
         self.redis = resources.redis
+        self.chain = resources.chain
         self.run_id = run_id
         """The row of `task_run`."""
         self.fence = fence

@@ -16,6 +16,8 @@ import structlog
 from redis.asyncio import Redis
 
 from raymart_billing.connections import OUTAGE, make_pool
+from raymart_billing.payouts.books import DatabaseBooks
+from raymart_billing.solana import open_chain
 from raymart_billing.work.context import Resources
 from raymart_billing.work.registry import Registry
 from raymart_billing.work.worker import Worker
@@ -50,7 +52,11 @@ async def open_resources(settings: ControlSettings) -> AsyncIterator[Resources]:
         stack.push_async_callback(redis.aclose)
         await pool.open(wait=False)
         stack.push_async_callback(pool.close)
-        yield Resources(sessions=make_sessions(engine), pool=pool, settings=settings, redis=redis)
+        sessions = make_sessions(engine)
+        chain = open_chain(settings, books=DatabaseBooks(sessions))
+        if chain is not None:
+            stack.push_async_callback(chain.aclose)
+        yield Resources(sessions=sessions, pool=pool, settings=settings, redis=redis, chain=chain)
 
 
 class WorkProcess:

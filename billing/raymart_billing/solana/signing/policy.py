@@ -1,13 +1,15 @@
 """What the treasury's key may be used for, whoever asks: checked on the bytes before each signature.
 
 A bug, a wrong row or somebody who gets into the worker's queue can make a message, but not have it signed unless it
-does one of three things: pay USDC behind a marker, create token accounts, or reclaim markers that the books give free.
-The three do not mix: a marker that is made and emptied in one transaction would guard nothing.
+does one of four things: pay USDC behind a marker, make a marker that pays nobody, create token accounts, or reclaim
+markers that the books give free. They do not mix: a marker that is made and emptied in one transaction guards nothing.
 """
 
+import asyncio
+import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from solders.pubkey import Pubkey
@@ -29,9 +31,10 @@ from raymart_billing.solana.signing.reading import (
 )
 from raymart_billing.solana.signing.signer import Signer
 from raymart_billing.solana.transactions import MEMO_BYTES_MAX
-from raymart_core import clock
 
 DAY = timedelta(days=1)
+UNRECORDED_S_MAX = 600.0
+"""By then an attempt that was signed is in the books, or is never sent."""
 SEED_CHARACTERS_MAX = 32
 MARKER_LAMPORTS_MAX = 2_000_000
 """Twice the rent of an account without data: a marker is no way to move SOL."""
@@ -39,10 +42,10 @@ REASONS_MAX = 10
 
 
 class Books(Protocol):
-    """What the database knows of the markers that a message names. Addresses are in base58."""
+    """What the database knows of parts, by the addresses of their markers in base58."""
 
-    async def signed_micro_usdc(self, *, since: datetime, except_marker: str) -> int:
-        """Sum of the parts of which an attempt was recorded since then, each once, without that of `except_marker`."""
+    async def signed_micro_usdc(self, *, within: timedelta, except_markers: Sequence[str]) -> int:
+        """Sum of the parts of which an attempt was recorded lately, each once, without those of `except_markers`."""
         ...
 
     async def reclaimable(self, markers: Sequence[str]) -> Set[str]:
@@ -55,22 +58,16 @@ class Policy:
     """The rules of one treasury. Amounts in micro-USDC and lamports."""
 
     treasury: Pubkey
+    token_account: Pubkey
+    """The treasury's, of `mint`."""
     mint: Pubkey
     decimals: int
     transaction_micro_usdc_max: int
     day_micro_usdc_max: int
     priority_fee_lamports_max: int
 
-    async def check(self, message: bytes, books: Books) -> None:
-        """Raises: SigningRefused with each rule that `message` breaks."""
-        found = read_message(message)
-        reasons = [*self._broken(found)]
-        if not reasons:
-            reasons += await self._broken_by_books(found, books)
-        if reasons:
-            raise SigningRefused(f"not signed: {'; '.join(reasons[:REASONS_MAX])}", reasons=reasons)
-
-    def _broken(self, found: ReadMessage) -> list[str]:
+    def broken(self, found: ReadMessage) -> list[str]:
+        """Each rule that a message breaks by itself, whatever was signed before."""
         reasons = []
         if found.fee_payer != self.treasury or found.signers != 1:
             reasons.append(
@@ -102,7 +99,7 @@ class Policy:
     def _broken_transfer(self, step: Transfer) -> str | None:
         if step.mint != self.mint or step.decimals != self.decimals:
             return f"it moves token {step.mint}, which is not on the list"
-        if step.authority != self.treasury or step.source != token_account(self.treasury, self.mint):
+        if step.authority != self.treasury or step.source != self.token_account:
             return (
                 f"it moves what lies at {step.source} by right of {step.authority}, not the treasury's USDC"
             )
@@ -157,31 +154,12 @@ class Policy:
             or not isinstance(steps[0], MarkerCreation)
         ):
             return ["it is no payout behind one marker, no creation of token accounts and no reclaim"]
-        total = _total(steps)
+        total = total_of(steps)
         if total > self.transaction_micro_usdc_max:
             return [
                 f"it moves {total} micro-USDC; one transaction may move {self.transaction_micro_usdc_max}"
             ]
         return []
-
-    async def _broken_by_books(self, found: ReadMessage, books: Books) -> list[str]:
-        reclaims = [str(step.address) for step in found.steps if isinstance(step, MarkerReclaim)]
-        if reclaims:
-            held = set(reclaims) - await books.reclaimable(reclaims)
-            return [f"marker {address} is not free to be reclaimed" for address in sorted(held)]
-        for step in found.steps:
-            if isinstance(step, MarkerCreation):
-                return await self._broken_day(_total(found.steps), step, books)
-        return []
-
-    async def _broken_day(self, total: int, marker: MarkerCreation, books: Books) -> list[str]:
-        # Another attempt of the same part moves nothing more: only one of them can land.
-        before = await books.signed_micro_usdc(since=clock.now() - DAY, except_marker=str(marker.address))
-        if before + total <= self.day_micro_usdc_max:
-            return []
-        return [
-            f"it moves {total} micro-USDC after {before} in the last 24 hours; {self.day_micro_usdc_max} may leave in a day"
-        ]
 
 
 class PolicySigner:
@@ -196,6 +174,9 @@ class PolicySigner:
         self._signer = signer
         self._policy = policy
         self._books = books
+        self._checking = asyncio.Lock()
+        self._lately: dict[str, tuple[int, float]] = {}
+        """What was let pass and may not be in the books yet: micro-USDC by marker, and when by the monotonic clock."""
 
     @property
     def address(self) -> Pubkey:
@@ -204,7 +185,7 @@ class PolicySigner:
 
     async def sign(self, message: bytes) -> Signature:
         """A valid signature of `message`, if the policy lets it pass. Raises: SigningRefused, Unavailable."""
-        await self._policy.check(message, self._books)
+        await self._check(message)
         signature = await self._signer.sign(message)
         if not signature.verify(self._policy.treasury, message):
             raise SigningRefused(
@@ -216,6 +197,42 @@ class PolicySigner:
         """Close the signer's connections."""
         await self._signer.aclose()
 
+    async def _check(self, message: bytes) -> None:
+        found = read_message(message)
+        reasons = self._policy.broken(found)
+        if not reasons:
+            # One at a time: two that are looked at together would each see the day without the other.
+            async with self._checking:
+                reasons = await self._broken_by_books(found.steps)
+        if reasons:
+            raise SigningRefused(f"not signed: {'; '.join(reasons[:REASONS_MAX])}", reasons=reasons)
 
-def _total(steps: Sequence[Step]) -> int:
+    async def _broken_by_books(self, steps: Sequence[Step]) -> list[str]:
+        reclaims = [str(step.address) for step in steps if isinstance(step, MarkerReclaim)]
+        if reclaims:
+            held = set(reclaims) - await self._books.reclaimable(reclaims)
+            return [f"marker {address} is not free to be reclaimed" for address in sorted(held)]
+        total = total_of(steps)
+        markers = [str(step.address) for step in steps if isinstance(step, MarkerCreation)]
+        return await self._broken_day(total, markers[0]) if total else []
+
+    async def _broken_day(self, total: int, marker: str) -> list[str]:
+        now, limit = time.monotonic(), self._policy.day_micro_usdc_max
+        self._lately = {
+            key: entry for key, entry in self._lately.items() if entry[1] > now - UNRECORDED_S_MAX
+        }
+        # Another attempt of the same part moves nothing more: only one of them can land.
+        self._lately.pop(marker, None)
+        recorded = await self._books.signed_micro_usdc(within=DAY, except_markers=[marker, *self._lately])
+        before = recorded + sum(amount for amount, _ in self._lately.values())
+        if before + total > limit:
+            return [
+                f"it moves {total} micro-USDC after {before} in the last 24 hours; {limit} may leave in a day"
+            ]
+        self._lately[marker] = (total, now)
+        return []
+
+
+def total_of(steps: Sequence[Step]) -> int:
+    """What they move, in micro-USDC."""
     return sum(step.amount for step in steps if isinstance(step, Transfer))
