@@ -147,12 +147,8 @@ class Policy:
             return []
         if not steps:
             return ["it does nothing"]
-        markers = [step for step in steps if isinstance(step, MarkerCreation)]
-        if (
-            kinds != {MarkerCreation, Transfer}
-            or len(markers) != 1
-            or not isinstance(steps[0], MarkerCreation)
-        ):
+        first, *others = steps
+        if not isinstance(first, MarkerCreation) or not all(isinstance(step, Transfer) for step in others):
             return ["it is no payout behind one marker, no creation of token accounts and no reclaim"]
         total = total_of(steps)
         if total > self.transaction_micro_usdc_max:
