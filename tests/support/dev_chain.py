@@ -58,9 +58,11 @@ class Market:
     treasury_tokens: Pubkey = field(init=False)
 
     @classmethod
-    def funded(cls, *, lamports: int = 100 * SOL, micro_usdc: int = 1_000_000 * USDC) -> "Market":
-        """A market whose treasury has this much."""
-        market = cls()
+    def funded(
+        cls, chain: DevChain | None = None, *, lamports: int = 100 * SOL, micro_usdc: int = 1_000_000 * USDC
+    ) -> "Market":
+        """A market whose treasury has this much, on `chain` or one of its own."""
+        market = cls(chain=chain or DevChain())
         faucet = market.chain.faucet
         market.mint = faucet.create_mint()
         if lamports:
@@ -95,6 +97,10 @@ class Market:
     def tokens_of(self, wallet: Pubkey) -> Pubkey:
         """The associated token account of `wallet`, whether it is there or not."""
         return token.get_associated_token_address(wallet, self.mint, TOKEN_PROGRAM_ID)
+
+    def wallet_tokens(self, wallet: Keypair) -> Pubkey:
+        """The same of a wallet whose key we have."""
+        return self.tokens_of(wallet.pubkey())
 
     def balance(self, wallet: Pubkey) -> int:
         """The newest balance of `wallet` in micro-USDC; 0 without a token account."""

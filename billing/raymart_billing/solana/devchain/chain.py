@@ -1,5 +1,6 @@
 """The chain itself: blocks without validators. Nodes (`node.py`) answer requests about it."""
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,13 @@ from solders.transaction import VersionedTransaction
 
 from raymart_billing.solana.devchain.blockhashes import Blockhashes
 from raymart_billing.solana.devchain.history import History, Landed
+from raymart_billing.solana.devchain.journal import (
+    AdvanceLine,
+    ForkLine,
+    Journal,
+    JournalUnusable,
+    LandedLine,
+)
 from raymart_billing.solana.devchain.machine import Execution, Machine
 from raymart_billing.solana.devchain.slots import (
     FINALITY_SLOTS,
@@ -20,7 +28,7 @@ from raymart_billing.solana.devchain.slots import (
     SlotClock,
     block_slot,
 )
-from raymart_billing.solana.devchain.versions import AccountVersions
+from raymart_billing.solana.devchain.versions import SLOTS_KEPT, AccountVersions
 
 Commitment = Literal["processed", "confirmed", "finalized"]
 CONFIRMED_SLOTS: Final = 1
@@ -40,7 +48,15 @@ class Chain:
     `finality_slots` may be changed while it runs: more makes finality slow; what is final stays final.
     """
 
-    def __init__(self, *, seed: bytes, faucet: Pubkey, clock: SlotClock, first_block_at: int) -> None:
+    def __init__(
+        self,
+        *,
+        seed: bytes,
+        faucet: Pubkey,
+        clock: SlotClock,
+        first_block_at: int,
+        journal: Journal | None = None,
+    ) -> None:
         self.clock = clock
         self.finality_slots = FINALITY_SLOTS
         self.blockhashes = Blockhashes(seed)
@@ -51,6 +67,10 @@ class Chain:
         self._first_block_at = first_block_at
         self._finalized = FIRST_SLOT
         self._underway: list[_Underway] = []
+        self._journal: Journal | None = None
+        if journal is not None:
+            self._replay(journal)
+            self._journal = journal
 
     def slot(self, commitment: Commitment) -> int:
         """The newest slot of this commitment that has a block."""
@@ -88,9 +108,11 @@ class Chain:
 
     def advance(self, slots: int) -> None:
         """Let `slots` go by, and one more when the last has no block; what becomes due in them lands in its slot."""
+        if block_slot(self.clock.slot + slots) != self.clock.slot + slots:
+            slots += 1
         self.clock.advance(slots)
-        if block_slot(self.clock.slot) != self.clock.slot:
-            self.clock.advance(1)
+        if self._journal is not None:
+            self._journal.advanced(slots)
         self.catch_up()
 
     def send(self, raw: bytes, *, delay_slots: int) -> None:
@@ -107,20 +129,28 @@ class Chain:
         block = block_slot(slot)
         if not self._may_land(transaction, slot=block):
             return None
-        execution = self._executed(transaction, slot=block)
+        landed = self._included(raw, transaction, slot=block)
+        if landed is not None and self._journal is not None:
+            self._journal.landed(raw, slot=block)
+        return landed
+
+    def _included(self, raw: bytes, transaction: VersionedTransaction, *, slot: int) -> Landed | None:
+        """Execute it as part of the block at `slot`; None when its fee cannot be paid."""
+        self.machine.set_time(slot=slot, unix_time=self.block_time(slot))
+        execution = self.machine.execute(transaction)
         if not execution.is_included:
             return None
         landed = Landed(
             signature=str(transaction.signatures[0]),
             raw=raw,
             transaction=transaction,
-            slot=block,
-            block_time=self.block_time(block),
+            slot=slot,
+            block_time=self.block_time(slot),
             position=len(self.history),
             execution=execution,
         )
         self.history.add(landed)
-        self.versions.add(execution.changed, slot=block)
+        self.versions.add(execution.changed, slot=slot)
         return landed
 
     def try_out(self, transaction: VersionedTransaction) -> Execution:
@@ -139,15 +169,23 @@ class Chain:
         self.catch_up()
         now = self.slot("processed")
         to_slot = now - slots
-        finalized = self.slot("finalized")
+        # Accounts are kept no longer.
+        finalized = max(self.slot("finalized"), now - SLOTS_KEPT)
         if to_slot < finalized:
             raise ValueError(
                 f"a fork of {slots} slots would undo slot {to_slot + 1}, and {finalized} is final; "
                 f"at most {now - finalized} slots can go, or make finality slower beforehand"
             )
-        self.versions.take_back(to_slot=to_slot)
-        self.blockhashes.fork(to_slot)
-        return self.history.take_back(to_slot=to_slot)
+        taken = self._take_back(to_slot=to_slot)
+        if self._journal is not None:
+            self._journal.forked(slot=now, to_slot=to_slot)
+        return taken
+
+    def close(self) -> None:
+        """Write nothing any more."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
 
     def _may_land(self, transaction: VersionedTransaction, *, slot: int) -> bool:
         """What a leader checks before it executes."""
@@ -157,6 +195,23 @@ class Chain:
             return False
         return all(transaction.verify_with_results())
 
-    def _executed(self, transaction: VersionedTransaction, *, slot: int) -> Execution:
-        self.machine.set_time(slot=slot, unix_time=self.block_time(slot))
-        return self.machine.execute(transaction)
+    def _take_back(self, *, to_slot: int) -> Sequence[Landed]:
+        self.versions.take_back(to_slot=to_slot)
+        self.blockhashes.fork(to_slot)
+        return self.history.take_back(to_slot=to_slot)
+
+    def _replay(self, journal: Journal) -> None:
+        """Let everything happen again that the journal tells of. Raises: JournalUnusable."""
+        for line in journal.replay():
+            match line:
+                case LandedLine():
+                    self.clock.reach(line.slot)
+                    raw = base64.b64decode(line.raw)
+                    # It was checked when it landed; only the outcome is wanted.
+                    if self._included(raw, VersionedTransaction.from_bytes(raw), slot=line.slot) is None:
+                        raise JournalUnusable(f"the transaction of slot {line.slot} does not land again")
+                case ForkLine():
+                    self.clock.reach(line.slot)
+                    self._take_back(to_slot=line.to_slot)
+                case AdvanceLine():
+                    self.clock.advance(line.slots)

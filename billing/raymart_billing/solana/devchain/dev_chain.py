@@ -2,7 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from solders.keypair import Keypair
@@ -12,8 +14,9 @@ from raymart_billing.solana.devchain.development import development_methods
 from raymart_billing.solana.devchain.faucet import Faucet
 from raymart_billing.solana.devchain.faults import Faults
 from raymart_billing.solana.devchain.history import Landed
+from raymart_billing.solana.devchain.journal import Genesis, Journal
 from raymart_billing.solana.devchain.node import Node
-from raymart_billing.solana.devchain.slots import SlotClock, block_height
+from raymart_billing.solana.devchain.slots import SLOT_S, SlotClock, block_height
 
 SEED_BYTES: Final = 32
 _FIRST_BLOCK_AT: Final = 1_790_000_000
@@ -34,6 +37,7 @@ class DevChain:
         seed: bytes | None = None,
         clock: SlotClock | None = None,
         first_block_at: int = _FIRST_BLOCK_AT,
+        journal: Journal | None = None,
     ) -> None:
         self._seed = os.urandom(SEED_BYTES) if seed is None else seed
         keypair = Keypair.from_seed(_derived(self._seed, b"faucet"))
@@ -42,14 +46,37 @@ class DevChain:
             faucet=keypair.pubkey(),
             clock=clock or SlotClock(slot_s=None),
             first_block_at=first_block_at,
+            journal=journal,
         )
         self.faucet = Faucet(self.chain, keypair)
-        self._first = self.node()
+        self.first_node = self.node()
+
+    @classmethod
+    def persistent(
+        cls, directory: Path, *, slot_s: float = SLOT_S, now: Callable[[], float] = time.time
+    ) -> "DevChain":
+        """The chain that is kept in `directory`, begun when there is none, with slots by the clock.
+
+        Slots go on while nobody runs it, as on any chain. Raises: JournalUnusable.
+        """
+        begun = Genesis(seed=os.urandom(SEED_BYTES).hex(), first_block_at=int(now()))
+        journal = Journal.open(directory, genesis=begun)
+        genesis = journal.genesis
+        return cls(
+            seed=bytes.fromhex(genesis.seed),
+            clock=SlotClock(slot_s=slot_s, started_at=genesis.first_block_at, now=now),
+            first_block_at=genesis.first_block_at,
+            journal=journal,
+        )
+
+    def close(self) -> None:
+        """Let another process have the chain's file."""
+        self.chain.close()
 
     @property
     def faults(self) -> Faults:
         """The faults of the first node."""
-        return self._first.faults
+        return self.first_node.faults
 
     @property
     def slot(self) -> int:
@@ -60,6 +87,11 @@ class DevChain:
     def block_height(self) -> int:
         """The newest block's height: less than the slot, because some slots have no block."""
         return block_height(self.slot)
+
+    @property
+    def landed(self) -> int:
+        """How many transactions have landed."""
+        return len(self.chain.history)
 
     @property
     def genesis_hash(self) -> str:
@@ -77,7 +109,7 @@ class DevChain:
 
     async def handle(self, request: Mapping[str, object]) -> dict[str, object]:
         """The first node's response to one JSON-RPC request. Raises: NodeUnavailable, as a broken connection."""
-        return await self._first.handle(request)
+        return await self.first_node.handle(request)
 
     def node(self) -> Node:
         """Another node of this chain, healthy as yet."""

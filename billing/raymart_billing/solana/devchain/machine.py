@@ -151,7 +151,7 @@ class Machine:
             error=error,
             logs=meta.logs(),
             units=meta.compute_units_consumed(),
-            after=[self.account(key) for key in draft.keys],
+            after=self._accounts_after(transaction.message, draft),
             inner=meta.inner_instructions(),
         )
         if error is None and done.units > _unit_limit_of_v1(transaction.message):
@@ -174,8 +174,14 @@ class Machine:
             error={"InstructionError": [len(message.instructions) - 1, "ComputationalBudgetExceeded"]},
             units=_unit_limit_of_v1(message),
             logs=[*done.logs, "Computational budget exceeded"],
-            after=[self.account(key) for key in done.keys],
+            after=self._accounts_after(message, done),
         )
+
+    def _accounts_after(self, message: AnyMessage, draft: Execution) -> Sequence[Account | None]:
+        """Beside `draft.keys`; only what may be written is read again, for programs are large to copy."""
+        written = written_keys(message) | frozenset(draft.loaded_writable)
+        both = zip(draft.keys, draft.before, strict=True)
+        return [self.account(key) if key in written else before for key, before in both]
 
     def _keys(self, message: AnyMessage) -> tuple[list[Pubkey], list[Pubkey], list[Pubkey]]:
         """The message's own keys, and those it loads from lookup tables: writable, read only."""
@@ -215,6 +221,16 @@ def unit_price_and_limit(message: AnyMessage) -> tuple[int, int]:
         elif content[:1] == b"\x03":
             price = int.from_bytes(content[1:9], "little")
     return price, min(UNITS_MAX, others * UNITS_OF_INSTRUCTION if given_limit is None else given_limit)
+
+
+def written_keys(message: AnyMessage) -> frozenset[Pubkey]:
+    """The message's own keys that it may write to."""
+    header, keys = message.header, message.account_keys
+    signed = header.num_required_signatures
+    # Keys stand in this order: signers that are written, signers that are read, others written, others read.
+    signers = keys[: signed - header.num_readonly_signed_accounts]
+    others = keys[signed : len(keys) - header.num_readonly_unsigned_accounts]
+    return frozenset([*signers, *others])
 
 
 def _addresses(content: bytes, indexes: bytes) -> Sequence[Pubkey]:

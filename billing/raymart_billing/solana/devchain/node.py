@@ -62,25 +62,30 @@ class Node:
         if self.faults.unavailable > 0:
             self.faults.unavailable -= 1
             raise NodeUnavailable("the node is not reachable")
-        self.view.chain.catch_up()
-        response: dict[str, object] = {"jsonrpc": "2.0", "id": request.get("id")}
-        try:
-            response["result"] = self._result(request)
-        except RpcError as error:
-            response["error"] = error.as_json()
+        response = respond(request, self._result)
         if self.faults.unavailable_after > 0:
             self.faults.unavailable_after -= 1
             raise NodeUnavailable("the connection broke before the answer")
         return response
 
-    def _result(self, request: Mapping[str, object]) -> object:
-        name = request.get("method")
-        if request.get("jsonrpc") != "2.0" or not isinstance(name, str):
-            raise RpcError(INVALID_REQUEST, "Invalid request")
+    def _result(self, name: str, params: Params) -> object:
         method = self._methods.get(name)
         if method is None:
             raise RpcError(METHOD_NOT_FOUND, "Method not found")
-        params = request.get("params")
+        self.view.chain.catch_up()
+        return method(self.view, params)
+
+
+def respond(request: Mapping[str, object], method: Callable[[str, Params], object]) -> dict[str, object]:
+    """The JSON-RPC response: the result of `method` with the request's name and parameters, or its RpcError."""
+    response: dict[str, object] = {"jsonrpc": "2.0", "id": request.get("id")}
+    try:
+        name, params = request.get("method"), request.get("params")
+        if request.get("jsonrpc") != "2.0" or not isinstance(name, str):
+            raise RpcError(INVALID_REQUEST, "Invalid request")
         if params is not None and not isinstance(params, list):
             raise invalid("expected an array of parameters")
-        return method(self.view, Params(params or ()))
+        response["result"] = method(name, Params(params or ()))
+    except RpcError as error:
+        response["error"] = error.as_json()
+    return response

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from solders.pubkey import Pubkey
 
 from raymart_billing.solana.devchain.history import History, Landed
-from raymart_billing.solana.devchain.machine import unit_price_and_limit
+from raymart_billing.solana.devchain.machine import unit_price_and_limit, written_keys
 from raymart_billing.solana.devchain.slots import BLOCKHASH_BLOCKS, FIRST_SLOT, block_slot
 
 
@@ -31,12 +31,5 @@ def recent_prices(
 def _could_write(landed: Landed, addresses: frozenset[Pubkey]) -> bool:
     if not addresses:
         return True
-    message = landed.transaction.message
-    header, keys = message.header, message.account_keys
-    signed = header.num_required_signatures
-    # Keys stand in this order: signers that are written, signers that are read, others written, others read.
-    own = [
-        *keys[: signed - header.num_readonly_signed_accounts],
-        *keys[signed : len(keys) - header.num_readonly_unsigned_accounts],
-    ]
-    return not addresses.isdisjoint([*own, *landed.execution.loaded_writable])
+    written = written_keys(landed.transaction.message)
+    return not addresses.isdisjoint(written) or not addresses.isdisjoint(landed.execution.loaded_writable)
