@@ -31,7 +31,13 @@ BEFORE_VERIFICATION: Final = frozenset(
 
 
 SENSITIVE: Final = frozenset(
-    {"Mutation.proveWallet", "Mutation.withdrawWallet", "Mutation.eraseOrganization"}
+    {
+        "Mutation.proveWallet",
+        "Mutation.withdrawWallet",
+        "Mutation.choosePayoutWallet",
+        "Mutation.cancelPayoutWallet",
+        "Mutation.eraseOrganization",
+    }
 )
 """Where a provider's money goes, and an organization's end. Everything that the platform's people change asks for a second factor besides."""
 

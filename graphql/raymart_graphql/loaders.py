@@ -20,6 +20,7 @@ from raymart_graphql.schema.keys.loaders import KeyLoaders
 from raymart_graphql.schema.ledger.loaders import LedgerLoaders
 from raymart_graphql.schema.members.loaders import MemberLoaders
 from raymart_graphql.schema.oversight.loaders import OversightLoaders
+from raymart_graphql.schema.payout_wallets.loaders import PayoutWalletLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.privacy.loaders import PrivacyLoaders
 from raymart_graphql.schema.retention.loaders import RetentionLoaders
@@ -61,6 +62,11 @@ class Loaders:
     def wallets(self) -> WalletLoaders:
         """Proven wallets."""
         return WalletLoaders(self._reading)
+
+    @cached_property
+    def payout_wallets(self) -> PayoutWalletLoaders:
+        """The wallets that providers are paid to."""
+        return PayoutWalletLoaders(self._reading)
 
     @cached_property
     def members(self) -> MemberLoaders:

@@ -37,6 +37,7 @@ from raymart_graphql.schema.oidc.types import OidcQuery
 from raymart_graphql.schema.oversight.introspection import SwitchedIntrospection
 from raymart_graphql.schema.oversight.mutations import OversightMutation
 from raymart_graphql.schema.oversight.queries import OversightQuery
+from raymart_graphql.schema.payout_wallets.mutations import PayoutWalletMutation
 from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.privacy.mutations import PrivacyMutation
@@ -92,6 +93,7 @@ class Mutation(
     RetentionMutation,
     PrivacyMutation,
     WalletMutation,
+    PayoutWalletMutation,
     ServiceAccountMutation,
     OidcMutation,
     InferenceMutation,

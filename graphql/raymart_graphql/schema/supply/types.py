@@ -28,6 +28,7 @@ from raymart_graphql.schema.catalog.types import LiveEndpoint, ModelRevision, li
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.pricing.types import OfferPrice, OfferWindow
 from raymart_graphql.schema.pricing.units import UnitPrice, priced_units, unit_prices
+from raymart_graphql.schema.provider_payouts.fields import ProviderPayouts
 from raymart_graphql.schema.usage.arguments import ByStep, Since, SinceMoment, Until, UntilMoment
 from raymart_graphql.schema.usage.filters import Attempts, ProviderAttemptFilter
 from raymart_marketplace.pricing import effective
@@ -48,7 +49,7 @@ LazyEarningsBucket = Annotated["EarningsBucket", strawberry.lazy("raymart_graphq
 
 
 @strawberry.type(description="An organization that sells inference.")
-class Provider(Node):
+class Provider(ProviderPayouts, Node):
     """Its name and offers are public; machines and earnings are for its members."""
 
     uuid: strawberry.Private[UUID]

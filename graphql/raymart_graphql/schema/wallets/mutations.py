@@ -4,6 +4,7 @@ from datetime import datetime
 
 import strawberry
 
+from raymart_billing.payout_wallets import tell_of_withdrawal
 from raymart_core.errors import Forbidden
 from raymart_core.ids import Prefix, new_id, show
 from raymart_graphql.context import Info
@@ -159,7 +160,7 @@ class WalletMutation:
             proof = await wallet_proofs.record_proof(session, answered)
         return ProveWalletPayload(wallet=WalletProof.of(proof))
 
-    @mutation("End the proof of a wallet, and logging in with it.")
+    @mutation("End the proof of a wallet, logging in with it, and payouts to it.")
     async def withdraw_wallet(self, info: Info, input_: WithdrawWalletInput) -> WithdrawWalletPayload:
         """Sessions that it opened stay; their owner ends them."""
         organization_id = parse_global_id(
@@ -169,6 +170,7 @@ class WalletMutation:
             proof = await wallet_proofs.withdraw_proof(
                 session, organization_id=organization_id, address=input_.address
             )
+            await tell_of_withdrawal(session, proof.id)
         return WithdrawWalletPayload(wallet=WalletProof.of(proof))
 
     @mutation(

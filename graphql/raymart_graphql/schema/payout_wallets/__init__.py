@@ -1,0 +1,1 @@
+"""The wallets that providers are paid to."""
