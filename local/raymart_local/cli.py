@@ -48,7 +48,7 @@ def doctor(port: Port = None, data_dir: DataDir = None) -> None:
 
 async def _up(settings: LocalSettings) -> None:
     async with running_stack(settings, environment=os.environ, console=Console()) as stack:
-        _greet(stack)
+        _greet(stack, has_own_chain=not settings.solana_rpc_url)
         await asyncio.Event().wait()
 
 
@@ -59,7 +59,7 @@ def _settings(port: int | None, data_dir: Path | None) -> LocalSettings:
     )
 
 
-def _greet(stack: RunningStack) -> None:
+def _greet(stack: RunningStack, *, has_own_chain: bool) -> None:
     accounts = json.loads(stack.layout.credentials.read_text())
     customer, admin = accounts["customer"], accounts["admin"]
     people = [("customer", customer), *(("provider", one) for one in accounts["providers"]), ("admin", admin)]
@@ -70,6 +70,9 @@ def _greet(stack: RunningStack) -> None:
     for role, account in people:
         table.add_row(role, f"{account['email']}  {account['password']}")
     table.add_row("all accounts", str(_short(stack.layout.credentials)))
+    if has_own_chain:
+        chain = json.loads(stack.layout.solana_chain.read_text())
+        table.add_row("Solana", f"{chain['rpc_url']}  (a development chain)")
     table.add_row("logs", str(_short(stack.layout.logs)))
     # As wide as it needs: a key that is broken into two lines cannot be copied.
     RichConsole(width=200).print(table, "", highlight=False)

@@ -1,7 +1,8 @@
-"""The control plane's part of the embedded stack: Postgres, Redis, migrations, seed, API, Celery."""
+"""The control plane's part of the embedded stack: Postgres, Redis, a Solana chain, migrations, seed, API, Celery."""
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from raymart_local import postgres
@@ -14,6 +15,7 @@ from raymart_local.program import Program
 from raymart_local.redis import EmbeddedRedis
 from raymart_local.secret_file import secret_at
 from raymart_local.settings import LocalSettings
+from raymart_local.solana import CHAIN_NAMES, SIGNING_NAMES, SOLANA, EmbeddedSolana, without
 
 API = "api"
 SEED = "seed"
@@ -36,6 +38,11 @@ class ControlPlane:
         self._postgres = EmbeddedPostgres(layout.postgres) if settings.database_url is None else None
         is_redis_needed = settings.redis_url is None or settings.broker_url is None
         self._redis = EmbeddedRedis(layout.redis) if is_redis_needed else None
+        self._solana = None
+        if not settings.solana_rpc_url:
+            self._solana = EmbeddedSolana(
+                layout.solana, treasury_keypair=layout.treasury_keypair, marker_key=layout.payout_marker_key
+            )
 
     @property
     def base_url(self) -> str:
@@ -52,12 +59,15 @@ class ControlPlane:
             self._migrate(),
             self._task(SEED, "seed", *self._seed_arguments(), needs=("migrate",)),
             self._api(),
-            self._celery("worker", "--pool=solo", "--concurrency=1", "--without-gossip", "--without-mingle"),
+            self._worker(),
             self._celery("beat", f"--schedule={self._layout.beat_schedule}", "--pidfile="),
         ]
 
     def environment(self) -> Mapping[str, str]:
-        """What every process of the control plane gets; known once the stores' ports are chosen."""
+        """What every process of the control plane gets; known once the stores' ports are chosen.
+
+        Not the chain: what needs it adds `_chain_environment`, and what signs `_signing_environment`.
+        """
         return {
             # One machine is for looking around: GraphQL introspection is on unless the caller says otherwise.
             "RAYMART_DEVELOPMENT": "true",
@@ -66,7 +76,7 @@ class ControlPlane:
             # Everybody on this machine has one address.
             "RAYMART_GRAPHQL_POINTS_PER_HOUR": "1000000",
             "RAYMART_GRAPHQL_POINTS_PER_HOUR_ADDRESS": "1000000",
-            **{name: value for name, value in self._inherited.items() if name != "MIGRATION_DATABASE_URL"},
+            **without(self._inherited, CHAIN_NAMES | {"MIGRATION_DATABASE_URL"}),
             "RAYMART_PUBLIC_URL": self._inherited.get(
                 "RAYMART_PUBLIC_URL", f"http://{LOOPBACK}:{self._settings.port}"
             ),
@@ -84,7 +94,7 @@ class ControlPlane:
         }
 
     def _migrate(self) -> Part:
-        needs = (*self._needs("postgres"), *self._needs("redis"))
+        needs = self._needs("postgres", "redis")
 
         def program() -> Program:
             given = self._settings.migration_database_url
@@ -115,24 +125,51 @@ class ControlPlane:
             ready = says_yes(self._redis.is_answering)
             # Redis warns at each start of kernel settings that are not ours to change.
             parts.append(Part(name="redis", program=self._redis.prepare, is_ready=ready, shows_log=False))
+        if self._solana is not None:
+            parts.append(self._solana.part())
         return parts
+
+    def _chain_environment(self) -> Mapping[str, str]:
+        """Which chain, without anything that could sign. Known once the embedded one is ready."""
+        if self._solana is not None:
+            return self._solana.environment()
+        return {
+            name: self._inherited[name] for name in CHAIN_NAMES - SIGNING_NAMES if name in self._inherited
+        }
+
+    def _signing_environment(self) -> Mapping[str, str]:
+        """What sends money: for workers only."""
+        if self._solana is not None:
+            return self._solana.signing_environment()
+        return {name: self._inherited[name] for name in SIGNING_NAMES if name in self._inherited}
 
     def _api(self) -> Part:
         return Part(
             name=API,
-            program=lambda: self._program("serve-api"),
-            needs=(SEED, *self._needs("redis")),
+            program=lambda: self._program("serve-api").with_environment(self._chain_environment()),
+            needs=(SEED, *self._needs("redis", SOLANA)),
             is_ready=answers_http(f"{self.base_url}/health"),
             stop_grace_s=_API_GRACE_S,
         )
+
+    def _worker(self) -> Part:
+        arguments = ("--pool=solo", "--concurrency=1", "--without-gossip", "--without-mingle")
+        worker = self._celery("worker", *arguments)
+
+        def program() -> Program:
+            return worker.program().with_environment(self._signing_environment())
+
+        return replace(worker, program=program)
 
     def _celery(self, name: str, *arguments: str) -> Part:
         argv = (sys.executable, "-m", "celery", "-A", "raymart_billing.celery_app", name, *arguments)
         self._layout.beat_schedule.parent.mkdir(parents=True, exist_ok=True)
         return Part(
             name=f"celery-{name}",
-            program=lambda: Program(argv=(*argv, "--loglevel=INFO"), env=self.environment()),
-            needs=("migrate", *self._needs("redis")),
+            program=lambda: Program(
+                argv=(*argv, "--loglevel=INFO"), env={**self.environment(), **self._chain_environment()}
+            ),
+            needs=("migrate", *self._needs("redis", SOLANA)),
             ready_log_line="ready." if name == "worker" else "beat: Starting",
         )
 
@@ -149,10 +186,10 @@ class ControlPlane:
             f"--join-tokens={self._layout.join_tokens}",
         )
 
-    def _needs(self, store: str) -> tuple[str, ...]:
-        """`store`, when it is a part of ours."""
-        is_ours = self._postgres is not None if store == "postgres" else self._redis is not None
-        return (store,) if is_ours else ()
+    def _needs(self, *names: str) -> tuple[str, ...]:
+        """Those of `names` that are parts of ours."""
+        embedded = {"postgres": self._postgres, "redis": self._redis, SOLANA: self._solana}
+        return tuple(name for name in names if embedded[name] is not None)
 
     def _database_url(self) -> str:
         if self._postgres is not None:

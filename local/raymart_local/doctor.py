@@ -48,6 +48,7 @@ def findings(settings: LocalSettings) -> Sequence[Finding]:
         _data_dir(settings.data_dir.absolute()),
         _postgres(settings),
         _redis(settings),
+        _solana(settings),
         _importable("Ray", "ray", "ray.serve"),
         _importable("engine", "xllamacpp"),
     ]
@@ -138,6 +139,14 @@ def _redis(settings: LocalSettings) -> Finding:
         return Finding(check="Redis", is_ok=True, result=str(server_program()), fix=fix)
     except PartMissing as error:
         return Finding(check="Redis", is_ok=False, result=str(error), fix=fix)
+
+
+def _solana(settings: LocalSettings) -> Finding:
+    if settings.solana_rpc_url:
+        # Not shown: an address may hold a key.
+        fix = "unset SOLANA_RPC_URL to run on a development chain"
+        return Finding(check="Solana", is_ok=True, result="SOLANA_RPC_URL is set", fix=fix)
+    return _importable("Solana", "solders.litesvm")
 
 
 def _importable(check: str, *modules: str) -> Finding:

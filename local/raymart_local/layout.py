@@ -26,6 +26,16 @@ class Layout:
         return self.root / "redis"
 
     @property
+    def solana(self) -> Path:
+        """The development chain."""
+        return self.root / "solana"
+
+    @property
+    def solana_chain(self) -> Path:
+        """The running development chain's `rpc_url`, `usdc_mint`, `treasury` and `genesis_hash`, as JSON."""
+        return self.solana / "chain.json"
+
+    @property
     def ray(self) -> Path:
         """The house pool's Ray cluster."""
         return self.root / "ray"
@@ -49,6 +59,16 @@ class Layout:
     def ledger_seal_key(self) -> Path:
         """Seals the ledger's transfers."""
         return self.secrets / "ledger-seal-key"
+
+    @property
+    def treasury_keypair(self) -> Path:
+        """The key of the development chain's treasury, as `solana-keygen` writes it."""
+        return self.secrets / "treasury-keypair.json"
+
+    @property
+    def payout_marker_key(self) -> Path:
+        """Makes the addresses of payouts' markers; never to be replaced."""
+        return self.secrets / "payout-marker-key"
 
     @property
     def ledger_head(self) -> Path:

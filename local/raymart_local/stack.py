@@ -18,10 +18,11 @@ from raymart_local.logs import Console
 from raymart_local.part import Part
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_local.settings import LocalSettings
+from raymart_local.solana import CHAIN_NAMES
 from raymart_local.supervisor import Supervisor, supervised
 
 _READY_POLL_S = 0.25
-_CONTROL_ONLY: Final = frozenset(
+_CONTROL_ONLY: Final = CHAIN_NAMES | frozenset(
     {
         "DATABASE_URL",
         "MIGRATION_DATABASE_URL",

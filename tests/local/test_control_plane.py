@@ -1,6 +1,8 @@
 """Which parts the control plane has, and what they inherit."""
 
+import json
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from raymart_local.errors import PortBusy
 from raymart_local.layout import Layout
 from raymart_local.ports import free_port
 from raymart_local.settings import LocalSettings
+from raymart_local.solana import CHAIN_NAMES, SIGNING_NAMES
 from raymart_local.stack import without_control_secrets
 
 DATABASE = "postgresql://u:p@db.example:5432/raymart"
@@ -18,13 +21,23 @@ REDIS = "redis://:p@cache.example:6379/0"
 
 @pytest.fixture(autouse=True)
 def no_urls(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATABASE_URL", "REDIS_URL", "BROKER_URL"):
+    for name in ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "SOLANA_RPC_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
-def control(tmp_path: Path, **urls: str) -> ControlPlane:
+def control(tmp_path: Path, *, environment: Mapping[str, str] | None = None, **urls: str) -> ControlPlane:
     settings = LocalSettings(port=free_port(), data_dir=tmp_path, **urls)
-    return ControlPlane(settings, layout=Layout(tmp_path), environment={"PATH": "/bin"}, endpoints_min=2)
+    return ControlPlane(
+        settings,
+        layout=Layout(tmp_path),
+        environment={"PATH": "/bin", **(environment or {})},
+        endpoints_min=2,
+    )
+
+
+def environments(plane: ControlPlane) -> dict[str, Mapping[str, str]]:
+    """What each part's process gets, as if the stores ran elsewhere and the chain were ready."""
+    return {part.name: part.program().env for part in plane.parts()}
 
 
 def needs(plane: ControlPlane) -> dict[str, tuple[str, ...]]:
@@ -36,12 +49,13 @@ class TestParts:
         assert needs(control(tmp_path)) == {
             "postgres": (),
             "redis": (),
+            "solana": (),
             # Redis too: every part's environment names its port.
             "migrate": ("postgres", "redis"),
             "seed": ("migrate",),
-            "api": ("seed", "redis"),
-            "celery-worker": ("migrate", "redis"),
-            "celery-beat": ("migrate", "redis"),
+            "api": ("seed", "redis", "solana"),
+            "celery-worker": ("migrate", "redis", "solana"),
+            "celery-beat": ("migrate", "redis", "solana"),
         }
 
     def test_database_url_replaces_postgres(self, tmp_path: Path):
@@ -53,7 +67,7 @@ class TestParts:
         assert "redis" in needs(control(tmp_path, broker_url="amqp://broker.example"))
         both = control(tmp_path, broker_url="amqp://broker.example", redis_url=REDIS)
         assert "redis" not in needs(both)
-        assert needs(both)["api"] == ("seed",)
+        assert needs(both)["api"] == ("seed", "solana")
 
     def test_busy_port_is_named_with_its_setting(self, tmp_path: Path):
         plane = control(tmp_path)
@@ -84,6 +98,7 @@ class TestEnvironment:
 
     def test_only_the_migration_gets_the_owners_url(self, tmp_path: Path):
         urls = {"database_url": DATABASE, "redis_url": REDIS, "broker_url": REDIS}
+        told_by_the_chain(tmp_path)
         plane = control(tmp_path, **urls, migration_database_url="postgresql://owner@db/raymart")
         with_url = {part.name for part in plane.parts() if "MIGRATION_DATABASE_URL" in part.program().env}
         assert with_url == {"migrate"}
@@ -94,6 +109,79 @@ class TestEnvironment:
         assert first["RAYMART_LEDGER_SEAL_KEY"] == second["RAYMART_LEDGER_SEAL_KEY"]
         assert len(first["RAYMART_LEDGER_SEAL_KEY"]) >= 32
         assert first["RAYMART_LEDGER_HEAD_FILE"] == str(tmp_path / "ledger" / "head.json")
+
+
+def told_by_the_chain(tmp_path: Path) -> None:
+    """As if the embedded chain had become ready."""
+    layout = Layout(tmp_path)
+    layout.solana.mkdir()
+    layout.solana_chain.write_text(json.dumps(OWN_CHAIN))
+
+
+STORES = {"database_url": DATABASE, "redis_url": REDIS, "broker_url": REDIS}
+OWN_CHAIN = {
+    "rpc_url": "http://127.0.0.1:4242",
+    "usdc_mint": "UsdcMint",
+    "treasury": "Treasury",
+    "genesis_hash": "Genesis",
+}
+
+
+class TestChain:
+    @pytest.fixture
+    def embedded(self, tmp_path: Path) -> dict[str, Mapping[str, str]]:
+        """The caller's environment names another chain's treasury, which a chain of our own must not meet."""
+        foreign = {
+            "RAYMART_TREASURY_KEYCHAIN": "{}",
+            "RAYMART_USDC_MINT": "Circle",
+            "RAYMART_TREASURY_ADDRESS": "Foreign",
+        }
+        told_by_the_chain(tmp_path)
+        return environments(control(tmp_path, **STORES, environment=foreign))
+
+    def test_everybody_who_needs_it_is_told_of_the_chain(self, embedded: dict[str, Mapping[str, str]]):
+        for name in ("api", "celery-worker", "celery-beat"):
+            assert embedded[name]["SOLANA_RPC_URL"] == OWN_CHAIN["rpc_url"]
+            assert embedded[name]["RAYMART_SOLANA_CHAIN_ID"] == "solana:localnet"
+            assert embedded[name]["RAYMART_USDC_MINT"] == "UsdcMint"
+            assert embedded[name]["RAYMART_TREASURY_ADDRESS"] == "Treasury"
+
+    def test_only_the_worker_can_sign(self, tmp_path: Path, embedded: dict[str, Mapping[str, str]]):
+        signers = {name for name, environment in embedded.items() if SIGNING_NAMES & environment.keys()}
+        assert signers == {"celery-worker"}
+        worker = embedded["celery-worker"]
+        assert worker["RAYMART_TREASURY_KEYPAIR"] == str(Layout(tmp_path).treasury_keypair)
+        assert len(worker["RAYMART_PAYOUT_MARKER_KEY"]) >= 32
+        assert "RAYMART_TREASURY_KEYCHAIN" not in worker
+
+    def test_the_chain_itself_knows_nothing_of_the_control_plane(
+        self, embedded: dict[str, Mapping[str, str]]
+    ):
+        assert set(embedded["solana"]) == {"PATH", "LC_ALL", "PYTHONUNBUFFERED"}
+
+    def test_the_marker_key_is_kept(self, tmp_path: Path, embedded: dict[str, Mapping[str, str]]):
+        again = environments(control(tmp_path, **STORES))["celery-worker"]
+        assert again["RAYMART_PAYOUT_MARKER_KEY"] == embedded["celery-worker"]["RAYMART_PAYOUT_MARKER_KEY"]
+
+    def test_a_url_replaces_it_and_the_keys_still_reach_workers_alone(self, tmp_path: Path):
+        given = {
+            "SOLANA_RPC_URL": "https://rpc.example",
+            "RAYMART_TREASURY_ADDRESS": "Treasury",
+            "RAYMART_TREASURY_KEYPAIR": "/keys/treasury.json",
+            "RAYMART_PAYOUT_MARKER_KEY": "k" * 32,
+        }
+        plane = control(tmp_path, **STORES, solana_rpc_url="https://rpc.example", environment=given)
+        found = environments(plane)
+        assert "solana" not in found
+        assert needs(plane)["api"] == ("seed",)
+        assert found["api"]["SOLANA_RPC_URL"] == "https://rpc.example"
+        assert found["api"]["RAYMART_TREASURY_ADDRESS"] == "Treasury"
+        assert {name for name in found if SIGNING_NAMES & found[name].keys()} == {"celery-worker"}
+        assert found["celery-worker"]["RAYMART_TREASURY_KEYPAIR"] == "/keys/treasury.json"
+
+    def test_the_compute_plane_is_told_nothing_of_it(self):
+        given = dict.fromkeys(CHAIN_NAMES, "x")
+        assert without_control_secrets({**given, "PATH": "/bin"}) == {"PATH": "/bin"}
 
 
 class TestWithoutControlSecrets:

@@ -15,8 +15,18 @@ def found(settings: LocalSettings) -> dict[str, Finding]:
 class TestFindings:
     def test_this_machine_can_run_the_stack(self, tmp_path: Path):
         checks = found(LocalSettings(port=1, data_dir=tmp_path))
-        assert {"Python", "memory", "disk", "API port", "Postgres", "Redis", "Ray", "engine"} <= checks.keys()
-        for name in ("Python", "Postgres", "Redis", "Ray", "engine", "data directory"):
+        assert {
+            "Python",
+            "memory",
+            "disk",
+            "API port",
+            "Postgres",
+            "Redis",
+            "Solana",
+            "Ray",
+            "engine",
+        } <= checks.keys()
+        for name in ("Python", "Postgres", "Redis", "Solana", "Ray", "engine", "data directory"):
             assert checks[name].is_ok, checks[name]
 
     def test_each_lack_says_what_to_do(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

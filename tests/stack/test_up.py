@@ -28,7 +28,7 @@ READY_WITHIN_S = 180.0
 GONE_WITHIN_S = 45.0
 MEMORY_BYTES_MAX = 3_000_000_000
 PARTS = {
-    "postgres", "migrate", "seed", "redis", "api", "celery-worker", "celery-beat", "ray-head", "ray-demo-a",
+    "postgres", "migrate", "seed", "redis", "solana", "api", "celery-worker", "celery-beat", "ray-head", "ray-demo-a",
     "ray-demo-b", "agent-demo-a", "agent-demo-b", "controller", "guardian",
 }  # fmt: skip
 
@@ -57,7 +57,7 @@ class Up:
 
     @staticmethod
     def run(*, port: int, data_dir: Path, output: object) -> "subprocess.Popen[bytes]":
-        names = {"DATABASE_URL", "REDIS_URL", "BROKER_URL"}
+        names = {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "SOLANA_RPC_URL"}
         inherited = {name: value for name, value in os.environ.items() if name not in names}
         environment = {**inherited, "RAYMART_PORT": str(port), "RAYMART_DATA_DIR": str(data_dir)}
         return subprocess.Popen([RAYMART, "up"], env=environment, stdout=output, stderr=subprocess.STDOUT)  # type: ignore[call-overload]
@@ -104,7 +104,8 @@ class TestUp:
     def test_secrets_are_private(self, up: Up):
         layout = Layout(up.data_dir)
         assert stat.S_IMODE(layout.secrets.stat().st_mode) == 0o700
-        for path in (layout.credentials, layout.token_secret, layout.ray_token):
+        private = (layout.credentials, layout.token_secret, layout.ray_token, layout.treasury_keypair)
+        for path in (*private, layout.payout_marker_key, layout.solana / "chain.jsonl"):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     def test_the_compute_plane_has_no_secret_of_the_control_plane(self, up: Up):

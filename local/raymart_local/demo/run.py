@@ -26,7 +26,8 @@ async def run_demo(settings: LocalSettings) -> None:
     """
     started = time.monotonic()
     data_dir = settings.data_dir.absolute() / "demo"
-    own = settings.model_copy(update={"data_dir": data_dir, "port": free_port()})
+    # Whatever the environment names: the demo pays people who do not exist, on a chain of its own.
+    own = settings.model_copy(update={"data_dir": data_dir, "port": free_port(), "solana_rpc_url": None})
     report_path = data_dir / "report.json"
     console = Console()
     try:
