@@ -9,6 +9,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     ForeignKey,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Identity,
     Index,
     SmallInteger,
+    String,
     UniqueConstraint,
     func,
     text,
@@ -111,6 +113,17 @@ class AttemptState(StrEnum):
     """Landed with an error: nothing was paid."""
     EXPIRED = "expired"
     """Its block height has passed without it."""
+
+
+class Purpose(StrEnum):
+    """What an attempt is for."""
+
+    PAY = "pay"
+    """Creates the marker and pays every item of the part."""
+    BURN = "burn"
+    """Creates the marker and pays nobody: when it has landed, no attempt of this part can pay any more."""
+    OPEN = "open"
+    """Opens missing token accounts of payees. No marker: a second landing opens nothing and costs its fee."""
 
 
 class Epoch(Row):
@@ -244,6 +257,13 @@ class PayoutPart(Row):
         CheckConstraint(
             "marker_reclaimed_at is null or finalized_at is not null", name="reclaimed_after_final"
         ),
+        CheckConstraint("attempts_released between 0 and attempts", name="attempts_released_were_made"),
+        Index("ix_payout_part_held", "id", postgresql_where=text("state = 'held' and marker is not null")),
+        Index(
+            "ix_payout_part_marked",
+            "finalized_at",
+            postgresql_where=text("state = 'finalized' and marker_reclaimed_at is null"),
+        ),
         Index(
             "ix_payout_part_open",
             "id",
@@ -262,6 +282,9 @@ class PayoutPart(Row):
     marker: Mapped[str | None]
     """The marker account's address, for the present generation."""
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    """Signed with a marker."""
+    attempts_released: Mapped[int] = mapped_column(server_default=text("0"))
+    """Of them, those that a person had looked at when the part was last released: the cap counts the rest."""
     signature: Mapped[str | None]
     """Of the transaction that landed."""
     slot: Mapped[int | None] = mapped_column(BigInteger)
@@ -337,12 +360,22 @@ class PayoutAttempt(Row):
         ),
         CheckConstraint("length(raw_transaction) between 1 and 4096", name="raw_transaction_length"),
         CheckConstraint("(state = 'live') = (resolved_at is null)", name="resolved_has_time"),
+        CheckConstraint("(purpose = 'open') = (cardinality(opens) > 0)", name="opens_accounts"),
         Index("ix_payout_attempt_live", "part_id", postgresql_where=text("state = 'live'")),
+        Index(
+            "ix_payout_attempt_opens",
+            "opens",
+            postgresql_using="gin",
+            postgresql_where=text("purpose = 'open'"),
+        ),
     )
 
     part_id: Mapped[UUID] = mapped_column(ForeignKey("payout_part.id", ondelete="RESTRICT"))
     number: Mapped[int]
     """From 1, within its part."""
+    purpose: Mapped[Purpose] = mapped_column(text_enum(Purpose), server_default=Purpose.PAY.value)
+    opens: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'"))
+    """Token accounts of payees that it creates at our cost."""
     generation: Mapped[int]
     signature: Mapped[str] = mapped_column(unique=True)
     raw_transaction: Mapped[bytes]

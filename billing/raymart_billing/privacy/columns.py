@@ -210,8 +210,9 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     },
     "payout_approval": {_C.PLAIN: "batch_id decided_at", _C.PERSON: "user_id", _C.MONEY: "total_micro_usdc"},
     "payout_attempt": {
-        _C.PLAIN: "id created_at part_id number generation signature version blockhash last_valid_block_height compute_unit_limit state resolved_at",
+        _C.PLAIN: "id created_at part_id number purpose generation signature version blockhash last_valid_block_height compute_unit_limit state resolved_at",
         _C.SECRET: "raw_transaction",
+        _C.PERSONAL: "opens",
         _C.MONEY: "priority_fee_lamports",
         _C.TEXT: "error",
     },
@@ -228,7 +229,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.TEXT: "reason",
     },
     "payout_part": {
-        _C.PLAIN: "id created_at batch_id position generation state marker attempts signature slot finalized_at marker_reclaimed_at fence locked_until",
+        _C.PLAIN: "id created_at batch_id position generation state marker attempts attempts_released signature slot finalized_at marker_reclaimed_at fence locked_until",
         _C.MONEY: "total_micro_usdc fee_lamports",
         _C.TEXT: "state_reason",
     },

@@ -142,6 +142,7 @@ KEPT: Mapping[str, str] = {
     "payout_part.state_reason": "a failure in our own words",
     "payout_attempt.error": "the chain's code",
     "payout_attempt.raw_transaction": "signed bytes, of the books: what the chain tells everybody once it has landed",
+    "payout_attempt.opens": "an address on a public chain, as in the transaction itself",
     "payout_batch.hold_reason": _OVERSIGHT,
     "payout_policy.reason": _OVERSIGHT,
     "payout_switch.reason": _OVERSIGHT,
