@@ -1,7 +1,10 @@
-"""The tasks, periodics and sweep steps of all parts: each part of billing lists its own in `<part>/tasks.py`."""
+"""The tasks, periodics and sweep steps of all parts: each part of billing lists its own in `<part>/tasks.py`.
+
+A part may have parts of its own: `payouts/sending/tasks.py`.
+"""
 
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,14 +29,23 @@ def collect() -> Declared:
     tasks: list[Task] = []
     periodics: list[Periodic] = []
     steps: list[SweepStep] = []
-    for part in pkgutil.iter_modules(raymart_billing.__path__, f"{raymart_billing.__name__}."):
-        if not part.ispkg or find_spec(f"{part.name}.tasks") is None:
+    for part in _parts(raymart_billing.__path__, raymart_billing.__name__):
+        if find_spec(f"{part}.tasks") is None:
             continue
-        declared = vars(import_module(f"{part.name}.tasks"))
+        declared = vars(import_module(f"{part}.tasks"))
         tasks += declared.get("TASKS", ())
         periodics += declared.get("PERIODICS", ())
         steps += declared.get("SWEEP_STEPS", ())
     return Declared(tasks=tasks, periodics=periodics, sweep_steps=steps)
+
+
+def _parts(path: Iterable[str], name: str) -> Iterator[str]:
+    """The names of all packages below the package `name` at `path`."""
+    for found in pkgutil.iter_modules(path, f"{name}."):
+        spec = find_spec(found.name) if found.ispkg else None
+        if spec is not None and spec.submodule_search_locations is not None:
+            yield found.name
+            yield from _parts(spec.submodule_search_locations, found.name)
 
 
 def by_name(tasks: Iterable[Task], periodics: Iterable[Periodic]) -> Registry:
