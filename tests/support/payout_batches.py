@@ -78,20 +78,27 @@ class PayoutBatches:
             " clock_timestamp(), clock_timestamp() from epoch returning id"
         )
 
-    async def batch(self, *amounts: int, created_by: UUID | None = None) -> MadeBatch:
-        """A planned batch that pays a new provider each amount, in micro-USDC."""
+    async def batch(
+        self,
+        *amounts: int,
+        created_by: UUID | None = None,
+        to: Sequence[tuple[str, str]] | None = None,
+        mint: str = MINT,
+    ) -> MadeBatch:
+        """A planned batch that pays a new provider each amount, in micro-USDC, `to` wallets with their token accounts."""
         epoch_id, batch_id = await self.epoch(), new_id()
         await self.fetch(
             "insert into payout_batch (id, kind, epoch_id, mint, total_micro_usdc, payees, created_by)"
             " values (%s, 'earnings', %s, %s, %s, %s, %s)",
             batch_id,
             epoch_id,
-            MINT,
+            mint,
             sum(amounts),
             len(amounts),
             created_by,
         )
         items = [new_id() for _ in amounts]
+        payees = to or [(address(), address()) for _ in amounts]
         for position, amount in enumerate(amounts):
             await self.fetch(
                 "insert into payout_item (id, batch_id, position, provider_id, epoch_id, wallet, token_account,"
@@ -101,8 +108,7 @@ class PayoutBatches:
                 position,
                 await self.provider(),
                 epoch_id,
-                address(),
-                address(),
+                *payees[position],
                 amount,
             )
         return MadeBatch(batch_id, items, sum(amounts))

@@ -9,7 +9,7 @@ from raymart_billing.solana.addresses import token_account
 from raymart_billing.solana.errors import SignerMisconfigured, WrongChain
 from raymart_billing.solana.fees import Funds
 from raymart_billing.solana.marker import Marker, marker_of
-from raymart_billing.solana.rpc import SolanaRpc
+from raymart_billing.solana.rpc import Commitment, SolanaRpc
 from raymart_billing.solana.signing import (
     Books,
     KeychainSigner,
@@ -103,11 +103,11 @@ class Chain:
             )
         self._is_checked = True
 
-    async def funds(self) -> Funds:
-        """What the treasury holds at the newest confirmed state. Raises: RpcError."""
+    async def funds(self, *, commitment: Commitment = "confirmed") -> Funds:
+        """What the treasury holds, at the newest confirmed state unless told otherwise. Raises: RpcError."""
         rent = await self.rpc.rent_exempt(0)
         wallet, tokens = await self.rpc.accounts(
-            [self.treasury, self.treasury_token_account], commitment="confirmed"
+            [self.treasury, self.treasury_token_account], commitment=commitment
         )
         try:
             held = None if tokens is None else TokenAccount.parse(tokens)

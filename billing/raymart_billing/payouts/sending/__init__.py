@@ -1,0 +1,1 @@
+"""Sending: approved batches onto the chain, each payee exactly once."""

@@ -1,0 +1,47 @@
+"""Background work of sending."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from uuid import UUID
+
+from raymart_billing.payouts.models import BatchKind
+from raymart_billing.payouts.sending.booking import Booking, EarningsBooking
+from raymart_billing.payouts.sending.failpoints import FailpointSettings, open_failpoints
+from raymart_billing.payouts.sending.sender import Sender
+from raymart_billing.payouts.sending.settling import SEND_TASK
+from raymart_billing.work import Context, Periodic, Task, TaskContext
+
+BOOKINGS: Mapping[BatchKind, Booking] = MappingProxyType({BatchKind.EARNINGS: EarningsBooking()})
+ROUND_TIMEOUT_S = 120.0
+"""Longer than a round whose every question takes the endpoints' whole timeout; the leases end by themselves."""
+
+
+def open_sender(context: Context) -> Sender | None:
+    """The engine for one run; None where Solana is not configured."""
+    if context.chain is None:
+        return None
+    return Sender(
+        context.sessions,
+        context.chain,
+        bookings=BOOKINGS,
+        failpoints=open_failpoints(FailpointSettings()),
+    )
+
+
+async def _send_part(context: TaskContext, subject: str) -> None:
+    """One step with one part, at once. What is not done then is the periodic's."""
+    sender = open_sender(context)
+    if sender is not None:
+        await sender.round(UUID(subject))
+
+
+async def _send(context: Context) -> None:
+    sender = open_sender(context)
+    if sender is not None:
+        await sender.round()
+
+
+TASKS: Sequence[Task] = (Task(name=SEND_TASK, handle=_send_part, timeout_s=ROUND_TIMEOUT_S),)
+PERIODICS: Sequence[Periodic] = (
+    Periodic(name="payouts.send", handle=_send, every_s=0.5, timeout_s=ROUND_TIMEOUT_S),
+)
