@@ -154,7 +154,7 @@ async def _million(server: EmbeddedPostgres) -> tuple[float, float, float]:
         begun = time.perf_counter()
         sealed = await seal(connection, key=KEY, head_file=None, limit_s=1_800)
         sealed_s = time.perf_counter() - begun
-        assert sealed.entries >= ENTRIES, f"{sealed.entries} sealed"
+        assert sealed.rows >= ENTRIES, f"{sealed.entries} sealed"
         begun = time.perf_counter()
         found = await verify(connection, key=KEY, head=sealed.head)
         verified_s = time.perf_counter() - begun

@@ -1,12 +1,12 @@
 """The seals against the audit log: which entry was changed, removed, or written behind the chain."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from raymart_billing.audit.seal import SEALED_COLUMNS, link
+from raymart_billing.audit.seal import ENTRIES, SEALED_COLUMNS
 from raymart_billing.connections import Connection
-from raymart_billing.ledger.head import Head
-from raymart_billing.ledger.seal import Columns
+from raymart_billing.seals.checking import Chain, Reader, unsealed_findings
+from raymart_billing.seals.head import Head
 
 FINDINGS_MAX = 100
 """How many findings are named; one is enough to know."""
@@ -35,36 +35,13 @@ _UNSEALED = b"""
 
 
 @dataclass(slots=True, kw_only=True)
-class AuditVerification:
+class AuditVerification(Chain):
     """What a verification saw and found; filled while it reads."""
 
-    sealed: int = 0
-    unsealed: int = 0
-    """Entries that wait for their seal: those of the last seconds."""
     origins_forgotten: int = 0
     """Entries whose address was erased; the digest of it is still sealed."""
-    head: Head | None = None
-    """The newest seal."""
-    are_hashes_checked: bool = False
     findings: list[str] = field(default_factory=list)
     """Each names one bad row; the first is the first bad row. At most 100."""
-
-
-@dataclass(slots=True)
-class _Link:
-    """A seal: what it says, and what it should say after its entry."""
-
-    position: int
-    entry_id: int
-    stored: bytes
-    computed: bytes | None = None
-    """None where nothing could be computed: no key, no entry, or no link before."""
-    order: tuple[int, int] = (0, 0)
-    is_suspect: bool = False
-    """Its hash did not fit. The next link tells whether the entry was changed or the seal."""
-
-    def __str__(self) -> str:
-        return f"entry {self.entry_id} (sealed at position {self.position})"
 
 
 async def verify(connection: Connection, *, key: bytes | None, head: Head | None) -> AuditVerification:
@@ -73,7 +50,7 @@ async def verify(connection: Connection, *, key: bytes | None, head: Head | None
     One REPEATABLE READ transaction, by server-side cursors: bounded memory, no locks, beside full traffic.
     """
     assert connection.autocommit, "verify opens its own transaction"
-    seen = AuditVerification(are_hashes_checked=key is not None)
+    seen = AuditVerification()
     async with connection.transaction():
         await connection.execute("set transaction isolation level repeatable read, read only")
         async for found in _findings(connection, seen, key=key, head=head):
@@ -86,74 +63,17 @@ async def verify(connection: Connection, *, key: bytes | None, head: Head | None
 async def _findings(
     connection: Connection, seen: AuditVerification, *, key: bytes | None, head: Head | None
 ) -> AsyncIterator[str]:
-    last = _Link(0, 0, bytes(32), bytes(32))
+    reader = Reader(ENTRIES, seen, key=key, head=head)
     async with connection.cursor("audit_verify_chain") as cursor:
         cursor.itersize = _ROWS_PER_FETCH
         await cursor.execute(_STREAM)
         async for position, entry_id, stored, has_true_origin, is_forgotten, *columns in cursor:
-            current = _Link(position, entry_id, bytes(stored), order=last.order)
-            for found in _judged(last, current, columns, key):
+            for found in reader.see(position, entry_id, stored, columns):
                 yield found
             if not has_true_origin:
-                yield f"the address of {current} was changed"
-            if head is not None and position == head.position and current.stored != head.hash:
-                yield f"the seal of {current} is not the one that the head outside names"
-            seen.sealed += 1
+                yield f"the address of entry {entry_id} (sealed at position {position}) was changed"
             seen.origins_forgotten += is_forgotten
-            last = current
-    if last.is_suspect:
-        yield f"{last} or its seal was changed after it was sealed"
-    if last.position:
-        seen.head = Head(position=last.position, hash=last.stored)
-    if head is not None and head.position > last.position:
-        yield (
-            f"seals {last.position + 1} to {head.position} are gone: "
-            f"the chain ends at position {last.position}, the head outside names {head.position}"
-        )
-    async for found in _unsealed(connection, seen):
+    for found in reader.end():
         yield found
-
-
-def _judged(last: _Link, current: _Link, columns: Columns, key: bytes | None) -> Sequence[str]:
-    """What is wrong between two neighbours, the earlier one's part first; completes `current`."""
-    found = []
-    is_next = current.position == last.position + 1
-    if not is_next:
-        found.append(f"seals {last.position + 1} to {current.position - 1} are gone")
-    if columns[0] is None:
-        # With it goes what would tell whether a suspect before it was changed or its seal.
-        return [*_verdict(last, is_seal_changed=False), *found, f"{current} is gone"]
-    current.order = (int(columns[1] or 0), current.entry_id)
-    if current.order <= last.order:
-        found.append(f"{current} is out of order: its transaction or number was changed")
-    is_seal_changed = False
-    if key is not None and is_next:
-        current.computed = link(key, last.stored, columns)
-        if current.computed != current.stored:
-            is_seal_changed = (
-                last.is_suspect
-                and last.computed is not None
-                and link(key, last.computed, columns) == current.stored
-            )
-            current.is_suspect = not is_seal_changed
-    return [*_verdict(last, is_seal_changed=is_seal_changed), *found]
-
-
-def _verdict(last: _Link, *, is_seal_changed: bool) -> Sequence[str]:
-    """The word on `last`, now that the link after it is known."""
-    if not last.is_suspect:
-        return []
-    if is_seal_changed:
-        return [f"the seal at position {last.position} (entry {last.entry_id}) was changed"]
-    return [f"{last} was changed after it was sealed"]
-
-
-async def _unsealed(connection: Connection, seen: AuditVerification) -> AsyncIterator[str]:
-    async with connection.cursor("audit_verify_unsealed") as cursor:
-        cursor.itersize = _ROWS_PER_FETCH
-        await cursor.execute(_UNSEALED)
-        async for entry_id, is_behind in cursor:
-            if is_behind:
-                yield f"entry {entry_id} was written behind the chain: it is older than the last seal and has none"
-            else:
-                seen.unsealed += 1
+    async for found in unsealed_findings(connection, ENTRIES, _UNSEALED, seen):
+        yield found

@@ -35,20 +35,7 @@ async def adjust_balance(
     Never below what is held for requests. Locks the balance and the platform's counterpart. Raises: InvalidRequest,
     InsufficientFunds, Conflict (the key was used for another adjustment).
     """
-    checked = reason.strip()
-    if not 1 <= len(checked) <= REASON_CHARACTERS_MAX:
-        raise InvalidRequest(
-            f"a reason of {len(checked)} characters; give 1 to {REASON_CHARACTERS_MAX}, it is kept for good",
-            param="reason",
-        )
-    if not 1 <= len(key) <= KEY_CHARACTERS_MAX:
-        raise InvalidRequest(
-            f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters", param="idempotency_key"
-        )
-    if change.asset is not Asset.USD or change.amount == 0:
-        raise InvalidRequest(
-            f"an adjustment of {change} changes nothing; give US dollars, not 0", param="amount"
-        )
+    checked = _checked(change, key, reason)
     await refuse_erased(session, organization_id)
     movement = await _movement(session, organization_id, change, key)
     try:
@@ -91,3 +78,22 @@ async def _movement(session: AsyncSession, organization_id: UUID, change: Money,
         amount=Money(abs(change.amount)),
         code=TransferCode.ADJUSTMENT_CREDIT if in_favour else TransferCode.ADJUSTMENT_DEBIT,
     )
+
+
+def _checked(change: Money, key: str, reason: str) -> str:
+    """The reason as it is kept. Raises: InvalidRequest."""
+    checked = reason.strip()
+    if not 1 <= len(checked) <= REASON_CHARACTERS_MAX:
+        raise InvalidRequest(
+            f"a reason of {len(checked)} characters; give 1 to {REASON_CHARACTERS_MAX}, it is kept for good",
+            param="reason",
+        )
+    if not 1 <= len(key) <= KEY_CHARACTERS_MAX:
+        raise InvalidRequest(
+            f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters", param="idempotency_key"
+        )
+    if change.asset is not Asset.USD or change.amount == 0:
+        raise InvalidRequest(
+            f"an adjustment of {change} changes nothing; give US dollars, not 0", param="amount"
+        )
+    return checked

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from raymart_billing.connections import Connection
-from raymart_billing.ledger.head import Head
 from raymart_billing.ledger.verify_books import (
     balance_findings,
     code_findings,
     hold_findings,
     snapshot_findings,
 )
-from raymart_billing.ledger.verify_chain import Chain, chain_findings
+from raymart_billing.ledger.verify_chain import chain_findings
+from raymart_billing.seals.checking import Chain
+from raymart_billing.seals.head import Head
 
 FINDINGS_MAX = 100
 """How many findings of each check are named; one is enough to know."""

@@ -10,10 +10,11 @@ import psycopg
 import typer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from raymart_billing.audit.seal import SealedEntries, seal
+from raymart_billing.audit.seal import seal
 from raymart_billing.audit.verify import AuditVerification, verify
 from raymart_billing.connections import Connection
-from raymart_billing.ledger.head import Head, read_head_file
+from raymart_billing.seals.chain import Sealed
+from raymart_billing.seals.head import Head, read_head_file
 from raymart_core.errors import Conflict, InvalidRequest
 from raymart_graphql.operator.arguments import organization_id
 from raymart_graphql.operator.listing import Output, print_rows
@@ -131,12 +132,12 @@ def audit_seal() -> None:
     if key is None:
         raise InvalidRequest("RAYMART_LEDGER_SEAL_KEY is not set; give the workers' key")
 
-    async def run() -> SealedEntries:
+    async def run() -> Sealed:
         async with await _connect(settings) as connection:
             return await seal(connection, key=key, head_file=settings.audit_head_file)
 
     sealed = asyncio.run(run())
-    typer.echo(f"{sealed.entries} entries sealed; the newest seal is {sealed.head}")
+    typer.echo(f"{sealed.rows} entries sealed; the newest seal is {sealed.head}")
 
 
 @audit.command("verify")

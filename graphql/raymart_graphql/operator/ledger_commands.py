@@ -12,10 +12,11 @@ import typer
 
 from raymart_billing import ledger as books
 from raymart_billing.connections import Connection
-from raymart_billing.ledger.head import Head, read_head_file
-from raymart_billing.ledger.seal import Sealed, seal
+from raymart_billing.ledger.seal import seal
 from raymart_billing.ledger.statement import STATEMENT_LINES_MAX
 from raymart_billing.ledger.verify import Verification, verify
+from raymart_billing.seals.chain import Sealed
+from raymart_billing.seals.head import Head, read_head_file
 from raymart_core.errors import Conflict, InvalidRequest, NotFound
 from raymart_graphql.operator.listing import Output, print_rows
 from raymart_graphql.operator.running import with_database
@@ -193,7 +194,7 @@ def ledger_seal() -> None:
             return await seal(connection, key=key, head_file=settings.ledger_head_file)
 
     sealed = asyncio.run(run())
-    typer.echo(f"{sealed.transfers} transfers sealed; the newest seal is {sealed.head}")
+    typer.echo(f"{sealed.rows} transfers sealed; the newest seal is {sealed.head}")
 
 
 @ledger.command("reverse")

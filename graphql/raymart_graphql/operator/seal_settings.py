@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from raymart_billing.ledger.seal import KEY_BYTES_MIN
+from raymart_billing.seals.chain import KEY_BYTES_MIN
 from raymart_graphql.operator.settings import DatabaseSettings
 from raymart_marketplace.settings import audit_head_beside
 

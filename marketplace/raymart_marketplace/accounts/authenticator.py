@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, and_, case, exists, func, null, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, null, or_, select, tuple_
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -257,35 +257,8 @@ class Authenticator:
 
     async def _by_key(self, key_hash: bytes) -> Known | None:
         """The living key with this hash, its project and its organization."""
-        is_former = ApiKey.former_key_hash == key_hash
-        former_ends_at = case((is_former, ApiKey.former_ends_at))
-        # Of the two ends the sooner; LEAST ignores nulls.
-        ends_at = func.least(ApiKey.expires_at, former_ends_at)
-        left_s = func.extract("epoch", ends_at - func.clock_timestamp())
-        statement = (
-            select(
-                ApiKey.id,
-                Project.id,
-                Project.organization_id,
-                ApiKey.scopes,
-                ApiKey.models,
-                ApiKey.prompt_retention_days > 0,
-                Organization.kind,
-                ServiceAccount.role,
-                left_s,
-            )
-            .join(Project, Project.id == ApiKey.project_id)
-            .join(Organization, Organization.id == Project.organization_id)
-            .outerjoin(ServiceAccount, ServiceAccount.id == ApiKey.service_account_id)
-            .where(
-                or_(ApiKey.key_hash == key_hash, is_former),
-                ServiceAccount.disabled_at.is_(None),
-                ApiKey.revoked_at.is_(None),
-                or_(ends_at.is_(None), ends_at > func.clock_timestamp()),
-            )
-        )
         async with self._reading() as session:
-            row = (await session.execute(statement)).first()
+            row = (await session.execute(_living_key(key_hash))).first()
         if row is None:
             return None
         key_id, project_id, organization_id, scopes, models, keeps_prompts, kind, role, seconds = row
@@ -387,3 +360,34 @@ def _credential(authorization: bytes | None) -> str:
     if scheme.lower() != b"bearer" or not credential.isascii() or not 0 < len(credential) <= TOKEN_BYTES_MAX:
         raise NotAuthenticated(_MISSING)
     return credential.decode("ascii")
+
+
+def _living_key(key_hash: bytes) -> Select[*tuple[Any, ...]]:
+    """The key whose present or former secret has this hash, with what it belongs to and how long it is still good."""
+    is_former = ApiKey.former_key_hash == key_hash
+    former_ends_at = case((is_former, ApiKey.former_ends_at))
+    # Of the two ends the sooner; LEAST ignores nulls.
+    ends_at = func.least(ApiKey.expires_at, former_ends_at)
+    left_s = func.extract("epoch", ends_at - func.clock_timestamp())
+    return (
+        select(
+            ApiKey.id,
+            Project.id,
+            Project.organization_id,
+            ApiKey.scopes,
+            ApiKey.models,
+            ApiKey.prompt_retention_days > 0,
+            Organization.kind,
+            ServiceAccount.role,
+            left_s,
+        )
+        .join(Project, Project.id == ApiKey.project_id)
+        .join(Organization, Organization.id == Project.organization_id)
+        .outerjoin(ServiceAccount, ServiceAccount.id == ApiKey.service_account_id)
+        .where(
+            or_(ApiKey.key_hash == key_hash, is_former),
+            ServiceAccount.disabled_at.is_(None),
+            ApiKey.revoked_at.is_(None),
+            or_(ends_at.is_(None), ends_at > func.clock_timestamp()),
+        )
+    )

@@ -10,7 +10,7 @@ import pytest
 from raymart_billing.audit.seal import AuditBroken, seal
 from raymart_billing.audit.verify import verify
 from raymart_billing.connections import Connection
-from raymart_billing.ledger.head import read_head_file
+from raymart_billing.seals.head import read_head_file
 from raymart_core.ids import new_id
 from raymart_local.postgres import EmbeddedPostgres
 from support.empty_database import migrated_database_url, name_of, new_database
@@ -81,9 +81,9 @@ class TestSealing:
         file = tmp_path / "head.json"
         first = await write(log)
         sealed = await seal(log, key=KEY, head_file=file)
-        assert (sealed.entries, sealed.head.position) == (1, ENTRIES + 1)
+        assert (sealed.rows, sealed.head.position) == (1, ENTRIES + 1)
         assert read_head_file(file) == sealed.head
-        assert (await seal(log, key=KEY, head_file=file)).entries == 0
+        assert (await seal(log, key=KEY, head_file=file)).rows == 0
         found = await verify(log, key=KEY, head=sealed.head)
         assert (found.findings, found.sealed, found.unsealed) == ([], ENTRIES + 1, 0)
         assert first == ENTRIES + 1
@@ -95,9 +95,9 @@ class TestSealing:
         async with await psycopg.AsyncConnection.connect(log.info.dsn, password=log.info.password) as slow:
             early = await write(slow)
             await write(log)
-            assert (await seal(log, key=KEY, head_file=None)).entries == 0
+            assert (await seal(log, key=KEY, head_file=None)).rows == 0
             await slow.commit()
-        assert (await seal(log, key=KEY, head_file=None)).entries == 2
+        assert (await seal(log, key=KEY, head_file=None)).rows == 2
         [(entry_id,)] = await (
             await log.execute("select entry_id from audit_seal where position = %s", (ENTRIES + 1,))
         ).fetchall()

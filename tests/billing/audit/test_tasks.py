@@ -7,7 +7,7 @@ import pytest
 
 from raymart_billing.audit.seal import AuditBroken
 from raymart_billing.audit.tasks import forget_addresses, seal_entries
-from raymart_billing.ledger.head import read_head_file
+from raymart_billing.seals.head import read_head_file
 from raymart_billing.work.process import open_resources
 from support.background import a_context, control_settings
 from support.empty_database import migrated_database_url

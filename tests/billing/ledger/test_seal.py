@@ -6,10 +6,10 @@ import json
 import psycopg
 import pytest
 
-from raymart_billing.ledger.head import Head, read_head_file
 from raymart_billing.ledger.refusals import LedgerBroken
-from raymart_billing.ledger.seal import link, seal
+from raymart_billing.ledger.seal import TRANSFERS, seal
 from raymart_billing.ledger.verify import verify
+from raymart_billing.seals.head import Head, read_head_file
 from support.books import fetch
 from support.sealed_books import SEAL_KEY, trade
 
@@ -31,11 +31,11 @@ class TestSeal:
         before = await last_position(sound)
         await trade(sound_books)
         sealed = await seal(sound, key=SEAL_KEY, head_file=tmp_path / "head.json")
-        assert sealed.head.position == before + sealed.transfers > before
+        assert sealed.head.position == before + sealed.rows > before
         assert read_head_file(tmp_path / "head.json") == sealed.head
         found = await verify(sound, key=SEAL_KEY, head=sealed.head)
         assert (found.findings, found.chain.unsealed) == ([], 0)
-        assert (await seal(sound, key=SEAL_KEY, head_file=None)).transfers == 0
+        assert (await seal(sound, key=SEAL_KEY, head_file=None)).rows == 0
 
     async def test_what_could_still_be_preceded_is_not_sealed(self, sound, sound_url, sound_books):
         """A transaction that began first commits last: its rows are sealed in their place all the same."""
@@ -43,7 +43,7 @@ class TestSeal:
         async with await psycopg.AsyncConnection.connect(sound_url) as slow:
             await fetch(slow, "select pg_current_xact_id()")
             await sound_books.fund(5)
-            assert (await seal(sound, key=SEAL_KEY, head_file=None)).transfers == 0
+            assert (await seal(sound, key=SEAL_KEY, head_file=None)).rows == 0
             await fetch(slow, "select ledger_open_account('customer_balance', gen_random_uuid(), 'usd')")
             await fetch(
                 slow,
@@ -63,7 +63,7 @@ class TestSeal:
 
         async def run():
             async with await psycopg.AsyncConnection.connect(sound_url, autocommit=True) as connection:
-                return (await seal(connection, key=SEAL_KEY, head_file=None)).transfers
+                return (await seal(connection, key=SEAL_KEY, head_file=None)).rows
 
         before = await last_position(sound)
         async with asyncio.TaskGroup() as group:
@@ -106,13 +106,13 @@ class TestSeal:
 class TestLink:
     def test_no_two_rows_have_one_encoding(self):
         rows = [["a", "b"], ["ab", ""], ["", "ab"], ["a", None], [None, "a"], ["~", "a"], ["1:a,", "b"]]
-        hashes = {link(SEAL_KEY, bytes(32), row) for row in rows}
+        hashes = {TRANSFERS.link(SEAL_KEY, bytes(32), row) for row in rows}
         assert len(hashes) == len(rows)
 
     def test_the_hash_depends_on_key_and_link_before(self):
         row = ["1", "key"]
-        assert link(SEAL_KEY, bytes(32), row) != link(b"x" * 32, bytes(32), row)
-        assert link(SEAL_KEY, bytes(32), row) != link(SEAL_KEY, b"1" * 32, row)
+        assert TRANSFERS.link(SEAL_KEY, bytes(32), row) != TRANSFERS.link(b"x" * 32, bytes(32), row)
+        assert TRANSFERS.link(SEAL_KEY, bytes(32), row) != TRANSFERS.link(SEAL_KEY, b"1" * 32, row)
 
 
 class TestHeadFile:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from raymart_billing.ledger.head import Head
 from raymart_billing.ledger.verify import Check, verify
+from raymart_billing.seals.head import Head
 from raymart_core.ids import new_id
 from support.books import fetch
 from support.leases import LeaseDesk
@@ -147,13 +147,13 @@ class TestEditedRows:
         await tamper(sound, "update transfer_seal set hash = sha256(hash) where position = 7")
         found = await verify(sound, key=SEAL_KEY, head=None)
         [only] = found.findings
-        assert only.text.startswith("seal at position 7 (transfer ")
+        assert only.text.startswith("the seal at position 7 (transfer ")
 
     async def test_an_edited_last_seal_is_named(self, sound):
         head = await head_of(sound)
         await tamper(sound, f"update transfer_seal set hash = sha256(hash) where position = {head.position}")
         found = await verify(sound, key=SEAL_KEY, head=head)
-        assert f"position {head.position} " in found.findings[0].text
+        assert f"(sealed at position {head.position})" in found.findings[0].text
 
     async def test_a_transfer_written_behind_the_chain_is_named(self, sound):
         """With an old transaction's number it would never be sealed."""
