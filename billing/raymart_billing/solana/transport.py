@@ -87,7 +87,7 @@ class HttpTransport:
             raise unreachable(self.name, method, error) from error
         try:
             response = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also a UnicodeDecodeError, which is no DecodeError
             raise RpcUnavailable(
                 f"{self.name} answered {method} with status {status} and no JSON; ask again"
             ) from error

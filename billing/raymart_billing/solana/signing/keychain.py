@@ -97,7 +97,7 @@ def _read_config(config_json: str) -> tuple[str, object]:
     """The backend's name and its own configuration. Errors name fields, never values."""
     try:
         given = msgspec.json.decode(config_json, type=dict[str, object])
-    except msgspec.DecodeError:
+    except ValueError:
         raise SignerMisconfigured("RAYMART_TREASURY_KEYCHAIN is no JSON object") from None
     backend = given.pop("backend", None)
     if backend not in SUPPORTED_BACKENDS or backend == "memory":
