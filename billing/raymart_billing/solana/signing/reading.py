@@ -12,6 +12,7 @@ from typing import Final
 from solders.instruction import CompiledInstruction
 from solders.message import MessageV0, MessageV1, from_bytes_versioned, to_bytes_versioned
 from solders.pubkey import Pubkey
+from solders.transaction import SanitizeError
 from spl.memo.constants import MEMO_PROGRAM_ID
 from spl.token.constants import ASSOCIATED_TOKEN_PROGRAM_ID, TOKEN_PROGRAM_ID
 
@@ -153,7 +154,7 @@ def _parse(message: bytes) -> MessageV0 | MessageV1:
             raise _refusal("the message has bytes that say nothing")
         if isinstance(parsed, MessageV0 | MessageV1):
             parsed.sanitize()
-    except ValueError as error:
+    except (ValueError, SanitizeError) as error:
         raise SigningRefused(f"no message of a transaction: {printable(str(error))}") from error
     if not isinstance(parsed, MessageV0 | MessageV1):
         raise _refusal("a legacy message; payouts are version 1, or 0 by setting")
