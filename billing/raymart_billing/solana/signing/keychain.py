@@ -76,6 +76,11 @@ class KeychainSigner:
             ) from error
         except (SignerError, TimeoutError) as error:
             raise _away(self._backend, error) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            # Not chained: the cause may quote a value.
+            raise SignerMisconfigured(
+                f"RAYMART_TREASURY_KEYCHAIN has a value that {self._backend!r} cannot use ({type(error).__name__})"
+            ) from None
 
 
 def accepted(signer: SolanaSigner, *, address: Pubkey, backend: str) -> TransactionSigner:
@@ -105,7 +110,7 @@ def _read_config(config_json: str) -> tuple[str, object]:
         raise SignerMisconfigured(f"RAYMART_TREASURY_KEYCHAIN names no backend; one of {known}")
     assert isinstance(backend, str)
     config_type = _config_type(backend)
-    names = {field.name for field in fields(config_type)}
+    names = {field.name for field in fields(config_type)} - {"http_client"}
     unknown = sorted(set(given) - names)
     if unknown:
         raise SignerMisconfigured(

@@ -55,23 +55,28 @@ def _read_private(path: Path) -> bytes:
             f"the treasury's keypair {str(path)!r} cannot be opened ({error.strerror}); RAYMART_TREASURY_KEYPAIR must"
             " name a file, not a link, that this process may read"
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise SignerMisconfigured(
-                f"the treasury's keypair {str(path)!r} is no regular file; name the file itself"
-            )
-        if found.st_uid != os.geteuid():
-            raise SignerMisconfigured(
-                f"the treasury's keypair {str(path)!r} belongs to user {found.st_uid} and this process runs as"
-                f" {os.geteuid()}; `chown` it, or run the worker as its owner"
-            )
-        if found.st_mode & OTHERS:
-            raise SignerMisconfigured(
-                f"the treasury's keypair {str(path)!r} has mode {stat.S_IMODE(found.st_mode):04o}: others can read or"
-                f" change it; `chmod 0600 {path}`, and replace the key if anybody may have read it"
-            )
-        return file.read(FILE_BYTES_MAX + 1)
+    try:
+        _check_private(os.fstat(descriptor), path)
+        return os.read(descriptor, FILE_BYTES_MAX)
+    finally:
+        os.close(descriptor)
+
+
+def _check_private(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise SignerMisconfigured(
+            f"the treasury's keypair {str(path)!r} is no regular file; name the file itself"
+        )
+    if found.st_uid != os.geteuid():
+        raise SignerMisconfigured(
+            f"the treasury's keypair {str(path)!r} belongs to user {found.st_uid} and this process runs as"
+            f" {os.geteuid()}; `chown` it, or run the worker as its owner"
+        )
+    if found.st_mode & OTHERS:
+        raise SignerMisconfigured(
+            f"the treasury's keypair {str(path)!r} has mode {stat.S_IMODE(found.st_mode):04o}: others can read or"
+            f" change it; `chmod 0600 {path}`, and replace the key if anybody may have read it"
+        )
 
 
 def _parse(content: bytes, path: Path) -> Keypair:
