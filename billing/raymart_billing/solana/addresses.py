@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import quote
 
 from solders.pubkey import Pubkey
 from spl.token.constants import ASSOCIATED_TOKEN_PROGRAM_ID, TOKEN_2022_PROGRAM_ID, TOKEN_PROGRAM_ID
@@ -83,5 +84,5 @@ def _cluster(chain_id: str, rpc_url: str | None) -> str:
     if cluster == "mainnet":
         return ""
     if cluster == "localnet":
-        return "?cluster=custom" + ("" if rpc_url is None else f"&customUrl={rpc_url}")
+        return "?cluster=custom" + ("" if rpc_url is None else f"&customUrl={quote(rpc_url, safe='')}")
     return f"?cluster={cluster}"
