@@ -5,8 +5,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import NoDecode
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 from solders.pubkey import Pubkey
 
 from raymart_core.settings import ProcessSettings
@@ -21,8 +21,16 @@ USDC_MINTS: Mapping[str, str] = MappingProxyType(
 MARKER_KEY_BYTES_MIN = 32
 
 
+def _number(value: object) -> object:
+    """A number as the environment has it: `Literal` compares it with text otherwise."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 class ChainSettings(ProcessSettings):
     """What a process knows of Solana. Without `SOLANA_RPC_URL` there are no payouts and no top-ups in USDC."""
+
+    # A wrong value stops the process with a message in its log, and may be a key.
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     solana_chain_id: str = Field(
         default="solana:mainnet", pattern=r"^solana:(mainnet|devnet|testnet|localnet)$"
@@ -49,7 +57,7 @@ class ChainSettings(ProcessSettings):
     """
     payout_marker_key: SecretStr | None = None
     """Makes the addresses of payouts' markers unguessable; at least 32 bytes, never replaced, the same in every worker."""
-    payout_transaction_version: Literal[0, 1] = 1
+    payout_transaction_version: Annotated[Literal[0, 1], BeforeValidator(_number)] = 1
     """1 pays 57 providers in a transaction, 0 pays 14 where an endpoint or signer does not know version 1."""
     payout_transaction_usdc_max: int = Field(default=25_000, ge=1, le=1_000_000_000)
     """Whole USDC that one transaction may move; the signer refuses more, whoever approved it."""
