@@ -19,6 +19,7 @@ from raymart_core.ids import Prefix, show
 from raymart_core.money import Money
 from raymart_core.units import Unit
 from raymart_graphql.operator.secret_file import write_secret
+from raymart_graphql.seed_wallets import DemoWallets, ensure_payout_wallet
 from raymart_marketplace.accounts.api_keys import hash_key
 from raymart_marketplace.accounts.models import Organization, OrganizationKind, Project, Role, User
 from raymart_marketplace.accounts.passwords import verify_password
@@ -116,9 +117,17 @@ class Kept:
 
 
 async def seed(
-    sessions: Sessions, tokens: AccessTokens, *, base_url: str, credentials: Path, join_tokens: Path
+    sessions: Sessions,
+    tokens: AccessTokens,
+    *,
+    base_url: str,
+    credentials: Path,
+    join_tokens: Path,
+    wallets: DemoWallets | None = None,
 ) -> None:
     """Make the demo's rows in one transaction, then write `credentials` and the join tokens, all mode 0600.
+
+    With `wallets` each provider gets a payout wallet, whose key is written before the transaction ends.
 
     `join_tokens` gets a file per node (and one for the controller) that has not enrolled yet. One seed runs at a time,
     its files included: else one run's file could outlive the passwords of the other.
@@ -127,12 +136,12 @@ async def seed(
         await turn.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
         kept = await asyncio.to_thread(read_kept, credentials)
         async with session_scope(sessions) as session:
-            document, joins = await _rows(session, tokens, kept)
+            document, joins = await _rows(session, tokens, kept, wallets)
         await asyncio.to_thread(_write, credentials, {"base_url": base_url} | document, join_tokens, joins)
 
 
 async def _rows(
-    session: AsyncSession, tokens: AccessTokens, kept: Kept
+    session: AsyncSession, tokens: AccessTokens, kept: Kept, wallets: DemoWallets | None
 ) -> tuple[dict[str, object], dict[str, str | None]]:
     """Everything in the database: the credentials' content, and the join token of each node, None once enrolled."""
     people = _People(session, tokens, kept)
@@ -147,6 +156,9 @@ async def _rows(
     joins: dict[str, str | None] = {}
     for demo in PROVIDERS:
         provider, login = await _provider(session, people, demo)
+        if wallets is not None:
+            owner_id = tokens.verify(str(login["token"])).user_id
+            await ensure_payout_wallet(session, wallets, provider=provider, owner_id=owner_id)
         await _offer(session, demo, provider, revision)
         joins[demo.node_name] = await _join_token(session, pool, name=demo.node_name, provider=provider)
         provider_logins.append(login)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -29,7 +28,7 @@ from raymart_marketplace.accounts.key_uses import KeyUseWriter
 from raymart_marketplace.accounts.oidc_client import OidcClient
 from raymart_marketplace.accounts.oidc_logins import OIDC_PREFIX, OidcLogins
 from raymart_marketplace.accounts.tokens import AccessTokens
-from raymart_marketplace.accounts.wallet_challenges import WalletChallenges
+from raymart_marketplace.accounts.wallet_challenges import WalletChallenges, make_wallet_challenges
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from raymart_marketplace.gateway.http_client import DirectUpstream
 from raymart_marketplace.gateway.inference import Inference
@@ -189,16 +188,6 @@ def make_access_tokens(settings: ControlSettings) -> AccessTokens:
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         ttl_s=settings.access_token_ttl_s,
-    )
-
-
-def make_wallet_challenges(settings: ControlSettings, redis: Redis) -> WalletChallenges:
-    """What wallets are asked to sign, in the name of the address where people know us."""
-    return WalletChallenges(
-        redis,
-        domain=urlsplit(settings.public_url).netloc,
-        uri=settings.public_url,
-        chain_id=settings.solana_chain_id,
     )
 
 

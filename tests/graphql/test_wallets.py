@@ -8,13 +8,13 @@ from solders.keypair import Keypair
 from sqlalchemy import delete
 
 from raymart_core.clock import now
-from raymart_graphql.services import make_wallet_challenges
 from raymart_marketplace.accounts.models import Membership, OrganizationKind, Role, User
 from raymart_marketplace.accounts.wallet_challenges import (
     CHALLENGE_TTL_S,
     KEY,
     WalletChallenges,
     WalletPurpose,
+    make_wallet_challenges,
 )
 from raymart_marketplace.accounts.wallet_proofs import LIVE_PROOFS_MAX
 from raymart_marketplace.db.session import session_scope

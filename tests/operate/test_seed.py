@@ -5,28 +5,39 @@ import hashlib
 import json
 import stat
 import threading
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
+from solders.keypair import Keypair
+from solders.signature import Signature
 from sqlalchemy import func, select, update
 
 import raymart_serve
 from raymart_billing.ledger import balance, trial_balance
+from raymart_billing.payout_wallets import PayoutWallet, WalletRules, current_wallet
 from raymart_core.ids import Prefix, parse
 from raymart_core.money import Money
 from raymart_core.units import Unit
 from raymart_graphql import seed as seeding
 from raymart_graphql.seed import PROVIDERS, seed
+from raymart_graphql.seed_wallets import DemoWallets, wallet_keypair
+from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.models import ApiKey, Organization, User
 from raymart_marketplace.accounts.service import is_administrator
+from raymart_marketplace.accounts.siws import check_signature, read_message
 from raymart_marketplace.accounts.tokens import AccessTokens
+from raymart_marketplace.accounts.wallet_challenges import WalletChallenges
+from raymart_marketplace.accounts.wallet_proofs import WalletProof, withdraw_proof
 from raymart_marketplace.catalog.service import model_by_slug, revisions
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions, session_scope
 from raymart_marketplace.pricing.models import RateCard
 from raymart_marketplace.pricing.service import publish_rate_card
+from raymart_marketplace.shared_state import make_redis
 from raymart_marketplace.supply.enrolment import enrol
 from raymart_marketplace.supply.models import JoinToken, NodeRole, Offer
 from raymart_marketplace.supply.service import (
@@ -51,13 +62,14 @@ class Demo:
     credentials: Path
     join_tokens: Path
 
-    async def seed(self) -> dict:
+    async def seed(self, wallets: DemoWallets | None = None) -> dict:
         await seed(
             self.sessions,
             self.tokens,
             base_url=BASE_URL,
             credentials=self.credentials,
             join_tokens=self.join_tokens,
+            wallets=wallets,
         )
         return json.loads(self.credentials.read_text())
 
@@ -284,3 +296,44 @@ def without_tokens(document: dict) -> dict:
     for login in [kept["admin"], kept["customer"], *kept["providers"]]:
         del login["token"]
     return kept
+
+
+class TestPayoutWallets:
+    @pytest.fixture
+    async def wallets(self, redis_server: EmbeddedRedis, tmp_path: Path) -> AsyncIterator[DemoWallets]:
+        redis = make_redis(redis_server.url)
+        yield DemoWallets(
+            challenges=WalletChallenges(redis, domain="d", uri="http://d", chain_id="solana:localnet"),
+            rules=WalletRules(cool_down=timedelta(hours=72), proof_fresh=timedelta(minutes=10)),
+            folder=tmp_path / "wallets",
+        )
+        await redis.aclose()
+
+    async def test_each_provider_has_one_that_it_holds_the_key_of(self, demo: Demo, wallets: DemoWallets):
+        for _ in range(2):
+            await demo.seed(wallets)
+        async with session_scope(demo.sessions) as session:
+            choices = (await session.scalars(select(PayoutWallet).order_by(PayoutWallet.id))).all()
+            assert len(choices) == len(PROVIDERS)
+            for wanted, choice in zip(PROVIDERS, choices, strict=True):
+                path = wallets.folder / f"{wanted.slug}.json"
+                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+                assert str(Keypair.from_bytes(bytes(json.loads(path.read_text()))).pubkey()) == choice.address
+                assert choice.is_first
+                assert choice.payable_from == choice.created_at
+                proof = await session.get_one(WalletProof, choice.proof_id)
+                check_signature(read_message(proof.message), str(Signature(proof.signature)))
+
+    async def test_choice_that_people_ended_stays_ended(self, demo: Demo, wallets: DemoWallets):
+        await demo.seed(wallets)
+        async with session_scope(demo.sessions) as session:
+            provider = await provider_by_slug(session, "alpha")
+            choice = await current_wallet(session, provider.id)
+            await withdraw_proof(session, organization_id=provider.organization_id, address=choice.address)
+        await demo.seed(wallets)
+        async with session_scope(demo.sessions) as session:
+            assert await current_wallet(session, provider.id) is None
+
+    async def test_key_of_an_earlier_run_is_used_again(self, wallets: DemoWallets):
+        path = wallets.folder / "x.json"
+        assert wallet_keypair(path) == wallet_keypair(path)

@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -21,10 +22,13 @@ from raymart_marketplace.accounts.siws import (
     read_address,
     read_message,
 )
+from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.shared_state import REDIS_AWAY, Redis
 
 CHALLENGE_TTL_S = 300
 KEY = "raymart:wallet-challenge:"
+PROOF_STATEMENT = "Prove to Raymart that the organization {slug} owns this wallet. This moves no money."
+"""What a wallet signs to prove whose it is."""
 
 _STALE = "this challenge is unknown, answered or older than five minutes; ask for another"
 _AWAY = "wallets cannot be proven for the moment; try again in a second"
@@ -132,6 +136,16 @@ class WalletChallenges:
             message=text,
             signature=check_signature(message, signature),
         )
+
+
+def make_wallet_challenges(settings: ControlSettings, redis: Redis) -> WalletChallenges:
+    """What wallets are asked to sign, in the name of the address where people know us."""
+    return WalletChallenges(
+        redis,
+        domain=urlsplit(settings.public_url).netloc,
+        uri=settings.public_url,
+        chain_id=settings.solana_chain_id,
+    )
 
 
 def _key(nonce: str) -> str:

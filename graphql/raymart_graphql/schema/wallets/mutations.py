@@ -17,9 +17,8 @@ from raymart_graphql.schema.wallets.types import WalletProof
 from raymart_marketplace.accounts import wallet_proofs
 from raymart_marketplace.accounts.session_models import LoginMethod
 from raymart_marketplace.accounts.siws import SignInMessage
-from raymart_marketplace.accounts.wallet_challenges import WalletPurpose
+from raymart_marketplace.accounts.wallet_challenges import PROOF_STATEMENT, WalletPurpose
 
-PROOF = "Prove to Raymart that the organization {slug} owns this wallet. This moves no money."
 LOGIN = "Log in to Raymart. This moves no money."
 
 
@@ -135,7 +134,7 @@ class WalletMutation:
             await operation.services.wallet_challenges.make(
                 WalletPurpose.PROOF,
                 address=input_.address,
-                statement=PROOF.format(slug=organization.slug),
+                statement=PROOF_STATEMENT.format(slug=organization.slug),
                 request_id=organization.id,
                 organization_id=organization_id,
                 user_id=principal.user_id,
