@@ -1,7 +1,7 @@
 # Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-slow acceptance acceptance-graphql fuzz check fmt migrate revision schema schema-release bench chaos clean
+.PHONY: help install up demo test test-slow test-surfpool acceptance acceptance-graphql fuzz check fmt migrate revision schema schema-release bench chaos clean
 
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
@@ -38,6 +38,9 @@ test: $(SYNCED) ## All tests that need no GPU and no Node
 
 test-slow: $(SYNCED) ## The tests that need minutes or a whole stack
 	@$(BIN)/pytest -m slow
+
+test-surfpool: $(SYNCED) ## The contract of the development chain against surfpool too, where there is Node (npm)
+	@tests/surfpool/run.sh
 
 acceptance: $(SYNCED) ## Drive a running stack with the official openai and gql clients
 	@UV=$(UV) tests/acceptance/run.sh

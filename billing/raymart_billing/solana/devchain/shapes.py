@@ -155,7 +155,7 @@ def _message_shape(message: AnyMessage) -> Shape:
     if isinstance(message, MessageV1):
         config = message.config
         shape["transactionConfig"] = {
-            "priorityFeeLamports": config.priority_fee,
+            "priorityFee": config.priority_fee,
             "computeUnitLimit": config.compute_unit_limit,
             "loadedAccountsDataSizeLimit": config.loaded_accounts_data_size_limit,
             "heapSize": config.heap_size,

@@ -13,7 +13,8 @@ from raymart_billing.solana.devchain.params import Config
 from raymart_billing.solana.devchain.shapes import Shape
 from raymart_billing.solana.devchain.slots import BLOCKHASH_BLOCKS, FIRST_SLOT, block_height, block_slot
 
-API_VERSION = "3.0.0"
+API_VERSION = "4.1.2"
+"""The release of Agave whose interface this follows."""
 
 
 class NodeView:
