@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import psycopg
 from pydantic import SecretStr
 from solders.keypair import Keypair
 
@@ -21,7 +22,6 @@ from raymart_billing.solana.signing import KeypairFileSigner, PolicySigner
 from raymart_core.ids import new_id
 from raymart_marketplace.chain_settings import ChainSettings
 from raymart_marketplace.db.session import Sessions
-from support.books import fetch
 from support.dev_chain import Market
 from support.payout_batches import PayoutBatches
 
@@ -160,10 +160,20 @@ class Sending:
             "select purpose, state from payout_attempt where part_id = %s order by number", part_id
         )
 
-    async def forget_attempts(self, part_id: UUID) -> None:
+    async def forget_attempts(self, owner_url: str, part_id: UUID) -> None:
         """What a database restored from a backup looks like: the part was planned, and nothing else is known."""
-        async with self.pool.connection() as connection:
-            await forget(connection, part_id)
+        async with (
+            await psycopg.AsyncConnection.connect(owner_url, autocommit=True) as connection,
+            connection.transaction(),
+        ):
+            # Of this transaction only: the guards of other tests' rows stay.
+            await connection.execute("set local session_replication_role = replica")
+            await connection.execute("delete from payout_attempt where part_id = %s", (part_id,))
+            await connection.execute(
+                "update payout_part set state = 'planned', attempts = 0, marker = null, state_reason = null,"
+                " locked_until = null where id = %s",
+                (part_id,),
+            )
 
     def balances(self, payees: Payees) -> list[int]:
         """What the chain shows that the wallets have."""
@@ -196,21 +206,6 @@ class Sending:
             [nano] * 4,
             ["credit_grant", "usage_charge", "usage_earning", "payout_sent"],
         )
-
-
-async def forget(connection, part_id: UUID) -> None:
-    """Take the part back to what a backup from before its first attempt has. As the owner of the tables."""
-    async with connection.transaction():
-        for table in ("payout_attempt", "payout_part"):
-            await fetch(connection, f"alter table {table} disable trigger user")
-        await fetch(connection, "delete from payout_attempt where part_id = %s", part_id)
-        await fetch(
-            connection,
-            "update payout_part set state = 'planned', attempts = 0, marker = null, locked_until = null where id = %s",
-            part_id,
-        )
-        for table in ("payout_attempt", "payout_part"):
-            await fetch(connection, f"alter table {table} enable trigger user")
 
 
 def chain_of(market: Market, sessions: Sessions, endpoints: Sequence[Endpoint], *, version: int = 1) -> Chain:

@@ -35,7 +35,12 @@ class DatabaseBooks:
             .exists()
         )
         others = or_(PayoutPart.marker.is_(None), PayoutPart.marker.not_in(list(except_markers)))
-        statement = select(func.coalesce(func.sum(PayoutPart.total_micro_usdc), 0)).where(attempted, others)
+        statement = select(func.coalesce(func.sum(PayoutPart.total_micro_usdc), 0)).where(
+            attempted,
+            others,
+            # Its marker was burnt: it pays nobody, and those who were left are counted with its successor.
+            PayoutPart.state != PartState.FAILED,
+        )
         async with session_scope(self._sessions) as session:
             return int(await session.scalar(statement) or 0)
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from raymart_billing.payouts.books import MARKER_RETENTION
+
 BLOCKS_VALID = 150
 """How many blocks a blockhash is good for. Source: Solana, MAX_PROCESSING_AGE."""
 
@@ -31,7 +33,7 @@ class SendingRules:
     """Parts of one round."""
     acting_max: int = 16
     """Parts that are signed or settled at once."""
-    marker_retention: timedelta = timedelta(days=90)
+    marker_retention: timedelta = MARKER_RETENTION
     """Older than any backup that might be restored; markers are kept as long, and older batches are not sent."""
     retention_margin: timedelta = timedelta(days=2)
     """A batch is refused this much before its marker could be reclaimed."""

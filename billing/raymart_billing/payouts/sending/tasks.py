@@ -7,6 +7,8 @@ from uuid import UUID
 from raymart_billing.payouts.models import BatchKind
 from raymart_billing.payouts.sending.booking import Booking, EarningsBooking
 from raymart_billing.payouts.sending.failpoints import FailpointSettings, open_failpoints
+from raymart_billing.payouts.sending.reclaim import reclaim_markers
+from raymart_billing.payouts.sending.rules import SendingRules
 from raymart_billing.payouts.sending.sender import Sender
 from raymart_billing.payouts.sending.settling import SEND_TASK
 from raymart_billing.work import Context, Periodic, Task, TaskContext
@@ -41,7 +43,14 @@ async def _send(context: Context) -> None:
         await sender.round()
 
 
+async def _reclaim(context: Context) -> None:
+    if context.chain is not None:
+        failpoints = open_failpoints(FailpointSettings())
+        await reclaim_markers(context.sessions, context.chain, SendingRules(), failpoints=failpoints)
+
+
 TASKS: Sequence[Task] = (Task(name=SEND_TASK, handle=_send_part, timeout_s=ROUND_TIMEOUT_S),)
 PERIODICS: Sequence[Periodic] = (
     Periodic(name="payouts.send", handle=_send, every_s=0.5, timeout_s=ROUND_TIMEOUT_S),
+    Periodic(name="payouts.reclaim_markers", handle=_reclaim, every_s=3_600.0, timeout_s=ROUND_TIMEOUT_S),
 )
