@@ -1,12 +1,17 @@
 """Approved batches with money behind them, a development chain with two endpoints, and the engine between the two."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 import psycopg
 from pydantic import SecretStr
+from solders.instruction import Instruction
 from solders.keypair import Keypair
+from spl.token import instructions as token
+from spl.token import models
+from spl.token.constants import TOKEN_PROGRAM_ID
 
 from raymart_billing.connections import Pool
 from raymart_billing.payouts.books import DatabaseBooks
@@ -22,7 +27,7 @@ from raymart_billing.solana.signing import KeypairFileSigner, PolicySigner
 from raymart_core.ids import new_id
 from raymart_marketplace.chain_settings import ChainSettings
 from raymart_marketplace.db.session import Sessions
-from support.dev_chain import Market
+from support.dev_chain import SOL, Market
 from support.payout_batches import PayoutBatches
 
 MARKER_KEY = "k" * 32
@@ -162,18 +167,80 @@ class Sending:
 
     async def forget_attempts(self, owner_url: str, part_id: UUID) -> None:
         """What a database restored from a backup looks like: the part was planned, and nothing else is known."""
-        async with (
-            await psycopg.AsyncConnection.connect(owner_url, autocommit=True) as connection,
-            connection.transaction(),
-        ):
-            # Of this transaction only: the guards of other tests' rows stay.
-            await connection.execute("set local session_replication_role = replica")
+        async with as_owner(owner_url) as connection:
             await connection.execute("delete from payout_attempt where part_id = %s", (part_id,))
             await connection.execute(
                 "update payout_part set state = 'planned', attempts = 0, marker = null, state_reason = null,"
                 " locked_until = null where id = %s",
                 (part_id,),
             )
+
+    async def restore_as_approved(self, owner_url: str, payees: Payees) -> None:
+        """Bring the batch back to the moment after its approval: what was sent, paid and quarantined since is forgotten.
+
+        The ledger keeps what it has; its keys are those of the items, so that booking the same again is a no-op.
+        """
+        forget = (
+            "delete from payout_attempt where part_id in (select id from payout_part where batch_id = %s)",
+            """update payout_item set state = 'planned', reason = null,
+                      part_id = (select id from payout_part where batch_id = payout_item.batch_id and position = 0)
+                where batch_id = %s""",
+            "delete from payout_part where batch_id = %s and position > 0",
+            """update payout_part set state = 'planned', attempts = 0, marker = null, state_reason = null, slot = null,
+                      signature = null, fee_lamports = null, finalized_at = null, locked_until = null
+                where batch_id = %s""",
+            "update payout_batch set state = 'approved', finished_at = null where id = %s",
+            "delete from outbox where task = 'payouts.send_part' and %s::uuid is not null",
+        )
+        async with as_owner(owner_url) as connection:
+            for statement in forget:
+                await connection.execute(statement, (payees.batch_id,))
+
+    async def age(self, owner_url: str, payees: Payees, age: str) -> None:
+        """Let the batch be this old."""
+        async with as_owner(owner_url) as connection:
+            await connection.execute(
+                "update payout_batch set created_at = created_at - %s::interval where id = %s",
+                (age, payees.batch_id),
+            )
+            await connection.execute(
+                "update payout_part set finalized_at = finalized_at - %s::interval where batch_id = %s",
+                (age, payees.batch_id),
+            )
+
+    async def expire_lease(self, part_id: UUID) -> None:
+        """As if the worker that died were long dead."""
+        await self.rows.fetch(
+            "update payout_part set locked_until = clock_timestamp() where id = %s", part_id
+        )
+
+    async def hand_over(self, wallet: Keypair) -> None:
+        """The wallet gives its token account to somebody else, as SPL Token lets it."""
+        authority = models.SetAuthorityParams(
+            program_id=TOKEN_PROGRAM_ID,
+            account=self.market.tokens_of(wallet.pubkey()),
+            authority=models.AuthorityType.ACCOUNT_OWNER,
+            current_authority=wallet.pubkey(),
+            new_authority=Keypair().pubkey(),
+            signers=[],
+        )
+        await self._by_wallet(wallet, token.set_authority(authority))
+
+    async def close(self, wallet: Keypair) -> None:
+        """The wallet closes its empty token account and takes the rent."""
+        closing = models.CloseAccountParams(
+            program_id=TOKEN_PROGRAM_ID,
+            account=self.market.tokens_of(wallet.pubkey()),
+            dest=wallet.pubkey(),
+            owner=wallet.pubkey(),
+            signers=[],
+        )
+        await self._by_wallet(wallet, token.close_account(closing))
+
+    async def _by_wallet(self, wallet: Keypair, instruction: Instruction) -> None:
+        self.market.chain.faucet.airdrop(wallet.pubkey(), lamports=SOL)
+        await self.market.send(self.market.v0(wallet, instruction))
+        self.market.chain.finalize()
 
     def balances(self, payees: Payees) -> list[int]:
         """What the chain shows that the wallets have."""
@@ -206,6 +273,17 @@ class Sending:
             [nano] * 4,
             ["credit_grant", "usage_charge", "usage_earning", "payout_sent"],
         )
+
+
+@asynccontextmanager
+async def as_owner(owner_url: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A transaction without any guard. Of this transaction only: those of other tests' rows stay."""
+    async with (
+        await psycopg.AsyncConnection.connect(owner_url, autocommit=True) as connection,
+        connection.transaction(),
+    ):
+        await connection.execute("set local session_replication_role = replica")
+        yield connection
 
 
 def chain_of(market: Market, sessions: Sessions, endpoints: Sequence[Endpoint], *, version: int = 1) -> Chain:

@@ -21,7 +21,7 @@ _IN_FLIGHT = text("""
            coalesce(sum(live.opening), 0)::bigint as opening,
            coalesce(sum(live.priority), 0)::bigint as priority,
            coalesce(sum(live.attempts), 0)::bigint as attempts
-      from payout_part part
+      from payout_part part join payout_batch batch on batch.id = part.batch_id and batch.mint = :mint
       cross join lateral (
         select bool_or(purpose <> 'open') as marked, sum(cardinality(opens)) as opening,
                sum(priority_fee_lamports) as priority, count(*) as attempts
@@ -65,7 +65,11 @@ class Supplies:
         )
         async with session_scope(self._sessions) as session:
             # Before the balance: what becomes final in between is then set aside once more, never once less.
-            flying = (await session.execute(_IN_FLIGHT, {"preparing": self._preparing})).one()
+            flying = (
+                await session.execute(
+                    _IN_FLIGHT, {"preparing": self._preparing, "mint": str(self._chain.mint)}
+                )
+            ).one()
         funds = await self._chain.funds(commitment="finalized")
         lamports = (
             flying.marked * rents.marker

@@ -82,7 +82,7 @@ class TestKilled:
             except Killed:
                 died += 1
                 sending.sender = sending.another()
-                await expire_lease(sending, batch.part_id)
+                await sending.expire_lease(batch.part_id)
             sending.market.chain.finalize()
         assert died == 1
         assert sending.balances(batch) == [3_000_000, 4_000_000]
@@ -235,7 +235,3 @@ class TestLostRows:
         await sending.finish(batch.batch_id)
         assert sending.balances(batch) == [3_000_000]
         assert await sending.items(batch.batch_id) == ["paid"]
-
-
-async def expire_lease(sending: Sending, part_id) -> None:
-    await sending.rows.fetch("update payout_part set locked_until = clock_timestamp() where id = %s", part_id)
