@@ -146,6 +146,8 @@ class Epoch(Row):
     ends_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
     """When the last provider's earnings of it were drawn."""
+    planned_at: Mapped[datetime | None]
+    """When every provider that could be paid for it was in a batch, for the first time."""
 
 
 class Earning(Row):

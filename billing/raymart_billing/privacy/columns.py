@@ -136,7 +136,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.MONEY: "gross_nano_usd clawback_nano_usd holdback_nano_usd",
     },
     "endpoint": {_C.PLAIN: "id created_at node_id revision_id offer_id first_announced_at"},
-    "epoch": {_C.PLAIN: "id created_at number starts_at ends_at closed_at"},
+    "epoch": {_C.PLAIN: "id created_at number starts_at ends_at closed_at planned_at"},
     "feature_switch": {_C.PLAIN: "key state percentage organization_ids updated_at", _C.PERSON: "updated_by"},
     "fee_schedule": {
         _C.PLAIN: "id created_at version basis_points provider_id model_id effective_from effective_to",

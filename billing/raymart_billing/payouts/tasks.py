@@ -1,0 +1,37 @@
+"""Payouts in the background: what is due by the clock, what people ask for, and what follows a cancellation."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from raymart_billing.payouts.cancelling import CANCEL_TASK, give_back
+from raymart_billing.payouts.requests import PLAN_TASK, PlanRequest
+from raymart_billing.payouts.running import mint_of, run_due, run_now
+from raymart_billing.work import Context, Periodic, Task, TaskContext
+
+
+async def _run_due(context: Context) -> None:
+    await run_due(context.sessions, mint=mint_of(context.settings))
+
+
+async def _plan(context: TaskContext, subject: str) -> None:
+    """Safe under running twice: an epoch that was just ended is not ended again within the same request."""
+    request = PlanRequest.of_subject(subject)
+    await run_now(
+        context.sessions,
+        mint=mint_of(context.settings),
+        ends_epoch=request.ends_epoch and context.attempt == 1,
+        created_by=request.created_by,
+    )
+
+
+async def _cancel(context: TaskContext, subject: str) -> None:
+    await give_back(context.sessions, UUID(subject))
+
+
+TASKS: Sequence[Task] = (
+    Task(name=PLAN_TASK, handle=_plan, timeout_s=300.0),
+    Task(name=CANCEL_TASK, handle=_cancel, timeout_s=300.0),
+)
+PERIODICS: Sequence[Periodic] = (
+    Periodic(name="payouts.run_due", handle=_run_due, every_s=300.0, timeout_s=300.0),
+)
