@@ -1,12 +1,12 @@
-"""When an epoch was planned. The SQL is `0035_epochs_planned.sql`."""
+"""When an epoch was planned. The SQL is `0036_epochs_planned.sql`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import op
 
-revision: str = "0035"
-down_revision: str | Sequence[str] | None = "0034"
+revision: str = "0036"
+down_revision: str | Sequence[str] | None = "0035"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -14,11 +14,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    run("0035_epochs_planned.sql")
+    run("0036_epochs_planned.sql")
 
 
 def downgrade() -> None:
-    run("0035_epochs_planned_down.sql")
+    run("0036_epochs_planned_down.sql")
 
 
 def run(name: str) -> None:
