@@ -23,6 +23,7 @@ from raymart_graphql.schema.oversight.loaders import OversightLoaders
 from raymart_graphql.schema.payout_wallets.loaders import PayoutWalletLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.privacy.loaders import PrivacyLoaders
+from raymart_graphql.schema.provider_payouts.loaders import ProviderPayoutLoaders
 from raymart_graphql.schema.retention.loaders import RetentionLoaders
 from raymart_graphql.schema.service_accounts.loaders import ServiceAccountLoaders
 from raymart_graphql.schema.sessions.loaders import SessionLoaders
@@ -67,6 +68,11 @@ class Loaders:
     def payout_wallets(self) -> PayoutWalletLoaders:
         """The wallets that providers are paid to."""
         return PayoutWalletLoaders(self._reading)
+
+    @cached_property
+    def provider_payouts(self) -> ProviderPayoutLoaders:
+        """What providers see of their payouts."""
+        return ProviderPayoutLoaders(self._reading)
 
     @cached_property
     def members(self) -> MemberLoaders:

@@ -20,5 +20,8 @@ WALLETS_RULES: Mapping[str, Rule] = {
     "Mutation.cancelPayoutWallet": _OF_PROVIDER,
     "Provider.payoutWallet": MemberOfSource(Permission.EARNINGS_READ),
     "Provider.payoutWallets": MemberOfSource(Permission.EARNINGS_READ),
+    "Provider.earningsByPeriod": MemberOfSource(Permission.EARNINGS_READ),
+    "Provider.payouts": MemberOfSource(Permission.EARNINGS_READ),
+    "Provider.nextPayout": MemberOfSource(Permission.EARNINGS_READ),
     "Organization.wallets": MemberOfSource(Permission.EARNINGS_READ),
 }
