@@ -11,6 +11,7 @@ from raymart_billing.ledger import proof_models as ledger_proofs
 from raymart_billing.payout_wallets import models as payout_wallets
 from raymart_billing.payouts import models as payouts
 from raymart_billing.payouts import policy_models as payout_policies
+from raymart_billing.payouts.reconciliation import models as reconciliation
 from raymart_billing.privacy import models as privacy
 from raymart_billing.records import models as records
 from raymart_billing.refunds import models as refunds
@@ -34,6 +35,7 @@ __all__ = [
     "payout_wallets",
     "payouts",
     "privacy",
+    "reconciliation",
     "records",
     "refunds",
     "rollups",

@@ -108,6 +108,8 @@ class TransferCode(StrEnum):
     """USDC that was paid back is final on the chain. usdc_suspense -> external_usdc."""
     TREASURY_FUNDING = "treasury_funding"
     """USDC that arrived is the platform's own, for its treasury. usdc_suspense -> platform_capital."""
+    TREASURY_WITHDRAWN = "treasury_withdrawn"
+    """USDC that the platform took out of its treasury again. platform_capital -> external_usdc."""
     DEPOSIT_REFUND = "deposit_refund"
     """A top-up by card that was paid back. customer_balance -> external_card."""
     PAYMENT_FEE = "payment_fee"

@@ -276,6 +276,18 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PLAIN: "id created_at model_id revision_id version effective_from effective_to state",
         _C.PERSON: "created_by",
     },
+    "reconciliation_difference": {
+        _C.PLAIN: "id created_at number run_id last_run_id kind subject_table subject gone_at resolved_at",
+        _C.MONEY: "expected found",
+        _C.PERSON: "resolved_by",
+        _C.TEXT: "reason",
+    },
+    "reconciliation_run": {
+        _C.PLAIN: "id created_at number trigger since finished_at treasury genesis endpoints slot opening_run_id parts transactions differences",
+        _C.PERSON: "requested_by",
+        _C.TEXT: "error",
+        _C.MONEY: "opening_micro_usdc balance_micro_usdc lamports fees_lamports",
+    },
     "recovery_code": {_C.PLAIN: "id created_at used_at", _C.PERSON: "user_id", _C.SECRET: "code_hash"},
     "refresh_token": {_C.SECRET: "token_hash", _C.PLAIN: "session_id created_at expires_at used_at"},
     "refund": {
@@ -336,6 +348,12 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     "treasury_movement": {
         _C.PLAIN: "signature account number slot block_time failed recorded_at",
         _C.MONEY: "delta_micro_usdc",
+    },
+    "treasury_withdrawal": {
+        _C.PLAIN: "signature created_at slot",
+        _C.MONEY: "amount_micro_usdc",
+        _C.TEXT: "reason",
+        _C.PERSON: "recorded_by",
     },
     "usage_checkpoint": {_C.PLAIN: "request_id gateway_id record updated_at"},
     "usage_day": {

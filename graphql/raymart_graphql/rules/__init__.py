@@ -20,6 +20,7 @@ from raymart_graphql.rules.members import MEMBERS_RULES
 from raymart_graphql.rules.oidc import OIDC_RULES
 from raymart_graphql.rules.oversight import OVERSIGHT_RULES
 from raymart_graphql.rules.pricing import PRICING_RULES
+from raymart_graphql.rules.reconciliation import RECONCILIATION_RULES
 from raymart_graphql.rules.sessions import SESSION_RULES
 from raymart_graphql.rules.supply import SUPPLY_RULES
 from raymart_graphql.rules.usage import USAGE_RULES
@@ -44,6 +45,7 @@ RULES: Mapping[str, Rule] = {
     **SUPPLY_RULES,
     **AUDIT_RULES,
     **FEEDS_RULES,
+    **RECONCILIATION_RULES,
 }
 """Operation or guarded field to rule. Fields of tenants' own types need none: only their owners reach them."""
 

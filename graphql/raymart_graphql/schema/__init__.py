@@ -41,6 +41,8 @@ from raymart_graphql.schema.payout_wallets.mutations import PayoutWalletMutation
 from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.privacy.mutations import PrivacyMutation
+from raymart_graphql.schema.reconciliation.mutations import ReconciliationMutation
+from raymart_graphql.schema.reconciliation.queries import ReconciliationQuery
 from raymart_graphql.schema.retention.mutations import RetentionMutation
 from raymart_graphql.schema.routing.queries import RoutingQuery
 from raymart_graphql.schema.service_accounts.mutations import ServiceAccountMutation
@@ -78,6 +80,7 @@ class Query(
     RoutingQuery,
     LimitsQuery,
     OversightQuery,
+    ReconciliationQuery,
 ):
     """Every root field that reads."""
 
@@ -108,6 +111,7 @@ class Mutation(
     DepositMutation,
     LedgerMutation,
     OversightMutation,
+    ReconciliationMutation,
 ):
     """Every root field that changes something."""
 

@@ -53,6 +53,7 @@ expose(
         "DEPOSIT_WITHDRAWN": "A top-up in USDC leaves the balance, to be paid back. customer_balance -> usdc_suspense.",
         "DEPOSIT_USDC_REFUND": "USDC that was paid back is final on the chain. usdc_suspense -> external_usdc.",
         "TREASURY_FUNDING": "USDC that arrived is the platform's own, for its treasury. usdc_suspense -> platform_capital.",
+        "TREASURY_WITHDRAWN": "USDC that the platform took out of its treasury again. platform_capital -> external_usdc.",
         "DEPOSIT_REFUND": "A top-up by card that was paid back. customer_balance -> external_card.",
         "PAYMENT_FEE": "What a rail kept of a deposit or payout. payment_cost -> external_card.",
         "DISPUTE_OPENED": "A bank took a deposit back for the time being. customer_balance -> customer_dispute.",

@@ -1,0 +1,26 @@
+"""Reconciliation of payouts. The SQL is `0037_reconciliation.sql`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alembic import op
+
+revision: str = "0037"
+down_revision: str | Sequence[str] | None = "0036"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    run("0037_reconciliation.sql")
+
+
+def downgrade() -> None:
+    run("0037_reconciliation_down.sql")
+
+
+def run(name: str) -> None:
+    # SQLAlchemy would take the colons of casts and keys for its own parameters.
+    op.execute((HERE / name).read_text().replace(":", r"\:"))

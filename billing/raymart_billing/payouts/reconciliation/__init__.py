@@ -1,0 +1,1 @@
+"""Reconciliation of payouts: the chain against the ledger, both ways."""
