@@ -66,6 +66,14 @@ class ChainSettings(ProcessSettings):
     priority_fee_lamports_max: int = Field(default=200_000, ge=0, le=100_000_000)
     """Most that one attempt may pay to be preferred; 200,000 lamports are 0.0002 SOL."""
 
+    usdc_top_up_min: int = Field(default=1, ge=1)
+    usdc_top_up_max: int = Field(default=100_000, le=1_000_000_000)
+    """Whole USDC that a customer may ask to pay at once. What arrives is credited whatever it is."""
+    usdc_top_up_hours: int = Field(default=24, ge=1, le=720)
+    """How long a request is shown as open; what is paid to it later is credited all the same."""
+    usdc_scan_s: float = Field(default=2.0, ge=2, le=600)
+    """How often a worker looks for new payments to the treasury."""
+
     @field_validator("solana_rpc_urls", mode="before")
     @classmethod
     def _part_urls(cls, value: object) -> object:
@@ -113,7 +121,7 @@ class ChainSettings(ProcessSettings):
         return self
 
     @model_validator(mode="after")
-    def _check_keys(self) -> Self:
+    def _check_limits(self) -> Self:
         key = self.payout_marker_key
         if key is not None and len(key.get_secret_value().encode()) < MARKER_KEY_BYTES_MIN:
             raise ValueError(
@@ -127,6 +135,10 @@ class ChainSettings(ProcessSettings):
             raise ValueError(
                 f"RAYMART_PAYOUT_TRANSACTION_USDC_MAX={self.payout_transaction_usdc_max} exceeds"
                 f" RAYMART_PAYOUT_DAY_USDC_MAX={self.payout_day_usdc_max}"
+            )
+        if self.usdc_top_up_min > self.usdc_top_up_max:
+            raise ValueError(
+                f"RAYMART_USDC_TOP_UP_MIN={self.usdc_top_up_min} exceeds RAYMART_USDC_TOP_UP_MAX={self.usdc_top_up_max}"
             )
         return self
 

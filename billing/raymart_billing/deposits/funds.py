@@ -69,6 +69,7 @@ OWN = (
 COUNTERPARTS = (
     AccountKind.EXTERNAL_CARD,
     AccountKind.EXTERNAL_USDC,
+    AccountKind.USDC_SUSPENSE,
     AccountKind.PAYMENT_COST,
 )
 
