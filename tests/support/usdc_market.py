@@ -12,7 +12,15 @@ from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 from sqlalchemy import func, select
 
-from raymart_billing.ledger import AccountKind, LedgerAccount, trial_balance
+from raymart_billing.ledger import (
+    AccountKind,
+    LedgerAccount,
+    Movement,
+    TransferCode,
+    open_account,
+    post,
+    trial_balance,
+)
 from raymart_billing.solana.chain import Chain, open_chain
 from raymart_billing.solana.devchain.node import Node
 from raymart_billing.solana.devchain.wallet import payment_of
@@ -181,6 +189,50 @@ class UsdcMarket:
             session.add(
                 UsdcSender(wallet=str(payer.pubkey()), mark=SenderMark(mark), reason="a test says so")
             )
+
+    async def owe(self, customer: UsdcCustomer, *, micro_usdc: int) -> None:
+        """Let the customer owe something, as after a lost dispute."""
+        await self._post(
+            TransferCode.DISPUTE_SHORTFALL,
+            (AccountKind.CUSTOMER_RECEIVABLE, customer.organization_id),
+            (AccountKind.CUSTOMER_DISPUTE, customer.organization_id),
+            micro_usdc,
+        )
+
+    async def spend(self, customer: UsdcCustomer, *, micro_usdc: int) -> None:
+        """Take from the balance, as an administrator's correction does."""
+        await self._post(
+            TransferCode.ADJUSTMENT_DEBIT,
+            (AccountKind.CUSTOMER_BALANCE, customer.organization_id),
+            (AccountKind.PLATFORM_REVENUE, None),
+            micro_usdc,
+        )
+
+    async def grant(self, customer: UsdcCustomer, *, micro_usdc: int) -> None:
+        """Give credit that nobody paid."""
+        await self._post(
+            TransferCode.CREDIT_GRANT,
+            (AccountKind.PROMOTIONAL_CREDIT, None),
+            (AccountKind.CUSTOMER_BALANCE, customer.organization_id),
+            micro_usdc,
+        )
+
+    async def _post(
+        self,
+        code: TransferCode,
+        debit: tuple[AccountKind, UUID | None],
+        credit: tuple[AccountKind, UUID | None],
+        micro_usdc: int,
+    ) -> None:
+        async with session_scope(self.sessions) as session:
+            movement = Movement(
+                key=f"test:{new_id()}",
+                debit_account_id=await open_account(session, *debit),
+                credit_account_id=await open_account(session, *credit),
+                amount=Money(micro_usdc * 1_000),
+                code=code,
+            )
+            await post(session, [movement])
 
     async def suspense(self) -> int:
         """What is nobody's, in micro-USDC, of all tests on this database."""

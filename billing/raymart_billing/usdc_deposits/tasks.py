@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from sqlalchemy import func, select
 
-from raymart_billing.solana.chain import open_chain
 from raymart_billing.usdc_deposits.models import UsdcScan
 from raymart_billing.usdc_deposits.scanning import scan
 from raymart_billing.usdc_deposits.sighting import look
@@ -16,15 +15,10 @@ TICK_S = 2.0
 
 
 async def _scan(context: Context) -> None:
-    chain = open_chain(context.settings)
-    if chain is None:
-        return
-    try:
-        if await _is_due(context, str(chain.treasury_token_account)):
-            await look(context.sessions, chain)
-            await scan(context.sessions, chain)
-    finally:
-        await chain.aclose()
+    chain = context.chain
+    if chain is not None and await _is_due(context, str(chain.treasury_token_account)):
+        await look(context.sessions, chain)
+        await scan(context.sessions, chain)
 
 
 async def _is_due(context: Context, account: str) -> bool:
