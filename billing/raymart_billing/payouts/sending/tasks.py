@@ -11,9 +11,12 @@ from raymart_billing.payouts.sending.reclaim import reclaim_markers
 from raymart_billing.payouts.sending.rules import SendingRules
 from raymart_billing.payouts.sending.sender import Sender
 from raymart_billing.payouts.sending.settling import SEND_TASK
+from raymart_billing.usdc_deposits.booking import RefundBooking
 from raymart_billing.work import Context, Periodic, Task, TaskContext
 
-BOOKINGS: Mapping[BatchKind, Booking] = MappingProxyType({BatchKind.EARNINGS: EarningsBooking()})
+BOOKINGS: Mapping[BatchKind, Booking] = MappingProxyType(
+    {BatchKind.EARNINGS: EarningsBooking(), BatchKind.DEPOSIT_REFUND: RefundBooking()}
+)
 ROUND_TIMEOUT_S = 120.0
 """Longer than a round whose every question takes the endpoints' whole timeout; the leases end by themselves."""
 
