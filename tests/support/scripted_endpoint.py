@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from raymart_billing.solana.transport import Answerer, JsonObject
 
@@ -33,24 +33,45 @@ def refusing(error: object) -> Answerer:
     return answer
 
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(handle: Handler) -> AsyncIterator[str]:
+    """The address of a server that hands each connection to `handle`, and waits for all of them at its end."""
+    handlers: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.add(asyncio.current_task())
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await handle(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await asyncio.gather(*(handler for handler in handlers if handler is not None))
+        await server.wait_closed()
+
+
 @contextlib.asynccontextmanager
 async def http_endpoint(response: bytes, *, is_silent: bool = False) -> AsyncIterator[str]:
     """The address of a server that sends `response` to whoever asks, as it is, and hangs up unless `is_silent`."""
     is_over = asyncio.Event()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(response)
-            await writer.drain()
-            if is_silent:
-                await is_over.wait()
-        writer.close()
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response)
+        await writer.drain()
+        if is_silent:
+            await is_over.wait()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/key-of-ours"
-    finally:
-        is_over.set()
-        server.close()
-        await server.wait_closed()
+    async with serving(answer) as url:
+        try:
+            yield f"{url}/key-of-ours"
+        finally:
+            is_over.set()

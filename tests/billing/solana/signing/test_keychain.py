@@ -19,6 +19,7 @@ from raymart_billing.solana.signing import KeychainSigner, PolicySigner
 from raymart_billing.solana.signing.keychain import accepted
 from raymart_core.errors import Unavailable
 from support.dev_chain import Market
+from support.scripted_endpoint import serving
 from support.treasury import Treasury
 
 KEY = Keypair()
@@ -28,7 +29,7 @@ KEY = Keypair()
 async def vault(key: Keypair, *, status: int = 200) -> AsyncIterator[str]:
     """A Vault's transit engine that signs with `key`."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def sign(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.split("content-length: ")[1].split("\r\n")[0])
         message = base64.b64decode(json.loads(await reader.readexactly(length))["input"])
@@ -36,11 +37,9 @@ async def vault(key: Keypair, *, status: int = 200) -> AsyncIterator[str]:
         body = json.dumps({"data": {"signature": f"vault:v1:{signature}"}}).encode()
         writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with serving(sign) as url:
+        yield url
 
 
 def configured(url: str, key: Keypair, *, address: Pubkey | None = None) -> KeychainSigner:
