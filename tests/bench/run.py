@@ -19,7 +19,16 @@ from usage_history import usage_history  # noqa: E402 - the path comes first
 
 from support.figures import print_figures  # noqa: E402
 
-MEASURES = ("ledger", "holds", "low_balance", "login", "page", "subscriptions", "audit")
+MEASURES = (
+    "ledger",
+    "holds",
+    "low_balance",
+    "login",
+    "page",
+    "subscriptions",
+    "audit",
+    "payout_transactions",
+)
 ON_HISTORY = ("ingestion", "rollups")
 
 
