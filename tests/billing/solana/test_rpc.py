@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -184,8 +185,8 @@ class TestHttp:
         assert "key-of-ours" not in error.value.message
 
     async def test_a_silent_server_is_left_after_the_timeout(self) -> None:
-        async with http_endpoint(b"", is_silent=True) as url:
-            rpc = SolanaRpc([url], timeout_s=0.05)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            rpc = SolanaRpc([f"http://127.0.0.1:{server.getsockname()[1]}"], timeout_s=0.05)
             with pytest.raises(RpcUnavailable, match="TimeoutError"):
                 await rpc.latest_blockhash()
             await rpc.aclose()
