@@ -28,6 +28,10 @@ from raymart_core.errors import Unavailable
 
 SIGN_TIMEOUT_S: Final = 20.0
 OPEN_TIMEOUT_S: Final = 30.0
+OBJECTS: Final = frozenset(
+    {"http_client", "client", "pending_transaction_id", "request_signer", "authorization_context"}
+)
+"""What the backends' configurations take besides values."""
 
 
 class KeychainSigner:
@@ -110,7 +114,7 @@ def _read_config(config_json: str) -> tuple[str, object]:
         raise SignerMisconfigured(f"RAYMART_TREASURY_KEYCHAIN names no backend; one of {known}")
     assert isinstance(backend, str)
     config_type = _config_type(backend)
-    names = {field.name for field in fields(config_type)} - {"http_client"}
+    names = {field.name for field in fields(config_type)} - OBJECTS
     unknown = sorted(set(given) - names)
     if unknown:
         raise SignerMisconfigured(
