@@ -1,7 +1,7 @@
 # Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-slow test-surfpool acceptance acceptance-graphql fuzz check fmt migrate revision schema schema-release bench chaos clean
+.PHONY: help install up demo test test-slow test-surfpool acceptance acceptance-graphql fuzz check fmt migrate revision schema schema-release bench chaos chaos-payouts clean
 
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
@@ -82,6 +82,9 @@ bench: $(SYNCED) ## Measure and print the figures of docs/benchmarks.md (needs a
 
 chaos: $(SYNCED) ## Break things on purpose and print what was kept beside what was promised
 	@$(BIN)/python tests/chaos/run.py $(only)
+
+chaos-payouts: $(SYNCED) ## Kill those who send payouts, everywhere and under every fault; 20 minutes at most
+	@$(BIN)/python tests/chaos/run.py 5
 
 clean: ## Remove what make and the tests built; var/ (your data) stays
 	@rm -rf .venv .venv-acceptance .venv-fuzz .boot build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
