@@ -19,9 +19,10 @@ from support.sending import Payees, Sending
 class Reconciling:
     """`sending` on a database that nobody else uses. The treasury's first USDC is booked as what it is: the platform's own."""
 
-    def __init__(self, sending: Sending, owner_url: str) -> None:
+    def __init__(self, sending: Sending, *, owner_url: str, runtime_url: str) -> None:
         self.sending = sending
         self.sessions = sending.sessions
+        self.runtime_url = runtime_url
         self._owner_url = owner_url
 
     async def paid(self, *amounts: int) -> Payees:
@@ -97,7 +98,7 @@ async def reconciling(owner_url: str, runtime_url: str) -> AsyncIterator[Reconci
     """On the database of these two URLs, of the superuser and of the runtime's role."""
     engine = make_engine(runtime_url, pool_size=5)
     async with make_pool(runtime_url, size_max=10, name="test") as pool:
-        made = Reconciling(Sending(pool, make_sessions(engine)), owner_url)
+        made = Reconciling(Sending(pool, make_sessions(engine)), owner_url=owner_url, runtime_url=runtime_url)
         await made.book_funding()
         yield made
     await engine.dispose()

@@ -1,0 +1,9 @@
+"""`raymart payouts`: what goes to providers, and whether the chain and the ledger agree about it."""
+
+import typer
+
+from raymart_graphql.operator.reconcile_commands import add_reconciliation
+
+payouts = typer.Typer(no_args_is_help=True)
+
+add_reconciliation(payouts)
