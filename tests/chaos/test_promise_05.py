@@ -1,8 +1,8 @@
 """A slice of promise 5: workers die at every place under the faults that cost most; `make chaos-payouts` runs it whole."""
 
 import pytest
-
 from chaos import promise_05_payouts
+
 from support.payout_chaos import Fault
 
 
