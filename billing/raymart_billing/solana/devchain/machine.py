@@ -75,6 +75,7 @@ class Machine:
             .with_blockhash_check(check=False)
             .with_transaction_history(capacity=0)
         )
+        self._programs: dict[Pubkey, Account] = {}
         self._svm.set_account(faucet, Account(_GENESIS_LAMPORTS, b"", _SYSTEM_PROGRAM))
 
     def account(self, address: Pubkey) -> Account | None:
@@ -114,7 +115,8 @@ class Machine:
         message = transaction.message
         own, writable, readonly = self._keys(message)
         keys = [*own, *writable, *readonly]
-        before = [self.account(key) for key in keys]
+        written = written_keys(message) | frozenset(writable)
+        before = [self.account(key) if key in written else self._read_only(key) for key in keys]
         execution = Execution(
             is_included=False,
             error=None,
@@ -176,6 +178,16 @@ class Machine:
             logs=[*done.logs, "Computational budget exceeded"],
             after=self._accounts_after(message, done),
         )
+
+    def _read_only(self, address: Pubkey) -> Account | None:
+        """An account that is not written; a program without its code, which is large and would be kept with each call."""
+        if address in self._programs:
+            return self._programs[address]
+        account = self.account(address)
+        if account is not None and account.executable:
+            account = Account(account.lamports, b"", account.owner, account.executable, account.rent_epoch)
+            self._programs[address] = account
+        return account
 
     def _accounts_after(self, message: AnyMessage, draft: Execution) -> Sequence[Account | None]:
         """Beside `draft.keys`; only what may be written is read again, for programs are large to copy."""

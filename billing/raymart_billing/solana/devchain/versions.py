@@ -26,7 +26,9 @@ class AccountVersions:
             versions = self._before[address]
             while versions and versions[0][0] < slot - SLOTS_KEPT:
                 versions.popleft()
-            versions.append((slot, before))
+            # Only the first change of a slot matters: what is asked for is the end of the slot before.
+            if not versions or versions[-1][0] != slot:
+                versions.append((slot, before))
 
     def account(self, address: Pubkey, *, slot: int) -> Account | None:
         """The account at the end of `slot`."""
