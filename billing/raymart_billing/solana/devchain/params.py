@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from solders.pubkey import Pubkey
 from solders.signature import Signature
-from solders.transaction import VersionedTransaction
+from solders.transaction import SanitizeError, VersionedTransaction
 
 from raymart_billing.solana.devchain import base58
 from raymart_billing.solana.devchain.chain import Commitment
@@ -186,7 +186,7 @@ def transaction_of(raw: bytes) -> VersionedTransaction:
     try:
         transaction = VersionedTransaction.from_bytes(raw)
         transaction.sanitize()
-    except ValueError as error:
+    except (ValueError, SanitizeError) as error:
         raise RpcError(INVALID_PARAMS, f"invalid transaction: {error}") from error
     if bytes(transaction) != raw:
         raise RpcError(INVALID_PARAMS, "invalid transaction: bytes are left over at its end")
