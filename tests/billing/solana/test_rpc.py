@@ -262,6 +262,10 @@ class TestFailover:
         rpc = SolanaRpc([refusing({"code": -32005, "message": "behind"}), chain.handle])
         assert (await rpc.latest_blockhash()).last_valid_block_height > 0
 
+    async def test_the_first_endpoint_is_asked_first(self) -> None:
+        rpc = SolanaRpc([DevChain().handle, refusing({"code": -32005, "message": "behind"})])
+        assert (await rpc.latest_blockhash()).last_valid_block_height > 0
+
     async def test_nonsense_of_the_first_is_passed_over(self) -> None:
         rpc = SolanaRpc([scripted({"getLatestBlockhash": "hello"}), DevChain().handle])
         assert (await rpc.latest_blockhash()).last_valid_block_height > 0

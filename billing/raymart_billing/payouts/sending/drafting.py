@@ -137,7 +137,10 @@ async def _draft(
         simulated_units=simulated.units,
         price_micro_lamports=going.price_micro_lamports,
         bumps=bumps,
-        priority_fee_lamports_max=rules.priority_fee_lamports_max,
+        # More than the operator's cap would not be signed, and the part would stand still.
+        priority_fee_lamports_max=min(
+            rules.priority_fee_lamports_max, chain.settings.priority_fee_lamports_max
+        ),
     )
     unsigned = build(limits)
     signature = await chain.signer.sign(unsigned.message)
