@@ -15,6 +15,7 @@ class TestPriorityFee:
         sending.market.chain.faults.drop = sending.second.faults.drop = 1
         await sending.round(batch.part_id)
         offered = await sending.rows.fetch(
-            "select priority_fee_lamports from payout_attempt where part_id = %s order by number", batch.part_id
+            "select priority_fee_lamports from payout_attempt where part_id = %s order by number",
+            batch.part_id,
         )
         assert offered == [(0,), (7,)]
