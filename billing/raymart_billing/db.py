@@ -16,6 +16,7 @@ from raymart_billing.privacy import models as privacy
 from raymart_billing.records import models as records
 from raymart_billing.refunds import models as refunds
 from raymart_billing.rollups import models as rollups
+from raymart_billing.self_billing import models as self_billing
 from raymart_billing.statistics import models as statistics
 from raymart_billing.usdc_deposits import models as usdc_deposits
 from raymart_billing.work import models as work
@@ -39,6 +40,7 @@ __all__ = [
     "records",
     "refunds",
     "rollups",
+    "self_billing",
     "statistics",
     "usdc_deposits",
     "work",

@@ -38,7 +38,7 @@ _STANDING = {
     InvoiceState.FINAL: "Paid in full from your balance. Nothing is due.",
     InvoiceState.VOID: "Withdrawn. This is no valid invoice.",
 }
-_ROUNDING = (
+ROUNDING_NOTE = (
     "Amounts are shown in US dollars, rounded half to even to whole cents; where that hides something, the exact amount "
     "stands beside or beneath it in small print. Sums are made of the exact amounts. All times are UTC."
 )
@@ -96,13 +96,13 @@ def invoice_sheet(
     buyer: Party | None = None,
 ) -> Sheet:
     """`invoice` as it is shown. A draft has no parties of its own yet: give those it would have."""
-    sides = _side(invoice.seller or _frozen(seller)), _side(invoice.buyer or _frozen(buyer))
+    sides = side_of(invoice.seller or _frozen(seller)), side_of(invoice.buyer or _frozen(buyer))
     shown = lines[:ROWS_MAX]
     first, last = invoice.period_start, invoice.period_end - timedelta(days=1)
-    facts = [_fact("Period", f"{first:%B %Y}")]
+    facts = [fact("Period", f"{first:%B %Y}")]
     if invoice.issued_at:
-        facts.insert(0, _fact("Date of issue", day_text(invoice.issued_at)))
-    facts += [_fact("From", day_text(first)), _fact("To", day_text(last))]
+        facts.insert(0, fact("Date of issue", day_text(invoice.issued_at)))
+    facts += [fact("From", day_text(first)), fact("To", day_text(last))]
     return Sheet(
         title="Invoice",
         number=invoice.number,
@@ -127,28 +127,28 @@ def invoice_sheet(
                 "number": note.number or "",
                 "date": day_text(note.issued_at or note.created_at),
                 "reason": note.reason,
-                "amount": _amount(note.amount_nano_usd),
+                "amount": amount_of(note.amount_nano_usd),
             }
             for note in notes
         ],
         notes=[
             f"Booked up to {_moment_text(invoice.booked_until)}. Usage that was booked later is on the next invoice.",
-            _ROUNDING,
-            *_hash_note(invoice.content_sha256),
-            *_font_note(sides),
+            ROUNDING_NOTE,
+            *hash_note(invoice.content_sha256),
+            *font_note(sides),
         ],
     )
 
 
 def credit_note_sheet(note: CreditNote, lines: Sequence[CreditNoteLine], invoice: Invoice) -> Sheet:
     """`note` as it is shown; its parties are those of the invoice that it corrects."""
-    sides = _side(_known(invoice.seller)), _side(_known(invoice.buyer))
-    facts = [_fact("Corrects invoice", invoice.number or "")]
+    sides = side_of(_known(invoice.seller)), side_of(_known(invoice.buyer))
+    facts = [fact("Corrects invoice", invoice.number or "")]
     if note.issued_at:
-        facts.insert(0, _fact("Date of issue", day_text(note.issued_at)))
-    facts.append(_fact("Invoice period", f"{invoice.period_start:%B %Y}"))
+        facts.insert(0, fact("Date of issue", day_text(note.issued_at)))
+    facts.append(fact("Invoice period", f"{invoice.period_start:%B %Y}"))
     rows = [
-        {"date": str(line.position + 1), "name": line.description, "amount": _amount(line.amount_nano_usd)}
+        {"date": str(line.position + 1), "name": line.description, "amount": amount_of(line.amount_nano_usd)}
         for line in lines
     ]
     issued = note.state is CreditNoteState.ISSUED
@@ -174,10 +174,10 @@ def credit_note_sheet(note: CreditNote, lines: Sequence[CreditNoteLine], invoice
                 "title": "Corrections",
                 "heads": ["No.", "What is corrected"],
                 "rows": rows,
-                "total": {"name": "Total credited", "amount": _amount(note.amount_nano_usd)},
+                "total": {"name": "Total credited", "amount": amount_of(note.amount_nano_usd)},
             }
         ],
-        notes=[_ROUNDING, *_hash_note(note.content_sha256), *_font_note(sides)],
+        notes=[ROUNDING_NOTE, *hash_note(note.content_sha256), *font_note(sides)],
     )
 
 
@@ -186,7 +186,7 @@ def _sections(lines: Sequence[InvoiceLine], invoice: Invoice) -> list[dict[str, 
     others = [line for line in lines if line.kind not in {LineKind.USAGE, LineKind.USAGE_WAIVED}]
     sections: list[dict[str, Any]] = []
     if usage:
-        total = {"name": "Usage charged", "amount": _amount(invoice.charged_nano_usd)}
+        total = {"name": "Usage charged", "amount": amount_of(invoice.charged_nano_usd)}
         rows = [_usage_row(line) for line in usage]
         sections.append({"kind": "usage", "title": "Usage", "rows": rows, "total": total})
     if others:
@@ -196,7 +196,7 @@ def _sections(lines: Sequence[InvoiceLine], invoice: Invoice) -> list[dict[str, 
                 if line.occurred_at
                 else f"{invoice.period_start:%b %Y}",
                 "name": line.description,
-                "amount": _amount(line.amount_nano_usd),
+                "amount": amount_of(line.amount_nano_usd),
             }
             for line in others
         ]
@@ -220,7 +220,7 @@ def _usage_row(line: InvoiceLine) -> dict[str, Any]:
             "quantity": "",
             "price": "",
             "per": None,
-            "amount": _amount(-line.amount_nano_usd),
+            "amount": amount_of(-line.amount_nano_usd),
         }
     name, _, unit_words = line.description.partition(": ")
     price, per = price_text(line.unit_price_nano_usd, Unit(line.unit))
@@ -231,7 +231,7 @@ def _usage_row(line: InvoiceLine) -> dict[str, Any]:
         "quantity": quantity_text(line.quantity, line.scale),
         "price": price,
         "per": per,
-        "amount": _amount(-line.amount_nano_usd),
+        "amount": amount_of(-line.amount_nano_usd),
     }
 
 
@@ -246,7 +246,7 @@ def _balance(invoice: Invoice, lines: Sequence[InvoiceLine]) -> list[dict[str, A
         for kind, group in groupby(others, key=lambda line: line.kind)
     ]
     rows.append(("Closing balance", invoice.closing_nano_usd))
-    return [{"name": name, "amount": _amount(amount)} for name, amount in rows]
+    return [{"name": name, "amount": amount_of(amount)} for name, amount in rows]
 
 
 def _more(hidden: Sequence[InvoiceLine]) -> str | None:
@@ -262,7 +262,8 @@ def _void(invoice: Invoice) -> dict[str, str] | None:
     return {"on": day_text(invoice.voided_at), "reason": invoice.void_reason}
 
 
-def _amount(nano_usd: int) -> Amount:
+def amount_of(nano_usd: int) -> Amount:
+    """`nano_usd` as it is shown."""
     return Amount(shown=rounded_half_even(nano_usd), exact=exact(nano_usd))
 
 
@@ -271,7 +272,8 @@ def _moment_text(moment: datetime) -> str:
     return f"{day_text(moment)}, {moment:%H:%M:%S} UTC"
 
 
-def _fact(name: str, value: str) -> dict[str, str]:
+def fact(name: str, value: str) -> dict[str, str]:
+    """One line of the head."""
     return {"name": name, "value": value}
 
 
@@ -285,7 +287,8 @@ def _known(party: dict[str, Any] | None) -> dict[str, Any]:
     return party
 
 
-def _side(party: dict[str, Any]) -> Side:
+def side_of(party: dict[str, Any]) -> Side:
+    """A frozen party as it is shown."""
     rows = [*party["address"].splitlines(), party["country"]]
     if party["tax_id"]:
         rows.append(f"Tax id {party['tax_id']}")
@@ -294,12 +297,14 @@ def _side(party: dict[str, Any]) -> Side:
     return Side(name=party["legal_name"], lines=lines, imprint=" · ".join([party["legal_name"], *lines]))
 
 
-def _hash_note(content_sha256: bytes | None) -> Iterable[str]:
+def hash_note(content_sha256: bytes | None) -> Iterable[str]:
+    """The note that tells of the content's hash; none for a draft."""
     if content_sha256:
         yield f"SHA-256 of this document's content: {content_sha256.hex()}"
 
 
-def _font_note(sides: Iterable[Side]) -> Iterable[str]:
+def font_note(sides: Iterable[Side]) -> Iterable[str]:
+    """The note that tells of characters beyond the built-in fonts, where there are any."""
     if any(_is_beyond_fonts(char) for side in sides for char in side.imprint):
         yield _FONTS
 

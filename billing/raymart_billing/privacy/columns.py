@@ -313,6 +313,11 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PERSON: "resolved_by",
     },
     "stripe_replay": {_C.PLAIN: "is_only through_at"},
+    "self_billing_invoice": {
+        _C.PLAIN: "id created_at organization_id provider_id payout_item_id number after_transfer_id up_to_transfer_id recipient content_sha256",
+        _C.MONEY: "opening_nano_usd earned_nano_usd closing_nano_usd paid_micro_usdc lines",
+        _C.PERSONAL: "supplier payment",
+    },
     "service_account": {
         _C.PLAIN: "id created_at organization_id role disabled_at",
         _C.TEXT: "name",

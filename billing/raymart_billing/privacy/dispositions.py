@@ -103,6 +103,8 @@ _WORK = "of background work: names of tasks, errors in our words, with ids"
 KEPT: Mapping[str, str] = {
     "invoice.buyer": "tax law asks for whom an invoice was made out to, for as long as invoices are kept",
     "invoice.void_reason": _BOOKS,
+    "self_billing_invoice.supplier": "tax law asks for whose supplies an invoice was about, for as long as invoices are kept",
+    "self_billing_invoice.payment": _BOOKS,
     "invoice_line.description": _BOOKS,
     "credit_note.reason": _BOOKS,
     "credit_note_line.description": _BOOKS,

@@ -35,7 +35,7 @@ def _beneath(key: str, table: str) -> str:
 _DIRECT = (
     "alert", "alert_threshold", "audit_entry", "balance_adjustment", "billing_block", "billing_block_change",
     "billing_profile", "budget", "credit_checkpoint", "credit_grant", "credit_note", "deposit", "dispute", "invitation",
-    "invoice", "membership", "organization_erasure", "payout_wallet", "privacy_export", "project", "provider", "refund", "request", "retained_exchange", "service_account", "support_access", "usage_day",
+    "invoice", "membership", "organization_erasure", "payout_wallet", "privacy_export", "project", "provider", "refund", "request", "retained_exchange", "self_billing_invoice", "service_account", "support_access", "usage_day",
     "usage_hour", "usage_record", "usdc_deposit", "usdc_top_up", "wallet_proof",
 )  # fmt: skip
 ROWS: Mapping[str, str] = {
