@@ -28,6 +28,7 @@ MEASURES = (
     "subscriptions",
     "audit",
     "payout_transactions",
+    "payouts",
 )
 ON_HISTORY = ("ingestion", "rollups")
 
