@@ -23,6 +23,11 @@ _ITEMS = text("""
     select id, provider_id, deposit_id, amount_micro_usdc from payout_item where id = any(:ids) order by id
 """)
 
+_ACCOUNTS = text("""
+    select owner_id, ledger_open_account(:kind, owner_id, 'usd') as account_id
+      from unnest(cast(:owners as uuid[])) as owner_id
+""")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookedItem:
@@ -106,8 +111,8 @@ async def booked_items(session: AsyncSession, ids: Sequence[UUID]) -> Sequence[B
 async def _accounts(
     session: AsyncSession, kind: AccountKind, items: Sequence[BookedItem]
 ) -> Mapping[UUID, int]:
-    """The provider's account of `kind`, by item."""
-    found: dict[UUID, int] = {}
-    for provider_id in {item.provider_id for item in items if item.provider_id is not None}:
-        found[provider_id] = await open_account(session, kind, provider_id)
+    """The provider's account of `kind`, by item, in one statement for all."""
+    providers = sorted({item.provider_id for item in items if item.provider_id is not None})
+    rows = await session.execute(_ACCOUNTS, {"kind": kind.value, "owners": providers})
+    found: dict[UUID, int] = {row.owner_id: row.account_id for row in rows}
     return {item.id: found[item.provider_id] for item in items if item.provider_id is not None}

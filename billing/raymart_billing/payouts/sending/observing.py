@@ -1,12 +1,12 @@
-"""One look at the chain for many parts: as many questions for sixty parts as for one, but for what has just landed.
+"""One look at the chain for many parts, as many questions for sixty parts as for one, and the proof of what has landed.
 
 The order is what makes the answers mean something. The finalized height first, so that a signature that is unseen
 afterwards and past its height can never land; then a slot, which the markers' accounts are asked not to be older than.
 Any RPC error ends the look: an error is never an absence, and nothing was learnt.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -27,26 +27,29 @@ CANDIDATES_MAX = 20
 """Transactions that are looked at for a marker's creator. Nobody can name the address before our first broadcast."""
 
 
-async def observe(chain: Chain, parts: Sequence[Part], rules: SendingRules) -> Mapping[UUID, Look]:
-    """What the chain shows of each part. Raises: RpcError."""
+async def observe(chain: Chain, parts: Sequence[Part]) -> Mapping[UUID, Look]:
+    """What the chain shows of each part, but for the transactions behind markers that stand. Raises: RpcError."""
     height = await chain.rpc.block_height("finalized")
     slot = await chain.rpc.slot("finalized")
     signatures = [attempt.signature for part in parts for attempt in part.live]
     statuses = dict(zip(signatures, await chain.rpc.statuses(signatures), strict=True))
-    markers = {part.id: str(chain.marker(part.id, part.generation).address) for part in parts}
-    presences = await chain.rpc.presences(list(markers.values()), min_context_slot=slot)
-    present = dict(zip(markers, presences, strict=True))
-    limit = asyncio.Semaphore(rules.acting_max)
+    markers = [str(chain.marker(part.id, part.generation).address) for part in parts]
+    presences = await chain.rpc.presences(markers, min_context_slot=slot)
+    return {
+        part.id: Look(
+            height=height,
+            sights={attempt.number: sight_of(statuses[attempt.signature]) for attempt in part.live},
+            marker=presence,
+        )
+        for part, presence in zip(parts, presences, strict=True)
+    }
 
-    async def look_at(part: Part) -> tuple[UUID, Look]:
-        sights = {attempt.number: sight_of(statuses[attempt.signature]) for attempt in part.live}
-        landing = None
-        if present[part.id] is Presence.PRESENT:
-            async with limit:
-                landing = await _landing(chain, part, sights, rules)
-        return part.id, Look(height=height, sights=sights, marker=present[part.id], landing=landing)
 
-    return dict(await asyncio.gather(*(look_at(part) for part in parts)))
+async def prove(chain: Chain, part: Part, look: Look, rules: SendingRules) -> Look:
+    """`look` with what the transaction behind the marker of `part` paid, where one stands and all endpoints show it."""
+    if look.marker is not Presence.PRESENT:
+        return look
+    return replace(look, landing=await _landing(chain, part, look.sights, rules))
 
 
 def sight_of(status: SignatureStatus | None) -> Sight:

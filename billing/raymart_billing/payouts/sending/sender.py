@@ -8,7 +8,7 @@ the chain is asked.
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -35,10 +35,11 @@ from raymart_billing.payouts.sending.decision import (
 from raymart_billing.payouts.sending.facts import Part
 from raymart_billing.payouts.sending.failpoints import Failpoint, Failpoints, NoFailpoints
 from raymart_billing.payouts.sending.loading import load
-from raymart_billing.payouts.sending.observing import observe
+from raymart_billing.payouts.sending.observing import observe, prove
 from raymart_billing.payouts.sending.preparing import Preparing
 from raymart_billing.payouts.sending.rules import SendingRules
 from raymart_billing.payouts.sending.settling import finish_batches, settle
+from raymart_billing.payouts.sending.sights import Look
 from raymart_billing.payouts.sending.supplies import Supplies
 from raymart_billing.solana.chain import Chain
 from raymart_billing.solana.errors import RpcError, SigningRefused
@@ -92,41 +93,36 @@ class Sender:
         if not claims:
             return Round(parts=0, steps={})
         self._failpoints.hit(Failpoint.AFTER_CLAIM)
-        resting: set[UUID] = set()
-        decisions: Mapping[UUID, Decision] = {}
+        taken = _Taken()
         try:
             async with session_scope(self._sessions) as session:
                 parts = await load(session, claims, self._rules)
-            decisions = await self._decide(parts)
-            resting = await self._act_on_all(parts, decisions)
+            looks = await observe(self._chain, parts)
+            await self._step_all(parts, looks, taken)
         except RpcError as error:
             # Not evidence of anything: every part stays where it is.
             log.warning("payout.chain_unavailable", error=error.message)
         finally:
-            await self._release(claims, resting)
-        steps = Counter(type(decision.step).__name__.lower() for decision in decisions.values())
-        return Round(parts=len(claims), steps=steps)
+            await self._release(claims, taken.resting)
+        return Round(parts=len(claims), steps=taken.steps)
 
-    async def _decide(self, parts: Sequence[Part]) -> Mapping[UUID, Decision]:
-        looks = await observe(self._chain, parts, self._rules)
-        return {part.id: decide(part, looks[part.id], self._rules) for part in parts}
-
-    async def _act_on_all(self, parts: Sequence[Part], decisions: Mapping[UUID, Decision]) -> set[UUID]:
-        """Take all steps; returns the parts that can be looked at less often."""
-        preparing = [part.id for part in parts if isinstance(decisions[part.id].step, Prepare)]
+    async def _step_all(self, parts: Sequence[Part], looks: Mapping[UUID, Look], taken: "_Taken") -> None:
+        """One step with each part, many at once: one is being proven while another is written."""
+        preparing = [part.id for part in parts if _prepares(decide(part, looks[part.id], self._rules))]
         supplies = Supplies(self._sessions, self._chain, preparing)
         places = asyncio.Semaphore(self._rules.acting_max)
 
-        async def act(part: Part) -> bool:
+        async def step(part: Part) -> bool:
             async with places:
-                return await self._act(part, decisions[part.id], supplies)
+                look = await prove(self._chain, part, looks[part.id], self._rules)
+                decision = decide(part, look, self._rules)
+                taken.steps[type(decision.step).__name__.lower()] += 1
+                return await self._act(part, decision, supplies)
 
-        results = await asyncio.gather(*(act(part) for part in parts), return_exceptions=True)
-        return {
-            part.id
-            for part, result in zip(parts, results, strict=True)
-            if (_told(part, result) if isinstance(result, BaseException) else result)
-        }
+        results = await asyncio.gather(*(step(part) for part in parts), return_exceptions=True)
+        for part, result in zip(parts, results, strict=True):
+            if _told(part, result) if isinstance(result, BaseException) else result:
+                taken.resting.add(part.id)
 
     async def _act(self, part: Part, decision: Decision, supplies: Supplies) -> bool:
         """Take the step; true when there is no hurry to look at the part again."""
@@ -213,6 +209,20 @@ class Sender:
                 [one for one in claims if one.part_id in resting],
                 pause_s=self._rules.pause_s,
             )
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a round has done so far."""
+
+    steps: Counter[str] = field(default_factory=Counter)
+    resting: set[UUID] = field(default_factory=set)
+    """Parts that can be looked at less often."""
+
+
+def _prepares(decision: Decision) -> bool:
+    """Whether a new attempt will be made. Proof cannot change that: where a marker stands nothing is signed."""
+    return isinstance(decision.step, Prepare)
 
 
 def _told(part: Part, error: BaseException) -> bool:
