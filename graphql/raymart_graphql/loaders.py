@@ -30,6 +30,7 @@ from raymart_graphql.schema.sessions.loaders import SessionLoaders
 from raymart_graphql.schema.statistics.loaders import StatisticsLoaders
 from raymart_graphql.schema.supply.loaders import SupplyLoaders
 from raymart_graphql.schema.usage.loaders import UsageLoaders
+from raymart_graphql.schema.usdc_deposits.loaders import UsdcDepositLoaders
 from raymart_graphql.schema.wallets.loaders import WalletLoaders
 from raymart_graphql.schema.work.loaders import WorkLoaders
 
@@ -128,6 +129,11 @@ class Loaders:
     def deposits(self) -> DepositLoaders:
         """Deposits, disputes, grants and alerts."""
         return DepositLoaders(self._reading)
+
+    @cached_property
+    def usdc_deposits(self) -> UsdcDepositLoaders:
+        """Top-ups in USDC."""
+        return UsdcDepositLoaders(self._reading)
 
     @cached_property
     def invoices(self) -> InvoiceLoaders:

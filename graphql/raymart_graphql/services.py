@@ -13,6 +13,7 @@ from raymart_billing.holds import GatewayLeases, LeaseLimits
 from raymart_billing.posting import LedgerUsageSink
 from raymart_billing.rating import UnitRater
 from raymart_billing.spill import Spill, make_spill
+from raymart_billing.usdc_deposits.rail import UsdcRail, open_usdc_rail
 from raymart_billing.work.celery_hints import CeleryHints
 from raymart_billing.work.hints import give_hints
 from raymart_core.clock import SystemClock
@@ -77,6 +78,8 @@ class Services:
     machine_access: MachineAccess
     card_rail: CardRail | None
     """None where top-ups by card are not configured."""
+    usdc_rail: UsdcRail | None
+    """None where no chain is configured."""
     metrics: Metrics
     hints_of_feeds: Hints
     feeds: Hub
@@ -159,6 +162,7 @@ def build_services(settings: ControlSettings) -> Services:
             sessions, redis, server_name=settings.link_server_name, clock=SystemClock()
         ),
         card_rail=open_rail(settings),
+        usdc_rail=open_usdc_rail(settings),
         metrics=Metrics(directory, sessions, retention),
         hints_of_feeds=feed_hints,
         feeds=Hub(sessions, redis),

@@ -24,6 +24,7 @@ from raymart_graphql.rules.reconciliation import RECONCILIATION_RULES
 from raymart_graphql.rules.sessions import SESSION_RULES
 from raymart_graphql.rules.supply import SUPPLY_RULES
 from raymart_graphql.rules.usage import USAGE_RULES
+from raymart_graphql.rules.usdc_deposits import USDC_DEPOSITS_RULES
 from raymart_graphql.rules.wallets import WALLETS_RULES
 from raymart_graphql.rules.work import WORK_RULES
 
@@ -41,6 +42,7 @@ RULES: Mapping[str, Rule] = {
     **WORK_RULES,
     **INVOICES_RULES,
     **DEPOSITS_RULES,
+    **USDC_DEPOSITS_RULES,
     **OVERSIGHT_RULES,
     **SUPPLY_RULES,
     **AUDIT_RULES,

@@ -54,6 +54,8 @@ from raymart_graphql.schema.supply.mutations import SupplyMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
 from raymart_graphql.schema.usage.mutations import UsageMutation
 from raymart_graphql.schema.usage.queries import UsageQuery
+from raymart_graphql.schema.usdc_deposits.mutations import UsdcDepositMutation
+from raymart_graphql.schema.usdc_deposits.queries import UsdcDepositQuery
 from raymart_graphql.schema.wallets.mutations import WalletMutation
 from raymart_graphql.schema.work.mutations import WorkMutation
 from raymart_graphql.schema.work.queries import WorkQuery
@@ -75,6 +77,7 @@ class Query(
     WorkQuery,
     InvoiceQuery,
     DepositQuery,
+    UsdcDepositQuery,
     LedgerQuery,
     AuditQuery,
     RoutingQuery,
@@ -109,6 +112,7 @@ class Mutation(
     WorkMutation,
     InvoiceMutation,
     DepositMutation,
+    UsdcDepositMutation,
     LedgerMutation,
     OversightMutation,
     ReconciliationMutation,

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from raymart_graphql.schema.usage.rollups import UsageBucket, UsageSummary
     from raymart_graphql.schema.usage.series import UsageSeries
     from raymart_graphql.schema.usage.types import Request, UsageRecord
+    from raymart_graphql.schema.usdc_deposits.types import UsdcDeposit, UsdcTopUp
     from raymart_graphql.schema.wallets.types import WalletProof
 
 LazySuspension = Annotated["Suspension", strawberry.lazy("raymart_graphql.schema.oversight.types")]
@@ -69,6 +70,8 @@ LazyServiceAccount = Annotated[
 ]
 LazyErasure = Annotated["OrganizationErasure", strawberry.lazy("raymart_graphql.schema.privacy.types")]
 LazyPrivacyExport = Annotated["PrivacyExport", strawberry.lazy("raymart_graphql.schema.privacy.types")]
+LazyUsdcTopUp = Annotated["UsdcTopUp", strawberry.lazy("raymart_graphql.schema.usdc_deposits.types")]
+LazyUsdcDeposit = Annotated["UsdcDeposit", strawberry.lazy("raymart_graphql.schema.usdc_deposits.types")]
 LazyWalletProof = Annotated["WalletProof", strawberry.lazy("raymart_graphql.schema.wallets.types")]
 LazyMember = Annotated["Member", strawberry.lazy("raymart_graphql.schema.members.types")]
 LazyInvitation = Annotated["Invitation", strawberry.lazy("raymart_graphql.schema.members.types")]
@@ -219,10 +222,20 @@ class Organization(Node):
         """The organization's billing profile."""
         return await info.context.loaders.invoices.billing_profile_of_organization.load(self.uuid)
 
-    @listed("Its top-ups, newest first.")
+    @listed("Its top-ups by card, newest first. `usdcDeposits` are those in USDC.")
     async def deposits(self, info: Info, page: Page) -> Connection[LazyDeposit]:
         """Deposits by id."""
         return await info.context.loaders.deposits.deposits_of_organization.load((self.uuid, page))
+
+    @listed("Its requests to pay in USDC, newest first.")
+    async def usdc_top_ups(self, info: Info, page: Page) -> Connection[LazyUsdcTopUp]:
+        """Requests by id."""
+        return await info.context.loaders.usdc_deposits.top_ups_of_organization.load((self.uuid, page))
+
+    @listed("What it paid in USDC, newest first; also what is not credited yet.")
+    async def usdc_deposits(self, info: Info, page: Page) -> Connection[LazyUsdcDeposit]:
+        """Payments by id."""
+        return await info.context.loaders.usdc_deposits.deposits_of_organization.load((self.uuid, page))
 
     @listed("Credit it was granted, newest first.")
     async def credit_grants(self, info: Info, page: Page) -> Connection[LazyGrant]:
