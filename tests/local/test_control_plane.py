@@ -132,6 +132,7 @@ class TestChain:
     def embedded(self, tmp_path: Path) -> dict[str, Mapping[str, str]]:
         """The caller's environment names another chain's treasury, which a chain of our own must not meet."""
         foreign = {
+            "SOLANA_RPC_URL": "https://mainnet.example",
             "RAYMART_TREASURY_KEYCHAIN": "{}",
             "RAYMART_USDC_MINT": "Circle",
             "RAYMART_TREASURY_ADDRESS": "Foreign",

@@ -1,4 +1,4 @@
-"""The development chain as a part of the stack: what it makes at the first start and keeps."""
+"""The development chain as a part of the stack: what it makes at the first start."""
 
 import subprocess
 from pathlib import Path
@@ -11,26 +11,31 @@ from raymart_local.solana import EmbeddedSolana
 
 
 class TestPart:
-    async def test_it_is_ready_with_a_treasury_and_is_the_same_after_a_restart(self, tmp_path: Path):
+    async def test_it_becomes_ready_with_a_treasury_that_has_money(self, tmp_path: Path):
         layout = Layout(tmp_path)
-        found = []
-        for _ in range(2):
-            solana = EmbeddedSolana(
-                layout.solana, treasury_keypair=layout.treasury_keypair, marker_key=layout.payout_marker_key
-            )
-            part = solana.part()
-            with (tmp_path / "log").open("wb") as log:
-                process = part.program().launch(output=log)
-            try:
-                await ready(part, process, tmp_path / "log")
-                found.append(solana.environment())
-                funds = ask(found[-1]["SOLANA_RPC_URL"], "getBalance", found[-1]["RAYMART_TREASURY_ADDRESS"])
-                assert funds["value"] == 1_000 * 10**9
-            finally:
-                stopped(process, signal=part.stop_signal, timeout_s=part.stop_grace_s)
-        assert found[0] == found[1]
+        solana = EmbeddedSolana(
+            layout.solana, treasury_keypair=layout.treasury_keypair, marker_key=layout.payout_marker_key
+        )
+        part = solana.part()
+        with (tmp_path / "log").open("wb") as log:
+            process = part.program().launch(output=log)
+        try:
+            await ready(part, process, tmp_path / "log")
+            told = solana.environment()
+            funds = ask(told["SOLANA_RPC_URL"], "getBalance", told["RAYMART_TREASURY_ADDRESS"])
+            assert funds["value"] == 1_000 * 10**9
+            mint = ask(told["SOLANA_RPC_URL"], "getTokenSupply", told["RAYMART_USDC_MINT"])
+            assert mint["value"]["uiAmountString"] == "1000000"
+        finally:
+            stopped(process, signal=part.stop_signal, timeout_s=part.stop_grace_s)
         assert layout.treasury_keypair.stat().st_mode & 0o777 == 0o600
         assert layout.secrets.stat().st_mode & 0o777 == 0o700
+
+    async def test_a_url_that_nobody_serves_is_not_ready(self, tmp_path: Path):
+        solana = EmbeddedSolana(tmp_path, treasury_keypair=tmp_path / "key", marker_key=tmp_path / "marker")
+        part = solana.part()
+        part.program()
+        assert not await part.is_ready()
 
 
 async def ready(part, process: "subprocess.Popen[bytes]", log: Path) -> None:

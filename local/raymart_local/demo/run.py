@@ -25,10 +25,8 @@ async def run_demo(settings: LocalSettings) -> None:
     Raises: LocalError, when the stack does not run, a step fails or a claim is not true.
     """
     started = time.monotonic()
-    data_dir = settings.data_dir.absolute() / "demo"
-    # Whatever the environment names: the demo pays people who do not exist, on a chain of its own.
-    own = settings.model_copy(update={"data_dir": data_dir, "port": free_port(), "solana_rpc_url": None})
-    report_path = data_dir / "report.json"
+    own = own_settings(settings)
+    report_path = own.data_dir / "report.json"
     console = Console()
     try:
         outcome = await _outcome(own, console)
@@ -45,8 +43,22 @@ async def run_demo(settings: LocalSettings) -> None:
     print_statement(outcome, claimed, console=screen)
     untrue = [claim.sentence for claim in claimed if not claim.is_true]
     if untrue:
-        raise DemoFailed(f"not true: {'; '.join(untrue)}; see {report_path} and {data_dir / 'logs'}")
+        raise DemoFailed(f"not true: {'; '.join(untrue)}; see {report_path} and {own.data_dir / 'logs'}")
     screen.print(f"All of it is true. {seconds:.0f} s; the report is {report_path}", soft_wrap=True)
+
+
+def own_settings(settings: LocalSettings) -> LocalSettings:
+    """The demo's: a directory below the given one, a free port, and a chain of its own.
+
+    Whatever Solana the environment names: the demo pays people who do not exist.
+    """
+    return settings.model_copy(
+        update={
+            "data_dir": settings.data_dir.absolute() / "demo",
+            "port": free_port(),
+            "solana_rpc_url": None,
+        }
+    )
 
 
 async def _outcome(settings: LocalSettings, console: Console) -> Outcome:

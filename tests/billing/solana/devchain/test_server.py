@@ -8,6 +8,7 @@ import httpx
 import psutil
 import pytest
 from solders.keypair import Keypair
+from solders.rpc.responses import SignatureNotification, parse_websocket_message
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -121,7 +122,9 @@ class TestWebSocket:
         async with connect(server.url.replace("http", "ws")) as socket:
             signature = await asyncio.to_thread(server.ask, "devchain_giveTokens", wallet, USDC)
             opened = await self.opened(socket, "signatureSubscribe", signature, {"commitment": "finalized"})
-            told = json.loads(await asyncio.wait_for(socket.recv(), 10))
+            said = await asyncio.wait_for(socket.recv(), 10)
+            assert isinstance(parse_websocket_message(said)[0], SignatureNotification)
+            told = json.loads(said)
             assert told["method"] == "signatureNotification"
             assert told["params"]["subscription"] == opened["result"]
             assert told["params"]["result"]["value"] == {"err": None}
@@ -136,8 +139,8 @@ class TestWebSocket:
             options = {"commitment": "processed", "encoding": "base64"}
             account = await self.opened(socket, "accountSubscribe", wallet, options)
             await asyncio.to_thread(server.ask, "requestAirdrop", wallet, 7_000_000)
-            told = json.loads(await asyncio.wait_for(socket.recv(), 10))
-            assert told["params"]["result"]["value"]["lamports"] == 7_000_000
+            said = await asyncio.wait_for(socket.recv(), 10)
+            assert parse_websocket_message(said)[0].result.value.lamports == 7_000_000
             assert (await self.opened(socket, "accountUnsubscribe", account["result"]))["result"] is True
             await self.opened(socket, "slotSubscribe")
             slots = [
