@@ -145,6 +145,20 @@ def test_whatever_is_paid_fits_its_format(
     assert len(transaction.unsigned()) <= BYTES_MAX[version]
 
 
+class TestSize:
+    """By themselves the numbers of payees and markers would let more than the format carries through."""
+
+    def test_more_bytes_than_version_0_carries_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(PAYEES_MAX, 0, 20)
+        with pytest.raises(TransactionTooLarge, match="version 0 carries 1232"):
+            built(payees=15, version=0, memo="m" * MEMO_BYTES_MAX)
+
+    def test_more_bytes_than_version_1_carries_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(RECLAIMS_MAX, 1, 40)
+        with pytest.raises(TransactionTooLarge, match="version 1 carries 4096"):
+            reclaim(35, version=1)
+
+
 class TestBuildTokenAccounts:
     @BOTH
     async def test_ten_at_once_and_those_that_exist_are_left_alone(self, version: Version) -> None:
