@@ -7,7 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from solders.keypair import Keypair
 
@@ -84,6 +84,10 @@ JSON = st.recursive(
 )
 
 
+EXAMPLES = 40
+"""Each asks fourteen questions on an event loop of its own."""
+
+
 async def ask_everything(rpc: SolanaRpc) -> None:
     """Every question; anything that comes out but an answer or an RpcError fails the test."""
     for question in QUESTIONS:
@@ -92,21 +96,25 @@ async def ask_everything(rpc: SolanaRpc) -> None:
 
 
 class TestNonsense:
+    @settings(max_examples=EXAMPLES)
     @given(result=JSON)
     def test_results_of_any_shape_are_answers_or_typed_failures(self, result: object) -> None:
         endpoint = scripted(lambda method: GENESIS if method == "getGenesisHash" else result)
         asyncio.run(ask_everything(SolanaRpc([endpoint])))
 
+    @settings(max_examples=EXAMPLES)
     @given(value=JSON, slot=st.integers(0, 10))
     def test_values_of_any_shape_are_answers_or_typed_failures(self, value: object, slot: int) -> None:
         result = {"context": {"slot": slot}, "value": value}
         endpoint = scripted(lambda method: GENESIS if method == "getGenesisHash" else result)
         asyncio.run(ask_everything(SolanaRpc([endpoint])))
 
+    @settings(max_examples=EXAMPLES)
     @given(error=JSON)
     def test_errors_of_any_shape_are_typed_failures(self, error: object) -> None:
         asyncio.run(ask_everything(SolanaRpc([refusing(error)])))
 
+    @settings(max_examples=EXAMPLES)
     @given(err=JSON)
     def test_transaction_errors_that_nobody_knows_are_failures(self, err: object) -> None:
         status = {"slot": 1, "confirmations": None, "err": err, "confirmationStatus": "finalized"}
