@@ -1,6 +1,7 @@
 """The chain behind HTTP and WebSocket, as a process."""
 
 import asyncio
+import errno
 import json
 import os
 
@@ -12,7 +13,9 @@ from solders.rpc.responses import SignatureNotification, parse_websocket_message
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from raymart_billing.solana.devchain import DevChain
 from raymart_billing.solana.devchain.__main__ import listen
+from raymart_billing.solana.devchain.server import DevChainApp
 from raymart_core.errors import Unavailable
 from support.dev_chain import USDC
 from support.dev_chain_process import DevChainProcess
@@ -158,6 +161,31 @@ class TestWebSocket:
         with pytest.raises((InvalidStatus, ConnectionClosed)):
             async with connect(server.url.replace("http", "ws"), origin="https://evil.example") as socket:
                 await socket.recv()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is always full")
+class TestFullDisk:
+    async def test_what_cannot_be_kept_is_not_acknowledged_and_ends_the_chain(self, tmp_path):
+        chain = DevChain.persistent(tmp_path)
+        failures: list[OSError] = []
+        app = DevChainApp(chain, on_failure=failures.append)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            asked = request("requestAirdrop", str(Keypair().pubkey()), 5_000_000)
+            assert (await client.post("/", json=asked)).status_code == 200
+            full = os.open("/dev/full", os.O_WRONLY)
+            try:
+                journal = chain.chain._journal._descriptor
+                os.dup2(full, journal)
+                response = await client.post("/", json=request("devchain_usdcMint"))
+            finally:
+                os.close(full)
+                chain.close()
+        assert response.status_code == 500
+        assert [failure.errno for failure in failures] == [errno.ENOSPC]
+        again = DevChain.persistent(tmp_path)
+        assert again.landed == 1
+        again.close()
 
 
 class TestProcess:
