@@ -1,12 +1,12 @@
-"""Invoices and credit notes as files: `GET /billing/invoices/{id}.pdf`, `.csv`, `/billing/credit-notes/{id}.pdf`.
+"""Documents as files: `GET /billing/invoices/{id}.pdf`, `.csv`, `/billing/credit-notes/{id}.pdf`, and for providers
+`/billing/self-billing/{number}.pdf`, `.csv`.
 
-For those who may read the customer's billing (`accounts/permissions.py`), with an access token in the `Authorization` header. What
-is another customer's is answered as what does not exist.
+For those who may read the organization's billing (`accounts/permissions.py`), with an access token in the `Authorization` header. What
+is another organization's is answered as what does not exist.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from raymart_billing import invoices
 from raymart_billing.invoices import Readable
+from raymart_billing.self_billing import readable_self_billing
 from raymart_core.errors import DomainError, Forbidden, NotAuthenticated, NotFound, Overloaded
 from raymart_core.ids import Prefix, parse
 from raymart_graphql.principal import Principal, identify
@@ -31,7 +32,8 @@ RENDERED_AT_ONCE_MAX = 2
 RENDER_WAIT_S = 10.0
 RENDER_TIMEOUT_S = 60.0
 
-Reader = Callable[[AsyncSession, UUID], Awaitable[Readable | None]]
+Reader = Callable[[AsyncSession, str], Awaitable[Readable | None]]
+"""Finds a document by what the path calls it; ValueError for what is no name of one."""
 
 
 def document_routes(services: Services) -> list[Route]:
@@ -41,6 +43,8 @@ def document_routes(services: Services) -> list[Route]:
         Route("/billing/invoices/{document}.pdf", documents.invoice_pdf, methods=["GET"]),
         Route("/billing/invoices/{document}.csv", documents.invoice_csv, methods=["GET"]),
         Route("/billing/credit-notes/{document}.pdf", documents.credit_note_pdf, methods=["GET"]),
+        Route("/billing/self-billing/{document}.pdf", documents.self_billing_pdf, methods=["GET"]),
+        Route("/billing/self-billing/{document}.csv", documents.self_billing_csv, methods=["GET"]),
     ]
 
 
@@ -53,43 +57,49 @@ class Documents:
 
     async def invoice_pdf(self, request: Request) -> Response:
         """An invoice as PDF."""
-        return await self._answer(request, Prefix.INVOICE, self._invoice, self._pdf)
+        return await self._answer(request, self._invoice, self._pdf)
 
     async def invoice_csv(self, request: Request) -> Response:
         """The lines of an invoice as CSV."""
-        return await self._answer(request, Prefix.INVOICE, self._invoice, _csv)
+        return await self._answer(request, self._invoice, _csv)
 
     async def credit_note_pdf(self, request: Request) -> Response:
         """A credit note as PDF."""
-        return await self._answer(request, Prefix.CREDIT_NOTE, invoices.readable_credit_note, self._pdf)
+        return await self._answer(request, _credit_note, self._pdf)
+
+    async def self_billing_pdf(self, request: Request) -> Response:
+        """A self-billing invoice as PDF."""
+        return await self._answer(request, readable_self_billing, self._pdf)
+
+    async def self_billing_csv(self, request: Request) -> Response:
+        """The lines of a self-billing invoice as CSV."""
+        return await self._answer(request, readable_self_billing, _csv)
 
     async def _answer(
         self,
         request: Request,
-        prefix: Prefix,
         reader: Reader,
         show: Callable[[Readable], Awaitable[Response]],
     ) -> Response:
         try:
-            response = await show(await self._read(request, prefix, reader))
+            response = await show(await self._read(request, reader))
         except DomainError as error:
             response = failure(error)
         response.headers["cache-control"] = "private, no-store"
         response.headers["x-content-type-options"] = "nosniff"
         return response
 
-    async def _read(self, request: Request, prefix: Prefix, reader: Reader) -> Readable:
+    async def _read(self, request: Request, reader: Reader) -> Readable:
         """The document that the path names. Raises: NotAuthenticated, Forbidden, NotFound."""
         reading = Reading(self._services.sessions)
         try:
             principal = await self._person(request, reading)
             missing = NotFound(f"there is no such document for you: {request.path_params['document'][:60]!r}")
             try:
-                document_id = parse(prefix, request.path_params["document"])
+                async with reading.session() as session:
+                    readable = await reader(session, request.path_params["document"])
             except ValueError:
                 raise missing from None
-            async with reading.session() as session:
-                readable = await reader(session, document_id)
             if readable is None or not _may_see(principal, readable):
                 raise missing
             return readable
@@ -107,9 +117,9 @@ class Documents:
             raise Forbidden("an API key is for inference only; log in and send an access token")
         return principal
 
-    async def _invoice(self, session: AsyncSession, invoice_id: UUID) -> Readable | None:
+    async def _invoice(self, session: AsyncSession, name: str) -> Readable | None:
         seller = invoices.seller_of(self._services.settings)
-        return await invoices.readable_invoice(session, invoice_id, seller=seller)
+        return await invoices.readable_invoice(session, parse(Prefix.INVOICE, name), seller=seller)
 
     async def _pdf(self, readable: Readable) -> Response:
         """Set the PDF in a thread, a few at a time. Raises: Overloaded."""
@@ -127,8 +137,12 @@ class Documents:
         return _file(pdf, f"{readable.name}.pdf", "application/pdf")
 
 
+async def _credit_note(session: AsyncSession, name: str) -> Readable | None:
+    return await invoices.readable_credit_note(session, parse(Prefix.CREDIT_NOTE, name))
+
+
 async def _csv(readable: Readable) -> Response:
-    assert readable.csv is not None, "only invoices have this route"
+    assert readable.csv is not None, "credit notes have no such route"
     return _file(readable.csv, f"{readable.name}.csv", "text/csv; charset=utf-8")
 
 

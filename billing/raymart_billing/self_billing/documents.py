@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import datetime
 
 from sqlalchemy import select
@@ -21,8 +22,10 @@ from raymart_billing.invoices.sheet import (
 )
 from raymart_billing.self_billing.lines import Line
 from raymart_billing.self_billing.models import SelfBillingInvoice
+from raymart_billing.self_billing.service import SERIES
 from raymart_core.money import Asset, Money
 
+_NUMBER = re.compile(rf"{SERIES}-[0-9]{{4}}-[0-9]{{6}}", re.ASCII)
 COLUMNS = ("document", "provider_payment", "day", "code", "description", "count", "amount", "currency")
 _SELF_BILLED = (
     "Self-billing: this invoice is written by {recipient}, who receives the supplies, in the name and for the account of"
@@ -31,7 +34,9 @@ _SELF_BILLED = (
 
 
 async def readable_self_billing(session: AsyncSession, number: str) -> Readable | None:
-    """The document with this number, ready to be set."""
+    """The document with this number, ready to be set. Raises: ValueError for what is no number of one."""
+    if not _NUMBER.fullmatch(number):
+        raise ValueError(f"{number[:40]!r} is no number of a self-billing invoice")
     document = await session.scalar(select(SelfBillingInvoice).where(SelfBillingInvoice.number == number))
     if document is None:
         return None

@@ -23,5 +23,6 @@ WALLETS_RULES: Mapping[str, Rule] = {
     "Provider.earningsByPeriod": MemberOfSource(Permission.EARNINGS_READ),
     "Provider.payouts": MemberOfSource(Permission.EARNINGS_READ),
     "Provider.nextPayout": MemberOfSource(Permission.EARNINGS_READ),
+    "Provider.selfBillingInvoices": MemberOfSource(Permission.BILLING_READ),
     "Organization.wallets": MemberOfSource(Permission.EARNINGS_READ),
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         PayoutEstimate,
         PeriodEarnings,
         ProviderPayment,
+        SelfBillingInvoice,
     )
 
 LazyPayoutWallet = Annotated["PayoutWallet", strawberry.lazy("raymart_graphql.schema.payout_wallets.types")]
@@ -22,6 +23,7 @@ LazyPayoutWallet = Annotated["PayoutWallet", strawberry.lazy("raymart_graphql.sc
 _TYPES = "raymart_graphql.schema.provider_payouts.types"
 LazyPeriodEarnings = Annotated["PeriodEarnings", strawberry.lazy(_TYPES)]
 LazyProviderPayment = Annotated["ProviderPayment", strawberry.lazy(_TYPES)]
+LazySelfBillingInvoice = Annotated["SelfBillingInvoice", strawberry.lazy(_TYPES)]
 LazyPayoutEstimate = Annotated["PayoutEstimate", strawberry.lazy(_TYPES)]
 
 
@@ -55,3 +57,10 @@ class ProviderPayouts:
     async def next_payout(self, info: Info) -> LazyPayoutEstimate:
         """No promise."""
         return await info.context.loaders.provider_payouts.estimate_of_provider.load(self.uuid)
+
+    @listed(
+        "Its self-billing invoices, one for each final payment, newest first. For those who read its billing."
+    )
+    async def self_billing_invoices(self, info: Info, page: Page) -> Connection[LazySelfBillingInvoice]:
+        """Documents by id."""
+        return await info.context.loaders.provider_payouts.documents_of_provider.load((self.uuid, page))

@@ -7,10 +7,16 @@ from strawberry.dataloader import DataLoader
 
 from raymart_billing.payouts import models as rows
 from raymart_billing.payouts.provider_view import next_payout
+from raymart_billing.self_billing import models as documents
 from raymart_graphql.keyset import Listing, as_rows
 from raymart_graphql.loading import LoaderPart
 from raymart_graphql.reading import Reading
-from raymart_graphql.schema.provider_payouts.types import PayoutEstimate, PeriodEarnings, ProviderPayment
+from raymart_graphql.schema.provider_payouts.types import (
+    PayoutEstimate,
+    PeriodEarnings,
+    ProviderPayment,
+    SelfBillingInvoice,
+)
 
 EARNINGS = Listing(
     name="period_earnings",
@@ -26,6 +32,13 @@ PAYMENTS = Listing(
     show=ProviderPayment.of,
     newest_first=True,
 )
+DOCUMENTS = Listing(
+    name="self_billing_invoices",
+    entity=documents.SelfBillingInvoice,
+    key=documents.SelfBillingInvoice.id,
+    show=SelfBillingInvoice.of,
+    newest_first=True,
+)
 
 
 class ProviderPayoutLoaders(LoaderPart):
@@ -38,6 +51,7 @@ class ProviderPayoutLoaders(LoaderPart):
         self.epoch = self._known(rows.Epoch, lambda row: row)
         self.earnings_of_provider = self._pages(EARNINGS, rows.Earning.provider_id)
         self.payments_of_provider = self._pages(PAYMENTS, rows.PayoutItem.provider_id)
+        self.documents_of_provider = self._pages(DOCUMENTS, documents.SelfBillingInvoice.provider_id)
         self.payment_of_epoch: DataLoader[tuple[UUID, UUID], ProviderPayment | None] = DataLoader(
             load_fn=self._payments
         )

@@ -14,6 +14,7 @@ from raymart_billing.payouts.provider_view import (
     epoch_sums,
     payment_state,
 )
+from raymart_billing.self_billing import models as documents
 from raymart_billing.solana.addresses import explorer_url
 from raymart_core.money import Asset
 from raymart_core.money import Money as Amount
@@ -55,6 +56,38 @@ class PayoutPeriod:
     def of(cls, row: models.Epoch) -> "PayoutPeriod":
         """`row` as the API shows it."""
         return cls(number=BigInt(row.number), starts_at=row.starts_at, ends_at=row.ends_at)
+
+
+@strawberry.type(
+    description="What a provider supplied up to a payment, as an invoice that the marketplace writes for it."
+)
+class SelfBillingInvoice:
+    """Visible to those who read the provider's billing. It never changes."""
+
+    number: str = strawberry.field(description="Such as `RMS-2026-000001`.")
+    issued_at: datetime = strawberry.field(description="When it was issued, once its payment was final.")
+    supplied: Money = strawberry.field(description="Usage, less what refunds took.")
+    opening_balance: Money = strawberry.field(description="What was payable before its first line.")
+    closing_balance: Money = strawberry.field(description="What was payable after its last line.")
+    paid: Money = strawberry.field(description="Its payment, in USDC.")
+    content_sha256: str = strawberry.field(description="Hash of all that it says, hexadecimal.")
+    pdf_path: str = strawberry.field(description="Where the PDF is; send the same credentials.")
+    csv_path: str = strawberry.field(description="Where its lines are as CSV; send the same credentials.")
+
+    @classmethod
+    def of(cls, row: documents.SelfBillingInvoice) -> "SelfBillingInvoice":
+        """`row` as the API shows it."""
+        return cls(
+            number=row.number,
+            issued_at=row.created_at,
+            supplied=Money.of_nano_usd(row.earned_nano_usd),
+            opening_balance=Money.of_nano_usd(row.opening_nano_usd),
+            closing_balance=Money.of_nano_usd(row.closing_nano_usd),
+            paid=usdc(row.paid_micro_usdc),
+            content_sha256=row.content_sha256.hex(),
+            pdf_path=f"/billing/self-billing/{row.number}.pdf",
+            csv_path=f"/billing/self-billing/{row.number}.csv",
+        )
 
 
 @strawberry.type(description="A payment to a provider, in USDC on Solana.")
