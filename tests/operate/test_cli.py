@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosedError
 from raymart_core.errors import NotFound
 from raymart_graphql import cli
 from raymart_graphql.operator.serving import WEBSOCKET_BYTES_MAX
+from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.accounts.service import is_administrator
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.db import migrate
@@ -155,7 +156,9 @@ class TestListings:
 
 
 class TestSeed:
-    def test_seed_writes_its_files(self, migrated_database_url: str, tmp_path: Path):
+    def test_seed_writes_its_files(
+        self, migrated_database_url: str, redis_server: EmbeddedRedis, tmp_path: Path
+    ):
         arguments = (
             "seed",
             "--output",
@@ -166,7 +169,7 @@ class TestSeed:
             str(tmp_path / "join"),
         )
         for _ in range(2):
-            done = run(migrated_database_url, *arguments)
+            done = run(migrated_database_url, *arguments, REDIS_URL=redis_server.url)
             assert done.returncode == 0, done
         assert json.loads((tmp_path / "credentials.json").read_text())["customer"]["api_key"].startswith(
             "rm_live_"

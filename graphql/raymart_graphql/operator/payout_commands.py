@@ -2,8 +2,10 @@
 
 import typer
 
+from raymart_graphql.operator.provider_payout_commands import add_provider_view
 from raymart_graphql.operator.reconcile_commands import add_reconciliation
 
 payouts = typer.Typer(no_args_is_help=True)
 
 add_reconciliation(payouts)
+add_provider_view(payouts)
