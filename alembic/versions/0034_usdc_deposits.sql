@@ -198,7 +198,7 @@ begin
     raise exception using
         errcode = 'insufficient_privilege',
         message = tg_op || ' on ' || tg_table_name || ' is refused: what the chain and people said stays as it is',
-        hint = 'decide with what decides: raymart deposit usdc assign, fund or refund';
+        hint = 'decide with what decides: raymart usdc assign, fund or refund';
 end $$;
 
 create trigger refuse_change before update or delete or truncate on usdc_top_up

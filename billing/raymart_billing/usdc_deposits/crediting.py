@@ -10,7 +10,7 @@ books the deposit, in the same transaction; whoever reads the chain again finds 
 from dataclasses import asdict
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -129,9 +129,8 @@ async def _final(session: AsyncSession, arrival: Arrival, known: Attributed) -> 
         set_={**facts, "state": UsdcDepositState.FINAL},
         where=UsdcDeposit.state.in_(NOT_FINAL),
     )
-    query = select(UsdcDeposit).from_statement(merged.returning(UsdcDeposit))
-    found: UsdcDeposit = (await session.scalars(query.execution_options(populate_existing=True))).one()
-    return found
+    rows = await session.scalars(merged.returning(UsdcDeposit), execution_options={"populate_existing": True})
+    return rows.one()
 
 
 async def _credit(session: AsyncSession, deposit: UsdcDeposit) -> None:

@@ -4,7 +4,8 @@ Never for real money: it asks nobody, and refuses the chain whose tokens are wor
 """
 
 import asyncio
-from typing import Final
+from pathlib import Path
+from typing import Final, Self
 
 from solders.hash import Hash
 from solders.instruction import AccountMeta, Instruction
@@ -35,6 +36,14 @@ class DevWallet:
     def __init__(self, rpc: SolanaRpc, keypair: Keypair) -> None:
         self._rpc = rpc
         self._keypair = keypair
+
+    @classmethod
+    def open(cls, rpc: SolanaRpc, path: Path) -> Self:
+        """With the key in a file, as `solana-keygen` writes it. Raises: InvalidRequest."""
+        try:
+            return cls(rpc, Keypair.from_json(path.read_text()))
+        except (OSError, ValueError):
+            raise InvalidRequest(f"{path} is no file with a keypair of solana-keygen") from None
 
     @property
     def address(self) -> Pubkey:
