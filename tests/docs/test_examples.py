@@ -13,10 +13,12 @@ import pytest_asyncio
 
 from raymart_core.ids import Prefix, show
 from raymart_local.redis import EmbeddedRedis
+from raymart_marketplace.db.session import make_engine, make_sessions
 from support.api_server import PASSWORD, Api, Person, Seller, Tenant, api_server, control_settings
 from support.fake_stripe import API_KEY, WEBHOOK_SECRET, FakeStripe
 from support.own_database import database_url, owner_url
 from support.scripted_replica import Exchange, ScriptedReplica
+from support.usdc_market import UsdcMarket
 
 __all__ = ["database_url", "owner_url"]
 
@@ -108,7 +110,17 @@ def user_errors(data: Any) -> Iterator[Any]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(database_url: str, redis_server: EmbeddedRedis) -> AsyncIterator[Api]:
+async def usdc(database_url: str) -> AsyncIterator[UsdcMarket]:
+    """A chain on which people pay the treasury."""
+    engine = make_engine(database_url, pool_size=2)
+    market = UsdcMarket(sessions=make_sessions(engine), database_url=database_url)
+    yield market
+    await market.aclose()
+    await engine.dispose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(database_url: str, redis_server: EmbeddedRedis, usdc: UsdcMarket) -> AsyncIterator[Api]:
     with FakeStripe() as stripe:
         settings = control_settings(
             database_url,
@@ -116,6 +128,10 @@ async def api(database_url: str, redis_server: EmbeddedRedis) -> AsyncIterator[A
             stripe_api_key=API_KEY,
             stripe_webhook_secrets=WEBHOOK_SECRET,
             stripe_api_base=stripe.url,
+            solana_chain_id="solana:localnet",
+            SOLANA_RPC_URL="http://127.0.0.1:1",
+            treasury_address=str(usdc.market.treasury.pubkey()),
+            usdc_mint=str(usdc.market.mint),
         )
         async with api_server(settings) as api:
             yield api
@@ -158,14 +174,19 @@ class TestPages:
         assert await reader.work_through("provider.md") >= 10
         assert reader.values["node"] == show(Prefix.NODE, seller.node_id)
 
-    async def test_administrators(self, api: Api, customer: Tenant, seller: Seller) -> None:
+    async def test_administrators(self, api: Api, customer: Tenant, seller: Seller, usdc: UsdcMarket) -> None:
         admin: Person = await api.admin()
+        payer = usdc.payer()
+        payment = await usdc.pay(payer, micro_usdc=30_000_000)
+        await usdc.settle()
         names = (await api("query ($id: ID!) { organization(id: $id) { name } }", admin, id=customer.id)).data
         reader = Reader(
             api,
             email=admin.email,
             customer_email=customer.owner.email,
             customer_name=names["organization"]["name"],
+            usdc_payment=payment,
+            usdc_wallet=str(payer.pubkey()),
         )
         assert await reader.work_through("admin.md") >= 12
         assert reader.values["organization"] == customer.id
