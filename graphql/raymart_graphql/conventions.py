@@ -30,11 +30,11 @@ VERBS = frozenset(
     {
         "accept", "activate", "adjust", "approve", "archive", "begin", "block", "cancel", "change", "clear", "close", "complete",
         "confirm", "correct", "create", "credit", "decline", "delete", "disable", "discard", "draft", "drain", "enable",
-        "end", "enrol", "erase", "exchange", "export", "finalize", "flag", "forget", "freeze", "give", "grant", "invite",
+        "end", "enrol", "erase", "exchange", "export", "finalize", "flag", "forget", "freeze", "give", "grant", "hold", "invite",
         "issue", "leave", "lift", "link", "login", "logout", "mark", "move", "open", "pause", "pay", "prove",
         "publish", "put", "recompute", "reconcile", "refresh", "refund", "register", "reject", "release", "remove",
         "rename", "replace", "request", "resend", "reset", "resolve", "restore", "resume", "retire", "retry",
-        "reverse", "review", "revoke", "rotate", "run", "schedule", "send", "set", "sign", "start", "stop",
+        "reverse", "review", "revoke", "rotate", "run", "schedule", "send", "set", "sign", "split", "start", "stop",
         "suspend", "switch", "transfer", "unblock", "undo", "unlink", "update", "verify", "void", "withdraw",
     }
 )  # fmt: skip

@@ -21,6 +21,7 @@ from raymart_graphql.schema.ledger.loaders import LedgerLoaders
 from raymart_graphql.schema.members.loaders import MemberLoaders
 from raymart_graphql.schema.oversight.loaders import OversightLoaders
 from raymart_graphql.schema.payout_wallets.loaders import PayoutWalletLoaders
+from raymart_graphql.schema.payouts.loaders import PayoutLoaders
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.privacy.loaders import PrivacyLoaders
 from raymart_graphql.schema.provider_payouts.loaders import ProviderPayoutLoaders
@@ -74,6 +75,11 @@ class Loaders:
     def provider_payouts(self) -> ProviderPayoutLoaders:
         """What providers see of their payouts."""
         return ProviderPayoutLoaders(self._reading)
+
+    @cached_property
+    def payouts(self) -> PayoutLoaders:
+        """Batches of payouts, as administrators see them."""
+        return PayoutLoaders(self._reading)
 
     @cached_property
     def members(self) -> MemberLoaders:

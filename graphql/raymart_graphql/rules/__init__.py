@@ -19,6 +19,7 @@ from raymart_graphql.rules.market import MARKET_RULES
 from raymart_graphql.rules.members import MEMBERS_RULES
 from raymart_graphql.rules.oidc import OIDC_RULES
 from raymart_graphql.rules.oversight import OVERSIGHT_RULES
+from raymart_graphql.rules.payouts import PAYOUTS_RULES
 from raymart_graphql.rules.pricing import PRICING_RULES
 from raymart_graphql.rules.reconciliation import RECONCILIATION_RULES
 from raymart_graphql.rules.sessions import SESSION_RULES
@@ -44,6 +45,7 @@ RULES: Mapping[str, Rule] = {
     **DEPOSITS_RULES,
     **USDC_DEPOSITS_RULES,
     **OVERSIGHT_RULES,
+    **PAYOUTS_RULES,
     **SUPPLY_RULES,
     **AUDIT_RULES,
     **FEEDS_RULES,

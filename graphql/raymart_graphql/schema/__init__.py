@@ -38,6 +38,8 @@ from raymart_graphql.schema.oversight.introspection import SwitchedIntrospection
 from raymart_graphql.schema.oversight.mutations import OversightMutation
 from raymart_graphql.schema.oversight.queries import OversightQuery
 from raymart_graphql.schema.payout_wallets.mutations import PayoutWalletMutation
+from raymart_graphql.schema.payouts.mutations import PayoutMutation
+from raymart_graphql.schema.payouts.queries import PayoutQuery
 from raymart_graphql.schema.pricing.mutations import PricingMutation
 from raymart_graphql.schema.pricing.queries import PricingQuery
 from raymart_graphql.schema.privacy.mutations import PrivacyMutation
@@ -84,6 +86,7 @@ class Query(
     LimitsQuery,
     OversightQuery,
     ReconciliationQuery,
+    PayoutQuery,
 ):
     """Every root field that reads."""
 
@@ -116,6 +119,7 @@ class Mutation(
     LedgerMutation,
     OversightMutation,
     ReconciliationMutation,
+    PayoutMutation,
 ):
     """Every root field that changes something."""
 

@@ -71,6 +71,10 @@ class Permission(StrEnum):
     """Draft, finalize and void documents; settle held deposits; block customers from spending."""
     PLATFORM_REFUND = "platform.refund"
     """Give money back."""
+    PLATFORM_PAYOUTS_READ = "platform.payouts.read"
+    """See batches of payouts, whom they pay, how they are sent, and the rules about them."""
+    PLATFORM_PAYOUTS_MANAGE = "platform.payouts.manage"
+    """Plan, approve, hold, split and cancel batches; stop payouts, and set their rules."""
     PLATFORM_WORK_READ = "platform.work.read"
     """See background work and its runs."""
     PLATFORM_WORK_MANAGE = "platform.work.manage"
@@ -134,6 +138,8 @@ TABLE: Mapping[OrganizationKind, Mapping[Role, frozenset[Permission]]] = {
             P.PLATFORM_BILLING_READ,
             P.PLATFORM_BILLING_MANAGE,
             P.PLATFORM_REFUND,
+            P.PLATFORM_PAYOUTS_READ,
+            P.PLATFORM_PAYOUTS_MANAGE,
         },
         Role.SUPPORT: _ANY | {P.PLATFORM_MARKET_READ, P.PLATFORM_WORK_READ, P.PLATFORM_SUPPORT},
     },
