@@ -28,7 +28,7 @@ ROOTS = frozenset({"Query", "Mutation", "Subscription"})
 PAGE_ARGUMENTS = frozenset({"first", "after", "last", "before"})
 VERBS = frozenset(
     {
-        "accept", "activate", "adjust", "approve", "archive", "begin", "block", "cancel", "change", "clear", "close", "complete",
+        "accept", "activate", "adjust", "approve", "archive", "begin", "block", "cancel", "change", "choose", "clear", "close", "complete",
         "confirm", "correct", "create", "credit", "decline", "delete", "disable", "discard", "draft", "drain", "enable",
         "end", "enrol", "erase", "exchange", "export", "finalize", "flag", "forget", "freeze", "give", "grant", "hold", "invite",
         "issue", "leave", "lift", "link", "login", "logout", "mark", "move", "open", "pause", "pay", "prove",
@@ -40,6 +40,7 @@ VERBS = frozenset(
 )  # fmt: skip
 """What a mutation's name may begin with. Adding one is a decision about the language of the API."""
 EXCEPTIONS = {
+    "PayoutWallet.sharedWith": "it names twenty at most",
     "Deposit.disputes": "a card network allows a handful for one payment",
     "RateLimit.cost": "points, by GitHub's name for them",
 }

@@ -4,21 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from solders.pubkey import Pubkey
+
 from raymart_billing.connections import Pool
 from raymart_core.ids import new_id
 from support.books import fetch
 
 MINT = "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"
-_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
-def address(of: UUID | None = None) -> str:
-    """An address that nobody has: base58 of an id, filled up to 44 characters."""
-    number, letters = (of or new_id()).int, ""
-    while number:
-        number, digit = divmod(number, 58)
-        letters += _ALPHABET[digit]
-    return letters.ljust(44, "1")
+def address() -> str:
+    """An address that nobody has."""
+    return str(Pubkey(new_id().bytes + new_id().bytes))
 
 
 @dataclass(frozen=True, slots=True)
