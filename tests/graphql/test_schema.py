@@ -155,7 +155,6 @@ class TestConventions:
             "RetainedExchange.messages", "LedgerHealth.checks", "ReverseTransfersPayload.transfers",
             "CallingKey.budgets", "Query.loginProviders", "CallingKey.usageByDay",
             "UsageTick.lines", "UsageTick.added", "NodesTick.nodes", "PayoutWallet.sharedWith", "UsdcTopUp.deposits", "TreasuryDeposit.sources",
-            "UsageTick.lines", "UsageTick.added", "NodesTick.nodes", "PayoutWallet.sharedWith",
             "PayoutBatch.approvals", "PayoutItem.outliers", "PayoutPart.attempts", "PayoutPolicy.holdbackBands",
         }  # fmt: skip
         found = set()
