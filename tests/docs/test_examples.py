@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from solders.keypair import Keypair
 
 from raymart_core.ids import Prefix, show
 from raymart_local.redis import EmbeddedRedis
@@ -17,6 +18,7 @@ from raymart_marketplace.db.session import make_engine, make_sessions
 from support.api_server import PASSWORD, Api, Person, Seller, Tenant, api_server, control_settings
 from support.fake_stripe import API_KEY, WEBHOOK_SECRET, FakeStripe
 from support.own_database import database_url, owner_url
+from support.payout_rows import PayoutRows
 from support.scripted_replica import Exchange, ScriptedReplica
 from support.usdc_market import UsdcMarket
 
@@ -63,9 +65,11 @@ def examples(page: str) -> Iterator[Example]:
 class Reader:
     """Somebody who works through a page."""
 
-    def __init__(self, api: Api, **values: str) -> None:
+    def __init__(self, api: Api, *, wallet: Keypair | None = None, **values: str) -> None:
+        """With `wallet`, `$signature` is its signature over `$message`."""
         now = datetime.now(UTC)
         self._api = api
+        self._wallet = wallet
         self.values = {
             "now": now.isoformat(),
             "week_ago": (now - timedelta(days=7)).isoformat(),
@@ -86,6 +90,9 @@ class Reader:
         return len(found)
 
     def _value(self, value: Any) -> Any:
+        if value == "$signature":
+            assert self._wallet is not None, "this page signs, and its reader has no wallet"
+            return str(self._wallet.sign_message(self.values["message"].encode()))
         return self.values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
 
 
@@ -168,10 +175,14 @@ class TestPages:
         assert await reader.work_through("customer.md") >= 12
         assert reader.values["organization"] == customer.id
 
-    async def test_providers(self, api: Api, customer: Tenant, seller: Seller) -> None:
+    async def test_providers(self, api: Api, customer: Tenant, seller: Seller, owner_url: str) -> None:
         await api.use(customer, seller, 1, broke="stalled for 5 s")
-        reader = Reader(api, email=seller.tenant.owner.email)
-        assert await reader.work_through("provider.md") >= 10
+        wallet, rows = Keypair(), PayoutRows(owner_url)
+        epoch = rows.epoch()
+        rows.earning(seller.provider_id, epoch, gross_nano_usd=2_000_000_000)
+        rows.payment(seller.provider_id, epoch, micro_usdc=2_000_000, wallet=str(wallet.pubkey()))
+        reader = Reader(api, wallet=wallet, email=seller.tenant.owner.email, address=str(wallet.pubkey()))
+        assert await reader.work_through("provider.md") >= 14
         assert reader.values["node"] == show(Prefix.NODE, seller.node_id)
 
     async def test_administrators(self, api: Api, customer: Tenant, seller: Seller, usdc: UsdcMarket) -> None:
