@@ -27,7 +27,19 @@ LAMPORTS_PER_SIGNATURE = 5_000
 UNITS_MAX = 1_400_000
 """Compute units of one transaction, at most."""
 UNITS_OF_INSTRUCTION = 200_000
-"""What an instruction may use where a transaction sets no limit (built-in programs get less there; not here)."""
+"""What an instruction may use where a transaction sets no limit."""
+UNITS_OF_BUILTIN = 3_000
+"""The same for programs that are part of the validator. Source: SIMD-0170."""
+_BUILTINS = frozenset(
+    {
+        Pubkey.default(),
+        COMPUTE_BUDGET,
+        Pubkey.from_string("Vote111111111111111111111111111111111111111"),
+        Pubkey.from_string("BPFLoader1111111111111111111111111111111111"),
+        Pubkey.from_string("BPFLoader2111111111111111111111111111111111"),
+        Pubkey.from_string("BPFLoaderUpgradeab1e11111111111111111111111"),
+    }
+)
 MICRO_LAMPORTS = 1_000_000
 _GENESIS_LAMPORTS = 10**18
 _SYSTEM_PROGRAM = Pubkey.default()
@@ -223,16 +235,17 @@ def unit_price_and_limit(message: AnyMessage) -> tuple[int, int]:
     if isinstance(message, MessageV1):
         limit = _unit_limit_of_v1(message)
         return (message.config.priority_fee or 0) * MICRO_LAMPORTS // max(1, limit), limit
-    price, given_limit, others = 0, None, 0
+    price, given_limit, usual_limit = 0, None, 0
     for instruction in message.instructions:
-        content = bytes(instruction.data)
-        if message.account_keys[instruction.program_id_index] != COMPUTE_BUDGET:
-            others += 1
-        elif content[:1] == b"\x02":
+        content, program = bytes(instruction.data), message.account_keys[instruction.program_id_index]
+        usual_limit += UNITS_OF_BUILTIN if program in _BUILTINS else UNITS_OF_INSTRUCTION
+        if program != COMPUTE_BUDGET:
+            continue
+        if content[:1] == b"\x02":
             given_limit = int.from_bytes(content[1:5], "little")
         elif content[:1] == b"\x03":
             price = int.from_bytes(content[1:9], "little")
-    return price, min(UNITS_MAX, others * UNITS_OF_INSTRUCTION if given_limit is None else given_limit)
+    return price, min(UNITS_MAX, usual_limit if given_limit is None else given_limit)
 
 
 def written_keys(message: AnyMessage) -> frozenset[Pubkey]:

@@ -1,9 +1,14 @@
 """What lands, what does not, and when one may say so."""
 
+import base64
+
 import pytest
+from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
 from solders.keypair import Keypair
+from solders.message import to_bytes_versioned
 from solders.system_program import TransferParams, transfer
+from solders.transaction import VersionedTransaction
 
 from raymart_billing.solana.devchain import DevChain
 from support.dev_chain import SOL, USDC, Market, RpcRefusal, ask
@@ -207,6 +212,41 @@ class TestVersionOne:
             with pytest.raises(RpcRefusal, match=r"Transaction version \(1\) is not supported") as refused:
                 await ask(market.chain, "getTransaction", signature, options)
             assert refused.value.code == -32015
+
+
+class TestFees:
+    async def test_what_is_told_beforehand_is_what_is_charged_and_shown(self, market):
+        payee = market.wallet()
+        treasury = market.treasury.pubkey()
+        gift = transfer(TransferParams(from_pubkey=treasury, to_pubkey=payee.pubkey(), lamports=1_000_000))
+        paying = market.transfer(market.treasury, payee.pubkey(), micro_usdc=1)
+        price, limit = set_compute_unit_price(1_000_000), set_compute_unit_limit(12_345)
+        odd = [set_compute_unit_price(333), set_compute_unit_limit(1_000)]
+        found = []
+        for instructions in (
+            [gift],
+            [price, gift],
+            [price, paying],
+            [price, limit, paying, gift],
+            [*odd, paying],
+        ):
+            raw = market.v0(market.treasury, *instructions)
+            message = bytes(to_bytes_versioned(VersionedTransaction.from_bytes(raw).message))
+            told = await ask(
+                market.chain,
+                "getFeeForMessage",
+                base64.b64encode(message).decode(),
+                {"commitment": "processed"},
+            )
+            before = market.lamports(treasury) - (1_000_000 if gift in instructions else 0)
+            signature = await market.send(raw)
+            charged = before - market.lamports(treasury)
+            shown = market.chain.chain.history.get(signature).execution.fee_lamports
+            assert told["value"] == charged == shown
+            found.append(charged)
+            market.chain.advance(1)
+        # A built-in program may use 3,000 units, another 200,000, where no limit is set; fractions are rounded up.
+        assert found == [5_000, 5_000 + 6_000, 5_000 + 203_000, 5_000 + 12_345, 5_001]
 
 
 class TestFork:
