@@ -7,6 +7,7 @@ item paid and every movement posted. The payees have token accounts.
 """
 
 import asyncio
+import queue
 import tempfile
 import threading
 import time
@@ -20,16 +21,21 @@ from pydantic import SecretStr
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
+from raymart_billing.payouts.approving import PartLimits, approve_batch
 from raymart_billing.payouts.sending import tasks
 from raymart_billing.solana.addresses import token_account
+from raymart_billing.work.hints import give_hints
 from raymart_billing.work.process import WorkProcess
 from raymart_billing.work.registry import by_name
+from raymart_core.ids import new_id
+from raymart_core.money import Asset, Money
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.db.migrate import upgrade
+from raymart_marketplace.db.session import make_engine, make_sessions, session_scope
 from raymart_marketplace.settings import ControlSettings
 from support.dev_chain_process import DevChainProcess
 from support.figures import Figure
-from support.payout_crowd import approve_crowd, planned_crowd
+from support.payout_crowd import planned_crowd
 
 PAYEES, PART = 2_280, 57
 MICRO_USDC = 1_000_000
@@ -60,9 +66,9 @@ async def _measure(server: EmbeddedPostgres, chain: DevChainProcess) -> Sequence
     payees = [(str(wallet), str(token_account(wallet, mint))) for wallet in wallets]
     async with await psycopg.AsyncConnection.connect(server.url, autocommit=True) as connection:
         batch_id = await planned_crowd(connection, payees, mint=str(mint), micro_usdc=MICRO_USDC)
-        with worker(server, chain):
+        with worker(server, chain) as hints:
             await asyncio.sleep(2 * TICK_S)  # It has connected, and looked once for nothing.
-            await approve_crowd(connection, batch_id, part_size=PART)
+            await approve(server, connection, batch_id, hints)
             begun = time.perf_counter()
             await _finalized(connection, batch_id, begun)
             took_s = time.perf_counter() - begun
@@ -86,9 +92,31 @@ async def _measure(server: EmbeddedPostgres, chain: DevChainProcess) -> Sequence
     ]
 
 
+async def approve(
+    server: EmbeddedPostgres, connection: psycopg.AsyncConnection, batch_id: UUID, hints: "queue.Queue[UUID]"
+) -> None:
+    """One person approves the batch, as over the API: after the commit a worker is told of each part."""
+    user_id = new_id()
+    await connection.execute(
+        "insert into \"user\" (id, email, name, password_hash) values (%s, 'bench@example.com', 'A', 'x')",
+        (user_id,),
+    )
+    engine = make_engine(server.runtime_url, pool_size=1)
+    sessions = make_sessions(engine)
+    give_hints(sessions, hints.put)
+    limits = PartLimits(payees_max=PART, total_max=Money(PART * MICRO_USDC, Asset.USDC))
+    total = Money(PAYEES * MICRO_USDC, Asset.USDC)
+    async with session_scope(sessions) as session:
+        await approve_batch(session, batch_id, user_id=user_id, total=total, limits=limits)
+    await engine.dispose()
+
+
 @contextmanager
-def worker(server: EmbeddedPostgres, chain: DevChainProcess) -> Iterator[WorkProcess]:
-    """A worker whose one thread ticks as beat tells it; with the tasks of sending only, so that nothing else is timed."""
+def worker(server: EmbeddedPostgres, chain: DevChainProcess) -> Iterator["queue.Queue[UUID]"]:
+    """A worker of one thread that takes hints and beat's ticks as Celery's solo pool does; yields where hints go.
+
+    It has the tasks of sending only, so that nothing else is timed.
+    """
     settings = ControlSettings(
         DATABASE_URL=server.runtime_url,
         SOLANA_RPC_URL=f"{chain.url},{chain.url}/nodes/second",
@@ -100,20 +128,23 @@ def worker(server: EmbeddedPostgres, chain: DevChainProcess) -> Iterator[WorkPro
         payout_marker_key=SecretStr("k" * 32),
     )
     process = WorkProcess(settings, by_name(tasks.TASKS, tasks.PERIODICS))
+    hints: queue.Queue[UUID] = queue.Queue(maxsize=1_000)
     stopping = threading.Event()
 
-    def tick() -> None:
+    def work() -> None:
         beat_at = time.monotonic()
         while not stopping.is_set():
-            process.tick()
-            # Beat goes on while a tick runs: one that waits in the queue is run at once.
-            beat_at = max(beat_at + TICK_S, time.monotonic())
-            stopping.wait(beat_at - time.monotonic())
+            try:
+                process.drain(hints.get(timeout=max(beat_at - time.monotonic(), 0.001)))
+            except queue.Empty:
+                # Beat goes on while a tick runs: one that waits in the queue is run at once.
+                beat_at = max(beat_at + TICK_S, time.monotonic())
+                process.tick()
 
-    thread = threading.Thread(target=tick, name="bench-beat")
+    thread = threading.Thread(target=work, name="bench-worker")
     thread.start()
     try:
-        yield process
+        yield hints
     finally:
         stopping.set()
         thread.join()

@@ -1,4 +1,4 @@
-"""An approved batch of thousands of payees, written in bulk: providers, what they earned, items, parts, the approval."""
+"""A planned batch of thousands of payees, written in bulk: providers, what they earned, items."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -34,18 +34,6 @@ _EPOCH = b"""
            clock_timestamp(), clock_timestamp() from epoch
     returning id
 """
-_AMOUNTS = b"""
-    select sum(amount_micro_usdc)::bigint
-      from (select position / %s as part, amount_micro_usdc from payout_item where batch_id = %s) item
-     group by part order by part
-"""
-_PARTS = b"""
-    insert into payout_part (id, batch_id, position, total_micro_usdc)
-    select id, %s, place - 1, amount from unnest(%s::uuid[], %s::bigint[]) with ordinality as given (id, amount, place)
-"""
-_SEATS = b"""
-    update payout_item set part_id = (%s::uuid[])[position / %s + 1] where batch_id = %s
-"""
 
 
 async def planned_crowd(
@@ -70,26 +58,6 @@ async def planned_crowd(
         _ITEMS, (batch_id, epoch_id, micro_usdc, items, providers, list(wallets), list(accounts))
     )
     return batch_id
-
-
-async def approve_crowd(connection: psycopg.AsyncConnection, batch_id: UUID, *, part_size: int) -> None:
-    """One person approves it, and it is parted, in one transaction as the service does."""
-    user_id = new_id()
-    async with connection.transaction():
-        await connection.execute(
-            "insert into \"user\" (id, email, name, password_hash) values (%s, %s, 'A', 'x')",
-            (user_id, f"{user_id.hex}@example.com"),
-        )
-        await connection.execute(
-            "insert into payout_approval (batch_id, user_id, total_micro_usdc)"
-            " select id, %s, total_micro_usdc from payout_batch where id = %s",
-            (user_id, batch_id),
-        )
-        await connection.execute("update payout_batch set state = 'approved' where id = %s", (batch_id,))
-        amounts = [row[0] for row in await _all(connection, _AMOUNTS, part_size, batch_id)]
-        parts = [new_id() for _ in amounts]
-        await connection.execute(_PARTS, (batch_id, parts, amounts))
-        await connection.execute(_SEATS, (parts, part_size, batch_id))
 
 
 async def _earn(

@@ -6,7 +6,7 @@ The database refuses on its own what may not be: who planned it, too few people,
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import structlog
 from sqlalchemy import func, select, text
@@ -27,7 +27,6 @@ from raymart_billing.payouts.refusals import in_words
 from raymart_billing.solana import PAYEES_MAX
 from raymart_billing.work import outbox
 from raymart_core.errors import Conflict
-from raymart_core.ids import new_id
 from raymart_core.money import Asset, Money
 from raymart_marketplace.chain_settings import ChainSettings
 
@@ -121,6 +120,15 @@ def cut(amounts: Sequence[int], limits: PartLimits) -> list[range]:
     return [*parts, range(start, len(amounts))] if amounts else parts
 
 
+def part_id_of(batch_id: UUID, position: int) -> UUID:
+    """The id of a part, from which its marker's address follows.
+
+    A database that comes back from before the approval, and is approved again, makes the same parts with the same
+    markers: what was paid meanwhile is found on the chain, and paid to nobody twice.
+    """
+    return uuid5(batch_id, f"part {position}")
+
+
 async def cut_parts(session: AsyncSession, batch: PayoutBatch, limits: PartLimits) -> Sequence[PayoutPart]:
     """Make the parts of an approved batch and ask for each to be sent."""
     query = select(PayoutItem.id, PayoutItem.amount_micro_usdc).where(
@@ -131,7 +139,7 @@ async def cut_parts(session: AsyncSession, batch: PayoutBatch, limits: PartLimit
     parts, part_of = list[PayoutPart](), list[tuple[UUID, UUID]]()
     for position, places in enumerate(cut(amounts, limits)):
         part = PayoutPart(
-            id=new_id(),
+            id=part_id_of(batch.id, position),
             batch_id=batch.id,
             position=position,
             total_micro_usdc=sum(amounts[p] for p in places),

@@ -32,7 +32,9 @@ _SIGNED = text("""
 """)
 _OPENING = text("update payout_part set state = 'planned', state_reason = null where id = :part_id")
 _SUBMITTED = text("""
-    update payout_part set state = 'submitted' where id = :id and fence = :fence and state = 'signed'
+    update payout_part part set state = 'submitted'
+      from unnest(cast(:ids as uuid[]), cast(:fences as bigint[])) as sent (id, fence)
+     where part.id = sent.id and part.fence = sent.fence and part.state = 'signed'
 """)
 _RESOLVE = text("""
     update payout_attempt set state = :state, error = :error, resolved_at = clock_timestamp()
@@ -72,7 +74,7 @@ async def write(session: AsyncSession, part: Part, attempts: Sequence[SignedAtte
     after them was refused. Locks the part, then the batch. Raises: NotAllowed, LeaseLost.
     """
     try:
-        await lock(session, Claim(part_id=part.id, fence=part.fence))
+        await lock(session, part.claim)
         for attempt in attempts:
             await session.execute(_INSERT, _row(part, attempt))
             opens = attempt.purpose is Purpose.OPEN
@@ -85,9 +87,11 @@ async def write(session: AsyncSession, part: Part, attempts: Sequence[SignedAtte
         raise
 
 
-async def mark_submitted(session: AsyncSession, part: Part) -> None:
-    """Note that the endpoints were given the newest attempt."""
-    await session.execute(_SUBMITTED, {"id": part.id, "fence": part.fence})
+async def mark_submitted(session: AsyncSession, sent: Sequence[Claim]) -> None:
+    """Note of these parts that the endpoints were given their newest attempt."""
+    if sent:
+        ids, fences = [one.part_id for one in sent], [one.fence for one in sent]
+        await session.execute(_SUBMITTED, {"ids": ids, "fences": fences})
 
 
 async def resolve(session: AsyncSession, part: Part, resolutions: Sequence[Resolution]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from raymart_billing.payouts.models import BatchKind, PartState, Purpose
+from raymart_billing.payouts.sending.claims import Claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,11 @@ class Part:
     live: Sequence[Attempt]
     resolved: Sequence[str]
     """Signatures of the attempts of this generation with a marker that seemed dead: one may have landed all the same."""
+
+    @property
+    def claim(self) -> Claim:
+        """The lease under which it was read."""
+        return Claim(part_id=self.id, fence=self.fence)
 
     @property
     def purpose(self) -> Purpose:

@@ -1,7 +1,7 @@
 """From "sign a new attempt" to its bytes at the endpoints: look, set money aside, draft, write, commit, and only then send."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -37,12 +37,14 @@ SIMULATION_FAILED = "its simulation failed: {text}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparing:
-    """Makes and sends attempts of parts."""
+    """Makes and sends attempts of parts, for one round."""
 
     sessions: Sessions
     chain: Chain
     rules: SendingRules
     failpoints: Failpoints
+    sent: list[Claim] = field(default_factory=list)
+    """Parts whose newest attempt the endpoints were given; noted for all together when the round ends."""
 
     async def prepare(self, part: Part, supply: Supply) -> bool:
         """Sign and send the next attempt of `part`, or write down why not; returns whether the part has gone on.
@@ -69,7 +71,7 @@ class Preparing:
     async def quarantine(self, part: Part, verdict: Quarantine) -> None:
         """Keep payees out of `part`; its marker is burnt from the next round on."""
         async with session_scope(self.sessions) as session:
-            await lock(session, Claim(part_id=part.id, fence=part.fence))
+            await lock(session, part.claim)
             await standing.quarantine(session, part, verdict.reasons)
         self.failpoints.hit(Failpoint.AFTER_QUARANTINE)
 
@@ -134,10 +136,9 @@ class Preparing:
             )
             await self.chain.rpc.broadcast(attempt.raw)
         self.failpoints.hit(Failpoint.AFTER_BROADCAST)
-        async with session_scope(self.sessions) as session:
-            await attempts.mark_submitted(session, part)
+        self.sent.append(part.claim)
 
     async def _write(self, part: Part, write: standing.Write, reason: str) -> None:
         async with session_scope(self.sessions) as session:
-            await lock(session, Claim(part_id=part.id, fence=part.fence))
+            await lock(session, part.claim)
             await write(session, part, reason)

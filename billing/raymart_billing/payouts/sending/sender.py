@@ -77,9 +77,6 @@ class Sender:
         self._bookings = bookings
         self._rules = rules or SendingRules()
         self._failpoints = failpoints or NoFailpoints()
-        self._preparing = Preparing(
-            sessions=sessions, chain=chain, rules=self._rules, failpoints=self._failpoints
-        )
 
     async def round(self, part_id: UUID | None = None) -> Round:
         """Take one step with each part that is open and nobody else's, or with `part_id` alone.
@@ -93,7 +90,10 @@ class Sender:
         if not claims:
             return Round(parts=0, steps={})
         self._failpoints.hit(Failpoint.AFTER_CLAIM)
-        taken = _Taken()
+        preparing = Preparing(
+            sessions=self._sessions, chain=self._chain, rules=self._rules, failpoints=self._failpoints
+        )
+        taken = _Taken(preparing=preparing)
         try:
             async with session_scope(self._sessions) as session:
                 parts = await load(session, claims, self._rules)
@@ -103,7 +103,7 @@ class Sender:
             # Not evidence of anything: every part stays where it is.
             log.warning("payout.chain_unavailable", error=error.message)
         finally:
-            await self._release(claims, taken.resting)
+            await self._release(claims, taken)
         return Round(parts=len(claims), steps=taken.steps)
 
     async def _step_all(self, parts: Sequence[Part], looks: Mapping[UUID, Look], taken: "_Taken") -> None:
@@ -117,14 +117,14 @@ class Sender:
                 look = await prove(self._chain, part, looks[part.id], self._rules)
                 decision = decide(part, look, self._rules)
                 taken.steps[type(decision.step).__name__.lower()] += 1
-                return await self._act(part, decision, supplies)
+                return await self._act(part, decision, supplies, taken.preparing)
 
         results = await asyncio.gather(*(step(part) for part in parts), return_exceptions=True)
         for part, result in zip(parts, results, strict=True):
             if _told(part, result) if isinstance(result, BaseException) else result:
                 taken.resting.add(part.id)
 
-    async def _act(self, part: Part, decision: Decision, supplies: Supplies) -> bool:
+    async def _act(self, part: Part, decision: Decision, supplies: Supplies, preparing: Preparing) -> bool:
         """Take the step; true when there is no hurry to look at the part again."""
         if isinstance(decision.step, Settle):
             await self._settle(part, decision.step, decision.resolutions)
@@ -133,9 +133,9 @@ class Sender:
             return False
         match decision.step:
             case Send() as step:
-                return await self._send(part, step, supplies)
+                return await self._send(part, step, supplies, preparing)
             case Prepare():
-                return not await self._preparing.prepare(part, await supplies.get())
+                return not await preparing.prepare(part, await supplies.get())
             case Hold() | Rotate() | Wait() as step:
                 return await self._stay(part, step)
 
@@ -179,42 +179,41 @@ class Sender:
             if found.cause is not Cause.ACCOUNT_FROZEN or not (await supplies.get()).is_treasury_frozen:
                 reasons |= found.quarantined
         async with session_scope(self._sessions) as session:
-            await lock(session, Claim(part_id=part.id, fence=part.fence))
+            await lock(session, part.claim)
             await resolve(session, part, decision.resolutions)
             await standing.quarantine(session, part, reasons)
         if reasons:
             self._failpoints.hit(Failpoint.AFTER_QUARANTINE)
         return bool(reasons)
 
-    async def _send(self, part: Part, step: Send, supplies: Supplies) -> bool:
+    async def _send(self, part: Part, step: Send, supplies: Supplies, preparing: Preparing) -> bool:
         raws = {attempt.number: attempt.raw for attempt in part.live}
         for number in step.numbers:
             await self._chain.rpc.broadcast(raws[number])
         self._failpoints.hit(Failpoint.AFTER_REBROADCAST)
-        async with session_scope(self._sessions) as session:
-            await mark_submitted(session, part)
-        return step.raise_fee and not await self._preparing.prepare(part, await supplies.get())
+        preparing.sent.append(part.claim)
+        return step.raise_fee and not await preparing.prepare(part, await supplies.get())
 
     async def _stand(self, part: Part, write: standing.Write, reason: str) -> None:
         async with session_scope(self._sessions) as session:
-            await lock(session, Claim(part_id=part.id, fence=part.fence))
+            await lock(session, part.claim)
             await write(session, part, reason)
 
-    async def _release(self, claims: Sequence[Claim], resting: set[UUID]) -> None:
+    async def _release(self, claims: Sequence[Claim], taken: "_Taken") -> None:
+        resting = [one for one in claims if one.part_id in taken.resting]
+        others = [one for one in claims if one.part_id not in taken.resting]
         async with session_scope(self._sessions) as session:
+            await mark_submitted(session, taken.preparing.sent)
             await finish_batches(session)
-            await release(session, [one for one in claims if one.part_id not in resting])
-            await release(
-                session,
-                [one for one in claims if one.part_id in resting],
-                pause_s=self._rules.pause_s,
-            )
+            await release(session, others)
+            await release(session, resting, pause_s=self._rules.pause_s)
 
 
 @dataclass(slots=True)
 class _Taken:
     """What a round has done so far."""
 
+    preparing: Preparing
     steps: Counter[str] = field(default_factory=Counter)
     resting: set[UUID] = field(default_factory=set)
     """Parts that can be looked at less often."""

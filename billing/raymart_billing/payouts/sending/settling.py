@@ -15,7 +15,7 @@ from raymart_billing.ledger.posting import post
 from raymart_billing.payouts.models import PartState
 from raymart_billing.payouts.sending.attempts import resolve
 from raymart_billing.payouts.sending.booking import Bookings, booked_items
-from raymart_billing.payouts.sending.claims import Claim, lock
+from raymart_billing.payouts.sending.claims import lock
 from raymart_billing.payouts.sending.decision import Resolution
 from raymart_billing.payouts.sending.facts import Part, Payee
 from raymart_billing.payouts.sending.sights import Landing, movable, unpaid
@@ -91,7 +91,7 @@ async def settle(
     if moved:
         await session.execute(_LOCK_BATCH, {"id": part.batch_id})
     await session.execute(_BEGIN_SENDING, {"id": part.batch_id})
-    await lock(session, Claim(part_id=part.id, fence=part.fence))
+    await lock(session, part.claim)
     await resolve(session, part, resolutions)
     await session.execute(_RESOLVE_REST, {"id": part.id, "signature": landing.signature})
     returned = [payee.item_id for payee in unpaid(part, landing) if payee.is_quarantined]

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from uuid import UUID
 
-from raymart_billing.payouts.models import BatchKind
+from sqlalchemy import text
+
+from raymart_billing.payouts.models import BatchKind, PartState
 from raymart_billing.payouts.sending.booking import Booking, EarningsBooking
 from raymart_billing.payouts.sending.failpoints import FailpointSettings, open_failpoints
 from raymart_billing.payouts.sending.reclaim import reclaim_markers
@@ -14,12 +16,14 @@ from raymart_billing.payouts.sending.sender import Sender
 from raymart_billing.payouts.sending.settling import SEND_TASK
 from raymart_billing.usdc_deposits.booking import RefundBooking
 from raymart_billing.work import Context, Periodic, Task, TaskContext
+from raymart_marketplace.db.session import session_scope
 
 BOOKINGS: Mapping[BatchKind, Booking] = MappingProxyType(
     {BatchKind.EARNINGS: EarningsBooking(), BatchKind.DEPOSIT_REFUND: RefundBooking()}
 )
 ROUND_TIMEOUT_S = 120.0
 """Longer than a round whose every question takes the endpoints' whole timeout; the leases end by themselves."""
+_STATE = text("select state from payout_part where id = :id")
 ROUNDS_PER_RUN = 4
 """A run goes on while parts are in flight, but a solo worker does nothing else meanwhile."""
 BETWEEN_ROUNDS_S = 0.4
@@ -39,10 +43,17 @@ def open_sender(context: Context) -> Sender | None:
 
 
 async def _send_part(context: TaskContext, subject: str) -> None:
-    """One step with one part, at once. What is not done then is the periodic's."""
+    """A round at once, if the part waits for its first one. The first of a batch's hints thereby sends all its parts.
+
+    What is not done then is the periodic's.
+    """
     sender = open_sender(context)
-    if sender is not None:
-        await sender.round(UUID(subject))
+    if sender is None:
+        return
+    async with session_scope(context.sessions) as session:
+        state = await session.scalar(_STATE, {"id": UUID(subject)})
+    if state == PartState.PLANNED:
+        await sender.round()
 
 
 async def _send(context: Context) -> None:
