@@ -53,6 +53,7 @@ from raymart_marketplace.supply.service import (
     provider_of,
 )
 
+TREASURER_EMAIL = "treasurer@raymart.test"
 ADMIN_EMAIL = "admin@raymart.test"
 CUSTOMER_EMAIL = "customer@raymart.test"
 CUSTOMER_SLUG = "demo-customer"
@@ -146,6 +147,7 @@ async def _rows(
     """Everything in the database: the credentials' content, and the join token of each node, None once enrolled."""
     people = _People(session, tokens, kept)
     admin, admin_login = await _admin(session, people)
+    treasurer_login = await _treasurer(session, people)
     customer_login = await _customer(session, people, kept, admin)
     revision = await _revision(session)
     await _rate_card(session, revision, admin)
@@ -163,7 +165,13 @@ async def _rows(
         joins[demo.node_name] = await _join_token(session, pool, name=demo.node_name, provider=provider)
         provider_logins.append(login)
     joins[CONTROLLER_NAME] = await _join_token(session, pool, name=CONTROLLER_NAME, provider=None)
-    return {"admin": admin_login, "customer": customer_login, "providers": provider_logins}, joins
+    document: dict[str, object] = {
+        "admin": admin_login,
+        "treasurer": treasurer_login,
+        "customer": customer_login,
+        "providers": provider_logins,
+    }
+    return document, joins
 
 
 def read_kept(credentials: Path) -> Kept:
@@ -171,6 +179,8 @@ def read_kept(credentials: Path) -> Kept:
     try:
         document = json.loads(credentials.read_text(encoding="utf-8"))
         logins = [document["admin"], document["customer"], *document["providers"]]
+        # Files of before have none.
+        logins += [document["treasurer"]] if "treasurer" in document else []
         return Kept(
             passwords={str(login["email"]): str(login["password"]) for login in logins},
             api_key=str(document["customer"]["api_key"]),
@@ -204,6 +214,14 @@ async def _admin(session: AsyncSession, people: _People) -> tuple[User, dict[str
     user, login = await people.ensure(email=ADMIN_EMAIL, name="Demo administrator")
     await add_member(session, organization_id=organization.id, user_id=user.id, role=Role.ADMIN)
     return user, login
+
+
+async def _treasurer(session: AsyncSession, people: _People) -> dict[str, object]:
+    """Who plans payouts: nobody approves what they planned, so the administrator alone could pay nobody."""
+    organization = await platform_organization(session)
+    user, login = await people.ensure(email=TREASURER_EMAIL, name="Demo treasurer")
+    await add_member(session, organization_id=organization.id, user_id=user.id, role=Role.FINANCE)
+    return login
 
 
 async def _customer(session: AsyncSession, people: _People, kept: Kept, admin: User) -> dict[str, object]:

@@ -88,7 +88,7 @@ async def demo(migrated_database_url: str, tmp_path: Path):
 class TestCredentials:
     async def test_file_has_the_contracts_shape(self, demo: Demo):
         document = await demo.seed()
-        assert document.keys() == {"base_url", "admin", "customer", "providers"}
+        assert document.keys() == {"base_url", "admin", "treasurer", "customer", "providers"}
         assert document["base_url"] == BASE_URL
         assert document["admin"].keys() == {"email", "password", "token"}
         assert document["customer"].keys() == {"email", "password", "token", "api_key", "organization_id"}
@@ -98,7 +98,7 @@ class TestCredentials:
 
     async def test_every_login_works(self, demo: Demo):
         document = await demo.seed()
-        for login in [document["admin"], document["customer"], *document["providers"]]:
+        for login in [document["admin"], document["treasurer"], document["customer"], *document["providers"]]:
             async with session_scope(demo.sessions) as session:
                 user = await log_in(session, email=login["email"], password=login["password"])
             claims = demo.tokens.verify(login["token"])
@@ -272,7 +272,7 @@ class TestJoinTokens:
 
 
 async def _every_login_works(demo: Demo, document: dict) -> None:
-    for login in [document["admin"], document["customer"], *document["providers"]]:
+    for login in [document["admin"], document["treasurer"], document["customer"], *document["providers"]]:
         async with session_scope(demo.sessions) as session:
             await log_in(session, email=login["email"], password=login["password"])
 
@@ -293,7 +293,7 @@ async def counts(demo: Demo) -> list[int]:
 def without_tokens(document: dict) -> dict:
     """The credentials but for their fresh access tokens."""
     kept = json.loads(json.dumps(document))
-    for login in [kept["admin"], kept["customer"], *kept["providers"]]:
+    for login in [kept["admin"], kept["treasurer"], kept["customer"], *kept["providers"]]:
         del login["token"]
     return kept
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from raymart_core.money import ZERO, Money
 from raymart_local.demo.books import CustomerBooks, ProviderBooks, TrialBalance
+from raymart_local.demo.payouts import NANO_USD_PER_MICRO_USDC, PaidProviders
 from raymart_local.demo.purchase import Purchase
+from raymart_local.demo.top_up import TopUp
 
 Line = tuple[str, str, int, int, Money]
 """A request's id, provider, prompt and completion tokens, and amount."""
@@ -26,10 +28,14 @@ class Outcome:
 
     granted: Money
     """All credit that the customer got, the seed's included."""
+    top_up: TopUp
+    """What the customer paid in USDC."""
     purchases: Sequence[Purchase]
     wrong_answers: Sequence[str]
     customer: CustomerBooks
     providers: Sequence[ProviderBooks]
+    """Before they were paid."""
+    paid: PaidProviders
     trial: TrialBalance
 
     @property
@@ -50,7 +56,11 @@ class Outcome:
 
 def claims(outcome: Outcome) -> Sequence[Claim]:
     """Everything that the demo promises about `outcome`."""
-    return [*_claims_about_service(outcome), *_claims_about_money(outcome)]
+    return [
+        *_claims_about_service(outcome),
+        *_claims_about_money(outcome),
+        *_claims_about_payouts(outcome),
+    ]
 
 
 def _claims_about_service(outcome: Outcome) -> Sequence[Claim]:
@@ -99,9 +109,16 @@ def _claims_about_money(outcome: Outcome) -> Sequence[Claim]:
             numbers=f"{spent} = {outcome.earned} + {outcome.fee}",
         ),
         Claim(
-            sentence="granted - spent = balance",
-            is_true=outcome.granted - spent == customer.balance,
-            numbers=f"{outcome.granted} - {spent} = {customer.balance}",
+            sentence="granted + topped up - spent = balance",
+            is_true=outcome.granted + outcome.top_up.credited - spent == customer.balance,
+            numbers=f"{outcome.granted} + {outcome.top_up.credited} - {spent} = {customer.balance}",
+        ),
+        Claim(
+            sentence="what was paid by QR code is credited once",
+            is_true=outcome.top_up.deposits == 1
+            and outcome.top_up.credited == outcome.top_up.asked
+            and outcome.top_up.signature == outcome.top_up.deposit_signature,
+            numbers=f"{outcome.top_up.credited} of {outcome.top_up.asked} by {outcome.top_up.deposits} payment",
         ),
         Claim(
             sentence="the trial balance is zero",
@@ -110,6 +127,39 @@ def _claims_about_money(outcome: Outcome) -> Sequence[Claim]:
             and not trial.drift
             and trial.debits == trial.credits,
             numbers=f"debits {trial.debits}, credits {trial.credits}, sum {outcome.ledger_sum}, drift {trial.drift}",
+        ),
+    ]
+
+
+def _claims_about_payouts(outcome: Outcome) -> Sequence[Claim]:
+    paid, payouts = outcome.paid, outcome.paid.payouts
+    earned = {provider.provider_id: provider.earned for provider in outcome.providers}
+    left = {
+        one.provider_id: Money(one.paid_micro_usdc * NANO_USD_PER_MICRO_USDC) + one.reserved + one.payable
+        for one in payouts
+    }
+    return [
+        Claim(
+            sentence="every provider has on the chain what the ledger says it was paid",
+            is_true=len(payouts) == len(outcome.providers)
+            and all(0 < one.paid_micro_usdc == one.on_chain_micro_usdc for one in payouts)
+            and sum(one.paid_micro_usdc for one in payouts) == paid.total_micro_usdc,
+            numbers=", ".join(
+                f"{one.slug}: {one.on_chain_micro_usdc} = {one.paid_micro_usdc} micro-USDC" for one in payouts
+            ),
+        ),
+        Claim(
+            sentence="earned = paid + kept back + carried over",
+            is_true=earned == left and not any(one.in_payout for one in payouts),
+            numbers=", ".join(
+                f"{one.slug}: {earned[one.provider_id]} = {left[one.provider_id]}" for one in payouts
+            ),
+        ),
+        Claim(
+            sentence="chain and ledger agree",
+            is_true=not paid.differences and paid.reconciled_transactions > 0,
+            numbers="; ".join(paid.differences)
+            or f"{paid.reconciled_transactions} transactions of the treasury",
         ),
     ]
 

@@ -68,7 +68,13 @@ async def _outcome(settings: LocalSettings, console: Console) -> Outcome:
         httpx.AsyncClient(trust_env=False) as http,
     ):
         console.say("demo", f"the stack is ready after {stack.ready_after_s:.0f} s")
-        story = Story(http, base_url=stack.base_url, credentials=stack.layout.credentials, console=console)
+        story = Story(
+            http,
+            base_url=stack.base_url,
+            credentials=stack.layout.credentials,
+            chain=stack.layout.solana_chain,
+            console=console,
+        )
         try:
             return await story.tell()
         except (httpx.HTTPError, WebSocketException, TimeoutError) as error:

@@ -16,13 +16,15 @@ def print_statement(outcome: Outcome, claims: Sequence[Claim], *, console: Conso
     """Print usage by provider, the balances and every claim with its numbers."""
     console.print(_usage_table(outcome))
     console.print(_money_table(outcome))
+    console.print(_payout_table(outcome))
     for claim in claims:
         mark = "[green]yes[/]" if claim.is_true else "[bold red]NO [/]"
         console.print(f"  {mark}  {claim.sentence}: {claim.numbers}", highlight=False, soft_wrap=True)
 
 
 def report(outcome: Outcome, claims: Sequence[Claim], *, seconds: float) -> Mapping[str, object]:
-    """The contract's fields of the parts that exist. Amounts in nano-USD."""
+    """The contract's fields of the parts that exist. Amounts in nano-USD and micro-USDC."""
+    paid = {payout.provider_id: payout for payout in outcome.paid.payouts}
     return {
         "ok": all(claim.is_true for claim in claims),
         "seconds": round(seconds, 1),
@@ -32,11 +34,13 @@ def report(outcome: Outcome, claims: Sequence[Claim], *, seconds: float) -> Mapp
                 "id": provider.provider_id,
                 "requests": len(_usage_of(outcome, provider)),
                 "earned_nano_usd": provider.earned.amount,
+                "paid_micro_usdc": paid[provider.provider_id].paid_micro_usdc,
+                "payout_signature": paid[provider.provider_id].signature,
             }
             for provider in outcome.providers
         ],
         "customer": {
-            "topped_up_nano_usd": outcome.granted.amount,
+            "topped_up_nano_usd": (outcome.granted + outcome.top_up.credited).amount,
             "spent_nano_usd": outcome.customer.spent.amount,
             "balance_nano_usd": outcome.customer.balance.amount,
         },
@@ -84,12 +88,30 @@ def _money_table(outcome: Outcome) -> Table:
     table = Table("Money", "USD", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     table.add_row("granted to the customer", _dollars(outcome.granted))
+    table.add_row("paid in USDC by QR code", _dollars(outcome.top_up.credited))
     table.add_row("spent", _dollars(outcome.customer.spent))
     for provider in outcome.providers:
         table.add_row(f"  earned by {provider.name}", _dollars(provider.earned))
     table.add_row("  platform fee", _dollars(outcome.fee))
     table.add_row("the customer's balance", _dollars(outcome.customer.balance))
     table.add_row("trial balance", _dollars(outcome.ledger_sum))
+    return table
+
+
+def _payout_table(outcome: Outcome) -> Table:
+    paid = outcome.paid
+    table = Table(
+        title=f"Payouts: batch {paid.batch}, final {paid.seconds:.0f} s after its approval",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for name, justify in (("provider", "left"), ("micro-USDC", "right"), ("on the chain", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # a literal of rich's own
+    # Signatures are there to be copied: never cut.
+    table.add_column("signature", overflow="fold")
+    for one in paid.payouts:
+        table.add_row(one.slug, str(one.paid_micro_usdc), str(one.on_chain_micro_usdc), one.signature)
     return table
 
 

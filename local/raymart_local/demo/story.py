@@ -1,4 +1,4 @@
-"""The story that the demo tells: credit, an API key, questions by every way to both providers, the books."""
+"""The story that the demo tells: credit, an API key, questions by every way to both providers, payouts, the books."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,9 @@ from raymart_local.demo.books import (
 from raymart_local.demo.claims import Outcome
 from raymart_local.demo.errors import DemoFailed
 from raymart_local.demo.graphql import GraphQLClient
+from raymart_local.demo.payouts import Paymaster
 from raymart_local.demo.purchase import Buyer, Purchase
+from raymart_local.demo.top_up import Payer
 from raymart_local.logs import Console
 
 GRANT = Money.parse("2")
@@ -46,12 +48,13 @@ mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) {
 
 
 class Story:
-    """Tells the story to one running stack, whose demo accounts are in `credentials`."""
+    """Tells the story to one running stack, whose demo accounts are in `credentials` and whose Solana `chain` describes."""
 
     def __init__(
-        self, http: httpx.AsyncClient, *, base_url: str, credentials: Path, console: Console
+        self, http: httpx.AsyncClient, *, base_url: str, credentials: Path, chain: Path, console: Console
     ) -> None:
         self._http = http
+        self._chain = chain
         self._base_url = base_url
         self._accounts = json.loads(credentials.read_text())
         self._console = console
@@ -63,21 +66,36 @@ class Story:
         customer = await self._logged_in(self._accounts["customer"])
         organization_id = self._accounts["customer"]["organization_id"]
         granted = await self._grant(admin, customer, organization_id)
+        payer = Payer(customer, organization_id=organization_id, chain=self._chain, console=self._console)
+        # Becomes final while the customer buys.
+        signature = await payer.pay()
         buyer = await self._buyer(customer, organization_id)
         purchases, wrong = await self._buy(buyer)
+        top_up = await payer.credited(signature)
         books = await posted_customer_books(
             customer, organization_id=organization_id, requests=len(purchases)
         )
-        providers = [
-            await provider_books(await self._logged_in(account), provider_id=account["provider_id"])
+        owners = [
+            (account["provider_id"], await self._logged_in(account))
             for account in self._accounts["providers"]
         ]
+        providers = [await provider_books(owner, provider_id=provider_id) for provider_id, owner in owners]
+        paymaster = Paymaster(
+            self._http,
+            admin=admin,
+            treasurer=await self._logged_in(self._accounts["treasurer"]),
+            chain=self._chain,
+            console=self._console,
+        )
+        paid = await paymaster.pay(owners)
         return Outcome(
             granted=granted,
+            top_up=top_up,
             purchases=purchases,
             wrong_answers=wrong,
             customer=books,
             providers=providers,
+            paid=paid,
             trial=await trial_balance(admin),
         )
 

@@ -8,8 +8,12 @@ import pytest
 from raymart_core.money import Money
 from raymart_local.demo.books import CustomerBooks, ProviderBooks, TrialBalance, Usage
 from raymart_local.demo.claims import Outcome, claims
+from raymart_local.demo.payouts import PaidProviders, Payout
 from raymart_local.demo.purchase import Purchase
 from raymart_local.demo.statement import report
+from raymart_local.demo.top_up import TopUp
+
+MICRO_PAID = 1
 
 
 def usage(provider: str, *, prompt: int, completion: int) -> Usage:
@@ -44,33 +48,68 @@ def purchase(record: Usage) -> Purchase:
     )
 
 
+def payout(record: Usage) -> Payout:
+    """A micro-USDC, a tenth kept back, the rest carried over."""
+    reserved = record.provider_amount.portion_rounded_down(basis_points=1_000)
+    return Payout(
+        provider_id=record.provider_id,
+        slug=record.provider,
+        wallet="wallet",
+        paid_micro_usdc=MICRO_PAID,
+        on_chain_micro_usdc=MICRO_PAID,
+        reserved=reserved,
+        payable=record.provider_amount - reserved - Money(MICRO_PAID * 1_000),
+        in_payout=Money(0),
+        signature=f"signature of {record.provider}",
+        explorer_url="https://explorer.example",
+    )
+
+
 def honest() -> Outcome:
     """Two requests, one at each provider, and books that say so."""
-    records = [usage("alpha", prompt=10, completion=5), usage("beta", prompt=7, completion=3)]
+    records = [usage("alpha", prompt=100, completion=50), usage("beta", prompt=70, completion=30)]
     spent = records[0].amount + records[1].amount
     fee = records[0].fee + records[1].fee
-    granted = Money(3_000_000_000)
+    granted, topped_up = Money(3_000_000_000), Money(1_250_000_000)
     balances = {
-        "CUSTOMER_BALANCE": granted - spent,
+        "CUSTOMER_BALANCE": granted + topped_up - spent,
+        "EXTERNAL_USDC": Money(-topped_up.amount),
         "PROVIDER_PAYABLE": spent - fee,
         "PLATFORM_FEE": fee,
         "PROMOTIONAL_CREDIT": Money(-granted.amount),
     }
+    payouts = [payout(record) for record in records]
     return Outcome(
         granted=granted,
+        top_up=TopUp(
+            asked=topped_up, deposits=1, credited=topped_up, signature="paid", deposit_signature="paid"
+        ),
         purchases=[purchase(record) for record in records],
         wrong_answers=[],
-        customer=CustomerBooks(balance=granted - spent, pending=Money(0), usage=records),
+        customer=CustomerBooks(balance=granted + topped_up - spent, pending=Money(0), usage=records),
         providers=[
             ProviderBooks(
                 provider_id=r.provider_id, slug=r.provider, name=r.provider, earned=r.provider_amount
             )
             for r in records
         ],
+        paid=PaidProviders(
+            batch=1,
+            total_micro_usdc=sum(payout.paid_micro_usdc for payout in payouts),
+            payouts=payouts,
+            seconds=13.0,
+            reconciled_transactions=2,
+            differences=[],
+        ),
         trial=TrialBalance(
             balances=balances, debits=granted + spent, credits=granted + spent, drift=Money(0), balanced=True
         ),
     )
+
+
+def with_payout(outcome: Outcome, **changes: object) -> Outcome:
+    first, *rest = outcome.paid.payouts
+    return replace(outcome, paid=replace(outcome.paid, payouts=[replace(first, **changes), *rest]))
 
 
 def untrue(outcome: Outcome) -> set[str]:
@@ -123,11 +162,34 @@ class TestClaims:
             (lambda o: with_balance_of(o, "PLATFORM_FEE", Money(0)), "spent = earnings + platform fee"),
             (
                 lambda o: replace(o, customer=replace(o.customer, balance=o.customer.balance - Money(1))),
-                "granted - spent = balance",
+                "granted + topped up - spent = balance",
             ),
             (lambda o: with_balance_of(o, "PLATFORM_LOSS", Money(-1)), "the trial balance is zero"),
             (lambda o: replace(o, trial=replace(o.trial, drift=Money(1))), "the trial balance is zero"),
             (lambda o: replace(o, trial=replace(o.trial, balanced=False)), "the trial balance is zero"),
+            (
+                lambda o: replace(o, top_up=replace(o.top_up, deposits=2)),
+                "what was paid by QR code is credited once",
+            ),
+            (
+                lambda o: replace(o, top_up=replace(o.top_up, credited=Money(1))),
+                "what was paid by QR code is credited once",
+            ),
+            (
+                lambda o: with_payout(o, on_chain_micro_usdc=MICRO_PAID + 1),
+                "every provider has on the chain what the ledger says it was paid",
+            ),
+            (
+                lambda o: with_payout(o, paid_micro_usdc=0, on_chain_micro_usdc=0),
+                "every provider has on the chain what the ledger says it was paid",
+            ),
+            (lambda o: with_payout(o, reserved=Money(0)), "earned = paid + kept back + carried over"),
+            (lambda o: with_payout(o, in_payout=Money(1)), "earned = paid + kept back + carried over"),
+            (
+                lambda o: replace(o, paid=replace(o.paid, differences=["amount payout_item 1: 5 / 6"])),
+                "chain and ledger agree",
+            ),
+            (lambda o: replace(o, paid=replace(o.paid, reconciled_transactions=0)), "chain and ledger agree"),
         ],
     )
     def test_one_wrong_number_makes_its_claim_false(self, lie: Callable[[Outcome], Outcome], sentence: str):
@@ -151,13 +213,23 @@ class TestReport:
         assert document["seconds"] == 41.3
         assert document["requests"] == 2
         assert document["providers"] == [
-            {"id": "prov_alpha", "requests": 1, "earned_nano_usd": 900},
-            {"id": "prov_beta", "requests": 1, "earned_nano_usd": 576},
+            _provider("alpha", earned=9_000),
+            _provider("beta", earned=5_760),
         ]
         assert document["customer"] == {
-            "topped_up_nano_usd": 3_000_000_000,
-            "spent_nano_usd": 1_640,
-            "balance_nano_usd": 2_999_998_360,
+            "topped_up_nano_usd": 4_250_000_000,
+            "spent_nano_usd": 16_400,
+            "balance_nano_usd": 4_249_983_600,
         }
-        assert document["platform_fee_nano_usd"] == 164
+        assert document["platform_fee_nano_usd"] == 1_640
         assert document["ledger"] == {"sum": 0, "trial_balance_ok": True}
+
+
+def _provider(slug: str, *, earned: int) -> dict[str, object]:
+    return {
+        "id": f"prov_{slug}",
+        "requests": 1,
+        "earned_nano_usd": earned,
+        "paid_micro_usdc": MICRO_PAID,
+        "payout_signature": f"signature of {slug}",
+    }
