@@ -32,6 +32,15 @@ _READ = text(
       coalesce(extract(epoch from clock_timestamp() - min(expires_at)), 0)::float8
       from credit_lease where closed_at is null and expires_at < clock_timestamp()
     union all
+    -- Nothing where no chain was ever read.
+    select 'raymart_usdc_scan_age_seconds', null, extract(epoch from clock_timestamp() - min(scanned_at))::float8
+      from usdc_scan having min(scanned_at) is not null
+    union all
+    select 'raymart_usdc_gap_micro_usdc', null, coalesce(max(abs(gap_micro_usdc)), 0)::float8 from usdc_scan
+    union all
+    select 'raymart_usdc_undecided_age_seconds', null, coalesce(extract(epoch from clock_timestamp()
+      - (select final_at from usdc_deposit where state = 'final' order by id limit 1)), 0)::float8
+    union all
     -- Nothing where nothing was ever sealed, for want of a key.
     select 'raymart_audit_unsealed_age_seconds', null, coalesce(extract(epoch from clock_timestamp() - (
       select created_at from audit_entry
@@ -115,6 +124,21 @@ SIGNS: Sequence[Sign] = (
         name="raymart_lease_overdue_seconds",
         about="How long the oldest expired lease of a gateway is not returned.",
         alarm_above=300,
+    ),
+    Sign(
+        name="raymart_usdc_scan_age_seconds",
+        about="Since the treasury's account was last read to its end (`raymart usdc treasury`).",
+        alarm_above=120,
+    ),
+    Sign(
+        name="raymart_usdc_gap_micro_usdc",
+        about="By how much the treasury's balance differs from the sum of what was read.",
+        alarm_above=0,
+    ),
+    Sign(
+        name="raymart_usdc_undecided_age_seconds",
+        about="Age of the oldest payment in USDC that waits for a person (`raymart usdc deposits --state final`).",
+        alarm_above=259_200,
     ),
     Sign(
         name="raymart_audit_unsealed_age_seconds",

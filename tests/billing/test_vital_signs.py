@@ -19,7 +19,15 @@ async def session(owner_url: str) -> AsyncIterator[AsyncSession]:
     async with make_sessions(engine)() as session:
         # References are not checked: only what is counted is made.
         await session.execute(text("set local session_replication_role = replica"))
-        for table in ("ledger_check", "usage_set_aside", "outbox", "credit_lease"):
+        for table in (
+            "ledger_check",
+            "usage_set_aside",
+            "outbox",
+            "credit_lease",
+            "usdc_refund",
+            "usdc_deposit",
+            "usdc_scan",
+        ):
             await session.execute(text(f"delete from {table}"))
         yield session
         await session.rollback()
@@ -38,6 +46,7 @@ class TestReadSigns:
         await session.execute(
             text("insert into ledger_check (kind, duration_ms, findings) values ('seal', 1, 0)")
         )
+        await session.execute(text("insert into usdc_scan (account, scanned_at) values ('a', now())"))
         assert {reading.name for reading in await read_signs(session)} == {sign.name for sign in SIGNS}
 
     async def test_nothing_wrong_is_zero(self, session):
@@ -98,3 +107,26 @@ class TestReadSigns:
             {"id": new_id()},
         )
         assert 420 <= (await signs(session))["raymart_lease_overdue_seconds"] < 450
+
+    async def test_a_treasury_that_nobody_reads_and_one_that_holds_another_amount(self, session):
+        await session.execute(
+            text(
+                "insert into usdc_scan (account, scanned_at, gap_micro_usdc) values"
+                " ('a', clock_timestamp() - interval '3 minutes', -7), ('b', clock_timestamp(), 5)"
+            )
+        )
+        found = await signs(session)
+        assert 180 <= found["raymart_usdc_scan_age_seconds"] < 210
+        assert found["raymart_usdc_gap_micro_usdc"] == 7
+
+    async def test_the_oldest_payment_that_waits_for_a_person_ages(self, session):
+        for hours in (5, 1):
+            await session.execute(
+                text(
+                    "insert into usdc_deposit (id, signature, account, mint, amount_micro_usdc, state, slot, sources,"
+                    " final_at) values (:id, :signature, repeat('a', 40), 'm', 1, 'final', 1, '[]',"
+                    " clock_timestamp() - make_interval(hours => :hours))"
+                ),
+                {"id": new_id(), "signature": str(hours) * 80, "hours": hours},
+            )
+        assert 18_000 <= (await signs(session))["raymart_usdc_undecided_age_seconds"] < 18_030
