@@ -22,10 +22,10 @@ SCANS_MAX = 200
 """Until something is final: 32 slots of 10 ms, and a scan takes longer than one of them."""
 
 
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[DevChainProcess]:
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevChainProcess]:
     """The real server, with its own treasury and mint."""
-    with DevChainProcess(tmp_path / "chain") as process:
+    with DevChainProcess(tmp_path_factory.mktemp("chain")) as process:
         yield process
 
 
@@ -115,6 +115,7 @@ class TestTopUp:
 
 
 class TestDecisions:
+    @pytest.mark.slow
     def test_what_names_nobody_is_assigned_funded_or_sent_back(self, shop: Shop) -> None:
         signatures = []
         for micro in (1_000_000, 2_000_000):

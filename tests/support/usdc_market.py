@@ -10,7 +10,7 @@ from solders.keypair import Keypair
 from solders.message import MessageV0
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from raymart_billing.ledger import (
     AccountKind,
@@ -188,6 +188,17 @@ class UsdcMarket:
         async with session_scope(self.sessions) as session:
             session.add(
                 UsdcSender(wallet=str(payer.pubkey()), mark=SenderMark(mark), reason="a test says so")
+            )
+
+    async def erase(self, customer: UsdcCustomer) -> None:
+        """As if the customer had been erased an hour ago."""
+        async with session_scope(self.sessions) as session:
+            await session.execute(
+                text(
+                    "insert into organization_erasure (id, organization_id, due_at, erased_at) values"
+                    " (:id, :organization, now() - interval '1 hour', now())"
+                ),
+                {"id": new_id(), "organization": customer.organization_id},
             )
 
     async def owe(self, customer: UsdcCustomer, *, micro_usdc: int) -> None:

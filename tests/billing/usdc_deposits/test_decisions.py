@@ -1,6 +1,7 @@
 """Promise: a person's decision on a deposit moves its money once, with its reason, and never another way."""
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from raymart_billing.deposits.funds import lock_funds
 from raymart_billing.usdc_deposits.decisions import assign_deposit, deposit_of, fund_treasury
@@ -74,6 +75,14 @@ class TestAssign:
         with pytest.raises(InvalidRequest):
             await assign(usdc, deposit, customer, reason)
         assert await usdc.balance(customer) == 0
+
+    async def test_an_erased_customer_is_none_any_more(self, usdc: UsdcMarket, customer: UsdcCustomer):
+        deposit = await unattributed(usdc)
+        await usdc.erase(customer)
+        with pytest.raises(Conflict, match="erased"):
+            await assign(usdc, deposit, customer)
+        with pytest.raises(DBAPIError, match="is erased"):
+            await usdc.top_up(customer)
 
     async def test_nobody_is_no_customer(self, usdc: UsdcMarket, customer: UsdcCustomer):
         deposit = await unattributed(usdc)

@@ -158,6 +158,18 @@ class TestNotCredited:
         assert str(payer.pubkey()) in (deposit.held_reason or "")
         assert await usdc.balance(customer) == 0
 
+    async def test_an_erased_customer_gets_nothing_and_nothing_is_lost(
+        self, usdc: UsdcMarket, customer: UsdcCustomer
+    ):
+        request, before = await usdc.top_up(customer, "2"), await usdc.suspense()
+        await usdc.erase(customer)
+        signature = await usdc.pay(usdc.payer(), request)
+        await usdc.settle()
+        deposit = await usdc.deposit(signature)
+        assert deposit is not None
+        assert (deposit.organization_id, deposit.held_reason) == (None, "its customer was erased")
+        assert (await usdc.balance(customer), await usdc.suspense()) == (0, before + 2_000_000)
+
     async def test_a_failed_transaction_with_a_reference_moves_nothing(
         self, usdc: UsdcMarket, customer: UsdcCustomer
     ):
