@@ -9,14 +9,12 @@ import random
 import signal
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Protocol
+from typing import Annotated, Protocol
 
-import structlog
 from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from raymart_core.settings import ProcessSettings
-
-log = structlog.get_logger()
 
 EVERYWHERE = "*"
 
@@ -63,7 +61,7 @@ class NoFailpoints:
 class FailpointSettings(ProcessSettings):
     """What the environment of a test process says."""
 
-    payout_failpoints: Mapping[str, float] = Field(default_factory=dict)
+    payout_failpoints: Annotated[Mapping[str, float], NoDecode] = Field(default_factory=dict)
     """Chance by name of the place."""
 
     @field_validator("payout_failpoints", mode="before")
@@ -72,7 +70,7 @@ class FailpointSettings(ProcessSettings):
         if not isinstance(value, str):
             return value
         parted = (entry.strip().partition(":") for entry in value.split(",") if entry.strip())
-        return {name: float(chance or 1.0) for name, _, chance in parted}
+        return {name.strip(): chance or 1.0 for name, _, chance in parted}
 
     @field_validator("payout_failpoints")
     @classmethod
@@ -105,7 +103,6 @@ def open_failpoints(settings: FailpointSettings) -> Failpoints:
     """Those that the environment names; none in production."""
     if not settings.payout_failpoints:
         return NoFailpoints()
-    log.warning("payouts.failpoints_set", chances=dict(settings.payout_failpoints))
     return KillingFailpoints(settings.payout_failpoints, kill=_kill_self)
 
 
