@@ -196,6 +196,20 @@ class Sending:
             for statement in forget:
                 await connection.execute(statement, (payees.batch_id,))
 
+    async def restore_as_planned(self, owner_url: str, payees: Payees) -> None:
+        """Bring the batch back to the moment before its approval."""
+        forget = (
+            "delete from payout_attempt where part_id in (select id from payout_part where batch_id = %s)",
+            "update payout_item set state = 'planned', reason = null, part_id = null where batch_id = %s",
+            "delete from payout_part where batch_id = %s",
+            "delete from payout_approval where batch_id = %s",
+            "update payout_batch set state = 'planned', approved_at = null, finished_at = null where id = %s",
+            "delete from outbox where task = 'payouts.send_part' and %s::uuid is not null",
+        )
+        async with as_owner(owner_url) as connection:
+            for statement in forget:
+                await connection.execute(statement, (payees.batch_id,))
+
     async def age(self, owner_url: str, payees: Payees, age: str) -> None:
         """Let the batch be this old."""
         async with as_owner(owner_url) as connection:
