@@ -64,7 +64,9 @@ COMMANDS: Mapping[str, Deferred] = {
     "invoice": Deferred("invoice_commands", "invoice", "Invoices, credit notes and refunds."),
     "deposit": Deferred("deposit_commands", "deposit", "Deposits, disputes and grants."),
     "usdc": Deferred("usdc_commands", "usdc", "Top-ups in USDC, and the treasury they arrive at."),
-    "payouts": Deferred("payout_commands", "payouts", "Payouts: the chain against the ledger."),
+    "payouts": Deferred(
+        "payout_commands", "payouts", "Payouts: batches, rules, and the chain against the ledger."
+    ),
     "privacy": Deferred("privacy_commands", "privacy", "An organization's copy of what is its own."),
     "audit": Deferred("audit_commands", "audit", "The audit log: who changed what."),
 }
