@@ -28,14 +28,14 @@ ROOTS = frozenset({"Query", "Mutation", "Subscription"})
 PAGE_ARGUMENTS = frozenset({"first", "after", "last", "before"})
 VERBS = frozenset(
     {
-        "accept", "activate", "adjust", "approve", "archive", "begin", "block", "cancel", "change", "choose", "clear", "close", "complete",
+        "accept", "activate", "adjust", "approve", "archive", "assign", "begin", "block", "cancel", "change", "choose", "clear", "close", "complete",
         "confirm", "correct", "create", "credit", "decline", "delete", "disable", "discard", "draft", "drain", "enable",
-        "end", "enrol", "erase", "exchange", "export", "finalize", "flag", "forget", "freeze", "give", "grant", "hold", "invite",
+        "end", "enrol", "erase", "exchange", "export", "finalize", "flag", "forget", "freeze", "fund", "give", "grant", "hold", "invite",
         "issue", "leave", "lift", "link", "login", "logout", "mark", "move", "open", "pause", "pay", "prove",
         "publish", "put", "recompute", "reconcile", "refresh", "refund", "register", "reject", "release", "remove",
         "rename", "replace", "request", "resend", "reset", "resolve", "restore", "resume", "retire", "retry",
         "reverse", "review", "revoke", "rotate", "run", "schedule", "send", "set", "sign", "split", "start", "stop",
-        "suspend", "switch", "transfer", "unblock", "undo", "unlink", "update", "verify", "void", "withdraw",
+        "suspend", "switch", "transfer", "unblock", "undo", "unlink", "unmark", "update", "verify", "void", "withdraw",
     }
 )  # fmt: skip
 """What a mutation's name may begin with. Adding one is a decision about the language of the API."""

@@ -12,13 +12,17 @@ import pytest
 import pytest_asyncio
 from solders.keypair import Keypair
 
+from raymart_billing.connections import make_pool
+from raymart_billing.payouts.running import run_now
 from raymart_core.ids import Prefix, show
 from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.db.session import make_engine, make_sessions
 from support.api_server import PASSWORD, Api, Person, Seller, Tenant, api_server, control_settings
 from support.fake_stripe import API_KEY, WEBHOOK_SECRET, FakeStripe
 from support.own_database import database_url, owner_url
+from support.payout_batches import MINT
 from support.payout_rows import PayoutRows
+from support.provider_earnings import Earners
 from support.scripted_replica import Exchange, ScriptedReplica
 from support.usdc_market import UsdcMarket
 
@@ -185,8 +189,11 @@ class TestPages:
         assert await reader.work_through("provider.md") >= 14
         assert reader.values["node"] == show(Prefix.NODE, seller.node_id)
 
-    async def test_administrators(self, api: Api, customer: Tenant, seller: Seller, usdc: UsdcMarket) -> None:
+    async def test_administrators(
+        self, api: Api, customer: Tenant, seller: Seller, usdc: UsdcMarket, database_url: str
+    ) -> None:
         admin: Person = await api.admin()
+        batch, payee = await waiting_batch(api, database_url)
         payer = usdc.payer()
         payment = await usdc.pay(payer, micro_usdc=30_000_000)
         await usdc.settle()
@@ -198,9 +205,24 @@ class TestPages:
             customer_name=names["organization"]["name"],
             usdc_payment=payment,
             usdc_wallet=str(payer.pubkey()),
+            batch=batch,
+            payee=payee,
         )
-        assert await reader.work_through("admin.md") >= 12
+        assert await reader.work_through("admin.md") >= 20
         assert reader.values["organization"] == customer.id
+
+
+async def waiting_batch(api: Api, database_url: str) -> tuple[str, str]:
+    """Number of a batch of two payees that the clock planned, and the first one's id."""
+    async with make_pool(database_url, size_max=3, name="test") as pool:
+        earners = Earners(pool, api.services.sessions)
+        payees = [await earners.provider() for _ in range(2)]
+        for payee in payees:
+            await earners.earn(payee, 20_000_000_000)
+        planned = await run_now(api.services.sessions, mint=MINT, ends_epoch=True, created_by=None)
+        [batch_id] = planned.plan.batches
+        number = await earners.books.value("select number from payout_batch where id = %s", batch_id)
+    return str(number), payees[0].id
 
 
 class TestConvention:

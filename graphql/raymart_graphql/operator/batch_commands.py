@@ -1,7 +1,7 @@
 """`raymart payouts list, show, plan, approve, hold, release, split, cancel`: batches of payouts."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 from uuid import UUID
 
 import typer
@@ -99,13 +99,14 @@ def show_batch(
     """Show whom a batch pays with what is unusual, or the transactions that send it."""
     if transactions:
         chain_id = control_settings().solana_chain_id
-        columns = ("part", "state", "total", "attempt", "signature", "outcome", "link")
-        print_rows(
-            in_session(lambda session: _attempts(session, number, chain_id)), columns=columns, output=output
-        )
+        rows = in_session(lambda session: _attempts(session, number, chain_id))
+        print_rows(rows, columns=_SENDING, output=output)
         return
-    columns = ("position", "payee", "amount", "state", "wallet", "outliers")
-    print_rows(in_session(lambda session: _payees(session, number)), columns=columns, output=output)
+    print_rows(in_session(lambda session: _payees(session, number)), columns=_PAYEES, output=output)
+
+
+_SENDING = ("part", "state", "total", "attempt", "signature", "outcome", "link")
+_PAYEES = ("position", "payee", "amount", "state", "wallet", "outliers")
 
 
 def plan(
@@ -265,7 +266,9 @@ async def _attempts(session: AsyncSession, number: int, chain_id: str) -> Sequen
         .limit(LISTING_MAX)
     )
     rows: list[dict[str, object]] = []
-    for part, attempt in (await session.execute(query)).all():
+    for part, joined in (await session.execute(query)).all():
+        # An outer join, which its type does not tell.
+        attempt = cast("PayoutAttempt | None", joined)
         signature = part.signature if attempt is None else attempt.signature
         rows.append(
             {
