@@ -141,11 +141,14 @@ class Market:
         payer: Keypair,
         *instructions: Instruction,
         blockhash: Hash | None = None,
-        units: int | None = None,
+        units: int | None = 200_000,
         priority_fee: int | None = None,
+        loaded_bytes: int | None = 8 * 1024 * 1024,
     ) -> bytes:
-        """A signed v1 transaction."""
-        config = TransactionConfig(compute_unit_limit=units, priority_fee=priority_fee)
+        """A signed v1 transaction. What its header does not set is zero: it may use, or load, nothing."""
+        config = TransactionConfig(
+            compute_unit_limit=units, priority_fee=priority_fee, loaded_accounts_data_size_limit=loaded_bytes
+        )
         message = MessageV1.try_compile(payer.pubkey(), instructions, blockhash or self.blockhash(), config)
         return bytes(VersionedTransaction(message, [payer]))
 

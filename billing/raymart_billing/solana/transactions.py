@@ -39,6 +39,12 @@ COMPUTE_UNITS_MAX: Final = 1_400_000
 FEE_LAMPORTS_PER_SIGNATURE: Final = 5_000
 MICRO_LAMPORTS: Final = 1_000_000
 """One lamport."""
+LOADED_BYTES_MAX: Final = 8 * 1024 * 1024
+"""What a transaction of version 1 may load: accounts and the code of programs, a few hundred kilobytes in all.
+
+Its header must say so: what is not set is zero, and a transaction that may load nothing fails and pays its whole fee.
+Source: SIMD-0385 ("the minimum allowed value is used"); SIMD-0186 for what counts.
+"""
 TRANSFER_CHECKED_TAG: Final = 12
 
 
@@ -240,7 +246,9 @@ def _assemble(
     dated = Hash.from_string(blockhash)
     if version == 1:
         config = TransactionConfig(
-            compute_unit_limit=limits.compute_units, priority_fee=limits.priority_fee_lamports
+            compute_unit_limit=limits.compute_units,
+            priority_fee=limits.priority_fee_lamports,
+            loaded_accounts_data_size_limit=LOADED_BYTES_MAX,
         )
         message = to_bytes_versioned(MessageV1.try_compile(treasury, instructions, dated, config))
     else:

@@ -1,7 +1,8 @@
 """The virtual machine: real programs, executed one transaction at a time, with what LiteSVM leaves out.
 
-LiteSVM executes the programs of mainnet. It does not charge the priority fee of a v1 transaction nor keep to its compute
-limit; both are done here, in that order around the execution.
+LiteSVM executes the programs of mainnet. It does not look at the header of a v1 transaction: the priority fee, the limit
+of what it loads and the limit of its compute units are kept here, in that order around the execution. What the header
+does not set is zero, and a transaction that may load nothing fails and pays. Source: SIMD-0385; SIMD-0186 for sizes.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from solders.transaction_metadata import FailedTransactionMetadata, InnerInstruc
 from raymart_billing.solana.devchain.transaction_errors import (
     ACCOUNT_NOT_FOUND,
     INSUFFICIENT_FUNDS_FOR_FEE,
+    MAX_LOADED_ACCOUNTS_DATA_SIZE_EXCEEDED,
     ErrorJson,
     error_as_json,
 )
@@ -30,6 +32,7 @@ UNITS_OF_INSTRUCTION = 200_000
 """What an instruction may use where a transaction sets no limit."""
 UNITS_OF_BUILTIN = 3_000
 """The same for programs that are part of the validator. Source: SIMD-0170."""
+_UPGRADEABLE_LOADER = Pubkey.from_string("BPFLoaderUpgradeab1e11111111111111111111111")
 _BUILTINS = frozenset(
     {
         Pubkey.default(),
@@ -37,12 +40,14 @@ _BUILTINS = frozenset(
         Pubkey.from_string("Vote111111111111111111111111111111111111111"),
         Pubkey.from_string("BPFLoader1111111111111111111111111111111111"),
         Pubkey.from_string("BPFLoader2111111111111111111111111111111111"),
-        Pubkey.from_string("BPFLoaderUpgradeab1e11111111111111111111111"),
+        _UPGRADEABLE_LOADER,
     }
 )
 MICRO_LAMPORTS = 1_000_000
 _GENESIS_LAMPORTS = 10**18
 _SYSTEM_PROGRAM = Pubkey.default()
+_LOADED_META_BYTES = 64
+"""What an account counts besides its data."""
 _TABLE_META_BYTES = 56
 """What an address lookup table holds before its addresses."""
 
@@ -88,6 +93,7 @@ class Machine:
             .with_transaction_history(capacity=0)
         )
         self._programs: dict[Pubkey, Account] = {}
+        self._program_sizes: dict[Pubkey, int] = {}
         self._svm.set_account(faucet, Account(_GENESIS_LAMPORTS, b"", _SYSTEM_PROGRAM))
 
     def account(self, address: Pubkey) -> Account | None:
@@ -147,6 +153,8 @@ class Machine:
             return replace(execution, error=ACCOUNT_NOT_FOUND)
         if payer.lamports < execution.fee_lamports:
             return replace(execution, error=INSUFFICIENT_FUNDS_FOR_FEE)
+        if isinstance(message, MessageV1) and self._loaded_bytes(execution) > _loaded_bytes_max(message):
+            return self._failed_to_load(execution, payer=payer)
         return self._run(transaction, execution, payer=payer)
 
     def _run(self, transaction: VersionedTransaction, draft: Execution, *, payer: Account) -> Execution:
@@ -175,6 +183,35 @@ class Machine:
             self.restore([(draft.keys[0], payer)])
             return replace(done, after=draft.before)
         return replace(done, is_included=True)
+
+    def _failed_to_load(self, draft: Execution, *, payer: Account) -> Execution:
+        """What remains of a transaction that loads more than it may: the whole fee."""
+        charged = _with_lamports(payer, payer.lamports - draft.fee_lamports)
+        self._svm.set_account(draft.keys[0], charged)
+        after = [charged, *draft.before[1:]]
+        return replace(draft, is_included=True, error=MAX_LOADED_ACCOUNTS_DATA_SIZE_EXCEEDED, after=after)
+
+    def _loaded_bytes(self, draft: Execution) -> int:
+        """What counts against the limit of loaded data: each account there is, its data and 64 bytes."""
+        both = zip(draft.keys, draft.before, strict=True)
+        return sum(
+            self._program_bytes(key) if account.executable else len(account.data) + _LOADED_META_BYTES
+            for key, account in both
+            if account is not None
+        )
+
+    def _program_bytes(self, address: Pubkey) -> int:
+        """The same of a program; the account with the code of an upgradeable one counts with it."""
+        if address not in self._program_sizes:
+            program = self._svm.get_account(address)
+            assert program is not None
+            content = bytes(program.data)
+            size = len(content) + _LOADED_META_BYTES
+            if program.owner == _UPGRADEABLE_LOADER and content[:4] == b"\x02\0\0\0":
+                code = self._svm.get_account(Pubkey.from_bytes(content[4:36]))
+                size += 0 if code is None else len(code.data) + _LOADED_META_BYTES
+            self._program_sizes[address] = size
+        return self._program_sizes[address]
 
     def _ran_out_of_units(self, message: AnyMessage, done: Execution, *, payer: Account) -> Execution:
         """What remains of a v1 transaction that needed more than its limit: the fee."""
@@ -270,8 +307,11 @@ def _priority_fee_of_v1(message: AnyMessage) -> int:
 
 
 def _unit_limit_of_v1(message: AnyMessage) -> int:
-    limit = message.config.compute_unit_limit if isinstance(message, MessageV1) else None
-    return UNITS_MAX if limit is None else limit
+    return (message.config.compute_unit_limit or 0) if isinstance(message, MessageV1) else UNITS_MAX
+
+
+def _loaded_bytes_max(message: MessageV1) -> int:
+    return message.config.loaded_accounts_data_size_limit or 0
 
 
 def _with_lamports(account: Account, lamports: int) -> Account:

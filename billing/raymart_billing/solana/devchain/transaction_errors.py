@@ -21,6 +21,7 @@ BLOCKHASH_NOT_FOUND = "BlockhashNotFound"
 ACCOUNT_NOT_FOUND = "AccountNotFound"
 ALREADY_PROCESSED = "AlreadyProcessed"
 INSUFFICIENT_FUNDS_FOR_FEE = "InsufficientFundsForFee"
+MAX_LOADED_ACCOUNTS_DATA_SIZE_EXCEEDED = "MaxLoadedAccountsDataSizeExceeded"
 
 
 def error_as_json(error: TransactionErrorType) -> ErrorJson:

@@ -165,8 +165,11 @@ def _parse(message: bytes) -> MessageV0 | MessageV1:
 
 def _fee_of_header(message: MessageV1) -> int:
     config = message.config
-    if config.heap_size is not None or config.loaded_accounts_data_size_limit is not None:
-        raise _refusal("its header sets more than a compute limit and a priority fee")
+    if config.heap_size is not None:
+        raise _refusal("its header sets more than limits of compute and of loaded data and a priority fee")
+    if not config.loaded_accounts_data_size_limit or not config.compute_unit_limit:
+        # What the header does not set is zero (SIMD-0385).
+        raise _refusal("its header lets it load or compute nothing: it would fail, and pay its whole fee")
     # Lamports in all (SIMD-0385). Were they micro-lamports a unit, as one library says, ours would cost less than that.
     return config.priority_fee or 0
 

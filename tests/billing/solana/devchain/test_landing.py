@@ -7,8 +7,10 @@ from solders.compute_budget import set_compute_unit_limit, set_compute_unit_pric
 from solders.hash import Hash
 from solders.keypair import Keypair
 from solders.message import to_bytes_versioned
+from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
+from spl.token.constants import TOKEN_PROGRAM_ID
 
 from raymart_billing.solana.devchain import DevChain
 from support.dev_chain import SOL, USDC, Market, RpcRefusal, ask
@@ -203,6 +205,40 @@ class TestVersionOne:
         }
         assert before - market.lamports(market.treasury.pubkey()) == 5_007
         assert market.balance(payee.pubkey()) == 0
+
+    @pytest.mark.parametrize("loaded_bytes", [None, 0, 10_000])
+    async def test_what_may_not_load_its_accounts_fails_and_pays_everything(self, market, loaded_bytes):
+        payee = market.wallet()
+        before = market.lamports(market.treasury.pubkey())
+        paying = market.transfer(market.treasury, payee.pubkey(), micro_usdc=USDC)
+        raw = market.v1(market.treasury, paying, priority_fee=77, loaded_bytes=loaded_bytes)
+        with pytest.raises(RpcRefusal, match="MaxLoadedAccountsDataSizeExceeded"):
+            await market.send(raw, skips_preflight=False)
+        signature = await market.send(raw)
+        assert (await status_of(market, signature))["err"] == "MaxLoadedAccountsDataSizeExceeded"
+        assert before - market.lamports(market.treasury.pubkey()) == 5_077
+        assert market.balance(payee.pubkey()) == 0
+
+    async def test_a_limit_that_is_not_set_is_none_of_the_units(self, market):
+        paying = market.transfer(market.treasury, market.treasury.pubkey(), micro_usdc=0)
+        signature = await market.send(market.v1(market.treasury, paying, units=None))
+        assert (await status_of(market, signature))["err"] == {
+            "InstructionError": [0, "ComputationalBudgetExceeded"]
+        }
+
+    async def test_what_counts_as_loaded_is_each_account_and_the_code_of_its_programs(self, market):
+        """SIMD-0186: data and 64 bytes each, an absent account nothing; here known to the byte."""
+        payee = market.wallet()
+        paying = market.transfer(market.treasury, payee.pubkey(), micro_usdc=1)
+        machine = market.chain.chain.machine
+        program = machine._svm.get_account(TOKEN_PROGRAM_ID)
+        code = machine._svm.get_account(Pubkey.from_bytes(bytes(program.data)[4:36]))
+        accounts = [0, 165, 165, 82, len(program.data), len(code.data)]
+        exact = sum(accounts) + 64 * len(accounts)
+        short = await market.send(market.v1(market.treasury, paying, loaded_bytes=exact - 1))
+        assert (await status_of(market, short))["err"] == "MaxLoadedAccountsDataSizeExceeded"
+        enough = await market.send(market.v1(market.treasury, paying, loaded_bytes=exact))
+        assert (await status_of(market, enough))["err"] is None
 
     async def test_readers_that_do_not_know_the_version_are_told(self, market):
         paying = market.transfer(market.treasury, market.treasury.pubkey(), micro_usdc=1)

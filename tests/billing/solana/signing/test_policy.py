@@ -106,8 +106,13 @@ def opening(
     return token.create_idempotent_associated_token_account(payer, PAYEE, mint, program)
 
 
-def v1(*instructions: Instruction, payer: Pubkey = TREASURY, **config: int) -> bytes:
-    limits = TransactionConfig(**({"compute_unit_limit": 30_000, "priority_fee": 100} | config))
+def v1(*instructions: Instruction, payer: Pubkey = TREASURY, **config: int | None) -> bytes:
+    usual = {
+        "compute_unit_limit": 30_000,
+        "priority_fee": 100,
+        "loaded_accounts_data_size_limit": 8 * 1024 * 1024,
+    }
+    limits = TransactionConfig(**(usual | config))
     return to_bytes_versioned(MessageV1.try_compile(payer, list(instructions), Hash.default(), limits))
 
 
@@ -277,10 +282,18 @@ EVIL: dict[str, tuple[bytes, str]] = {
         "not on the list",
     ),
     "a high fee": (v1(marking(), paying(), priority_fee=101), "exceeds 100"),
-    "a header with a heap": (v1(marking(), paying(), heap_size=65_536), "more than a compute limit"),
-    "a header with a data limit": (
-        v1(marking(), paying(), loaded_accounts_data_size_limit=1),
-        "more than a compute limit",
+    "a header with a heap": (v1(marking(), paying(), heap_size=65_536), "more than limits"),
+    "a header that loads nothing": (
+        v1(marking(), paying(), loaded_accounts_data_size_limit=0),
+        "load or compute nothing",
+    ),
+    "a header without a data limit": (
+        v1(marking(), paying(), loaded_accounts_data_size_limit=None),
+        "load or compute nothing",
+    ),
+    "a header without a compute limit": (
+        v1(marking(), paying(), compute_unit_limit=None),
+        "load or compute nothing",
     ),
     "a budget in version 1": (v1(set_compute_unit_limit(1), marking(), paying()), "in its header"),
     "a high price": (
