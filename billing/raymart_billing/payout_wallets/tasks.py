@@ -1,41 +1,28 @@
 """Background work of payout wallets: looks at the chain, and mails to owners."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from uuid import UUID
 
 from raymart_billing.mail import open_channel
 from raymart_billing.payout_wallets.checks import check_wallets, due_checks
 from raymart_billing.payout_wallets.notices import tell
 from raymart_billing.payout_wallets.requests import CHECK_TASK, TELL_TASK, Event
-from raymart_billing.solana import Chain, open_chain
 from raymart_billing.work import Context, Periodic, Task, TaskContext
 from raymart_marketplace.db.session import session_scope
 
 
-@asynccontextmanager
-async def _chain(context: Context) -> AsyncIterator[Chain | None]:
-    """The chain for one run, without a key; None where it is not configured: nothing is paid there either."""
-    chain = open_chain(context.settings)
-    try:
-        yield chain
-    finally:
-        if chain is not None:
-            await chain.aclose()
-
-
 async def _check(context: TaskContext, subject: str) -> None:
-    async with _chain(context) as chain:
-        if chain is not None:
-            await check_wallets(context.sessions, chain.rpc, chain.mint, [UUID(subject)])
+    if context.chain is not None:
+        await check_wallets(context.sessions, context.chain.rpc, context.chain.mint, [UUID(subject)])
 
 
 async def _check_due(context: Context) -> None:
+    if context.chain is None:  # Nothing is paid here either.
+        return
     async with session_scope(context.sessions) as session:
         due = await due_checks(session)
-    async with _chain(context) as chain:
-        if chain is not None and due:
-            await check_wallets(context.sessions, chain.rpc, chain.mint, due)
+    if due:
+        await check_wallets(context.sessions, context.chain.rpc, context.chain.mint, due)
 
 
 async def _tell(context: TaskContext, subject: str) -> None:
