@@ -383,6 +383,7 @@ class TestDay:
 
     async def test_a_repeat_is_counted_once_also_unrecorded(self) -> None:
         signer = PolicySigner(CountingSigner(), POLICY, OpenBooks())
+        await signer.sign(v1(marking(), paying(1_000)))
         creation = marking()
         for fee in range(5):
             await signer.sign(v1(creation, paying(1_000), priority_fee=fee))
