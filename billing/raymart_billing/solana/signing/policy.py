@@ -6,7 +6,7 @@ markers that the books give free. They do not mix: a marker that is made and emp
 """
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -160,7 +160,14 @@ class Policy:
 class PolicySigner:
     """A signer that looks at each message first, and at each signature after. The only way to the treasury's key."""
 
-    def __init__(self, signer: Signer, policy: Policy, books: Books) -> None:
+    def __init__(
+        self,
+        signer: Signer,
+        policy: Policy,
+        books: Books,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         if signer.address != policy.treasury:
             raise SignerMisconfigured(
                 f"the key signs for {signer.address} and the treasury is {policy.treasury}; correct"
@@ -169,6 +176,7 @@ class PolicySigner:
         self._signer = signer
         self._policy = policy
         self._books = books
+        self._monotonic = monotonic
         self._lately: dict[str, tuple[int, float]] = {}
         """What was let pass and may not be in the books yet: micro-USDC by marker, and when by the monotonic clock."""
 
@@ -207,7 +215,7 @@ class PolicySigner:
         return await self._broken_day(total, markers[0]) if total else []
 
     async def _broken_day(self, total: int, marker: str) -> list[str]:
-        now, limit = time.monotonic(), self._policy.day_micro_usdc_max
+        now, limit = self._monotonic(), self._policy.day_micro_usdc_max
         self._lately = {
             key: entry for key, entry in self._lately.items() if entry[1] > now - UNRECORDED_S_MAX
         }

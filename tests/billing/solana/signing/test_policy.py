@@ -32,6 +32,7 @@ from raymart_billing.solana.addresses import SYSTEM_PROGRAM_ID, token_account
 from raymart_billing.solana.errors import SignerMisconfigured, SigningRefused
 from raymart_billing.solana.marker import create_marker, marker_of, reclaim_marker
 from raymart_billing.solana.signing import KeypairFileSigner, Policy, PolicySigner
+from raymart_billing.solana.signing.policy import UNRECORDED_S_MAX
 from raymart_billing.solana.signing.reading import read_message
 from raymart_billing.solana.transactions import memo_instruction
 from raymart_core.ids import new_id
@@ -395,6 +396,33 @@ class TestDay:
             *(signer.sign(message) for message in messages), return_exceptions=True
         )
         assert sum(isinstance(result, Signature) for result in results) == 2
+
+    async def test_what_leaves_memory_during_the_question_still_counts(self) -> None:
+        """The books were asked to leave it out, because it was in memory when they were asked."""
+        now, asked = 0.0, 0
+
+        class Books(OpenBooks):
+            async def signed_micro_usdc(self, **question) -> int:
+                nonlocal now, asked
+                asked += 1
+                if asked == 3:
+                    now = UNRECORDED_S_MAX + 1
+                    await signer.sign(v1(marking(), paying(1)))
+                return await super().signed_micro_usdc(**question)
+
+        signer = PolicySigner(CountingSigner(), POLICY, Books(), monotonic=lambda: now)
+        await signer.sign(v1(marking(), paying(1_000)))
+        await signer.sign(v1(marking(), paying(1_000)))
+        now = UNRECORDED_S_MAX - 1
+        with pytest.raises(SigningRefused, match="after 2001 in the last 24 hours"):
+            await signer.sign(v1(marking(), paying(500)))
+
+    async def test_memory_ends_when_the_books_must_have_it(self) -> None:
+        now = 0.0
+        signer = PolicySigner(CountingSigner(), POLICY, OpenBooks(), monotonic=lambda: now)
+        for _ in range(5):
+            await signer.sign(v1(marking(), paying(1_000)))
+            now += UNRECORDED_S_MAX
 
     async def test_what_pays_nobody_needs_no_day(self) -> None:
         assert await is_signed(v1(marking()), books=OpenBooks(signed={"other": 10**9}))
