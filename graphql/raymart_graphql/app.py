@@ -23,6 +23,7 @@ from raymart_graphql.rest.worker import worker_router
 from raymart_graphql.router import GraphQLEndpoint
 from raymart_graphql.schema import build_schema
 from raymart_graphql.services import Services, build_services, running
+from raymart_graphql.top_up_codes import top_up_code_routes
 from raymart_graphql.webhooks import webhook_routes
 from raymart_marketplace.gateway.collector import rare_collections
 from raymart_marketplace.gateway.routes import gateway_routes
@@ -46,6 +47,7 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
             *_link(services),
             *_graphql(services),
             *document_routes(services),
+            *top_up_code_routes(services),
             *audit_routes(services),
             *export_routes(services),
             *health_routes(services),

@@ -133,6 +133,25 @@ class TestTopUp:
         assert (await usdc_api(ORGANIZATION, stranger.owner, id=tenant.id)).data["organization"] is None
 
 
+class TestCode:
+    async def test_members_get_the_code_as_a_file_and_nobody_else(
+        self, usdc_api: Api, tenant: Tenant
+    ) -> None:
+        request = (await top_up(usdc_api, tenant))["topUp"]
+        path = f"/billing/usdc-top-ups/{request['reference']}.svg"
+
+        async def fetch(person: Person | None) -> tuple[int, str]:
+            headers = {} if person is None else {"authorization": f"Bearer {person.token}"}
+            reply = await usdc_api.client.get(path, headers=headers)
+            assert reply.headers["x-content-type-options"] == "nosniff"
+            return reply.status_code, reply.text
+
+        assert await fetch(tenant.owner) == (200, request["qrSvg"])
+        stranger = await usdc_api.tenant()
+        assert (await fetch(stranger.owner))[0] == 404
+        assert (await fetch(None))[0] == 401
+
+
 class TestDecisions:
     async def test_an_admin_assigns_what_nobody_could_tell(
         self, usdc_api: Api, usdc: UsdcMarket, tenant: Tenant, admin: Person

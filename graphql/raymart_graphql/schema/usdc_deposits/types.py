@@ -106,7 +106,10 @@ class UsdcTopUp:
             created_at=row.created_at,
         )
 
-    @resolved("`url` as a QR code: an SVG without scripts, styles or links.")
+    @resolved(
+        "`url` as a QR code: an SVG without scripts, styles or links; as a file `GET"
+        " /billing/usdc-top-ups/{reference}.svg`."
+    )
     def qr_svg(self) -> str:
         """Made when it is asked for."""
         return qr.as_svg(self.url)
