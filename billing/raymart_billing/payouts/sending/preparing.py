@@ -22,6 +22,7 @@ from raymart_billing.payouts.sending.preflight import (
 )
 from raymart_billing.payouts.sending.rules import SendingRules
 from raymart_billing.payouts.sending.supplies import Supply
+from raymart_billing.payouts.sending.wallets import WALLET_CHANGED, outdated_payees
 from raymart_billing.solana.chain import Chain
 from raymart_billing.solana.failures import Cause
 from raymart_billing.solana.token_accounts import CREATED_MAX
@@ -76,6 +77,11 @@ class Preparing:
         self.failpoints.hit(Failpoint.AFTER_QUARANTINE)
 
     async def _inspect(self, part: Part) -> Verdict:
+        if part.purpose is Purpose.PAY and not part.live:
+            async with session_scope(self.sessions) as session:
+                outdated = await outdated_payees(session, part)
+            if outdated:
+                return Quarantine(reasons=dict.fromkeys(outdated, WALLET_CHANGED))
         addresses = [] if part.purpose is Purpose.BURN else [payee.token_account for payee in part.payees]
         found = dict(zip(addresses, await self.chain.rpc.accounts(addresses), strict=True))
         missing = [address for address, account in found.items() if account is None]
