@@ -195,11 +195,12 @@ POLICY = (
 
 async def until_waiting(batches: PayoutBatches, statement: str) -> None:
     """Until a statement that begins so waits for a lock."""
-    while not await batches.value(
-        "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like %s)",
-        f"{statement}%",
-    ):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while not await batches.value(
+            "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like %s)",
+            f"{statement}%",
+        ):
+            await asyncio.sleep(0.01)
 
 
 class TestPaused:
