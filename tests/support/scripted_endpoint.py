@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from raymart_billing.solana.transport import Answerer, JsonObject
 
 GENESIS = "11111111111111111111111111111111"
+
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
 def scripted(answers: Mapping[str, object] | Callable[[str], object], *, genesis: str = GENESIS) -> Answerer:
@@ -58,13 +61,21 @@ async def serving(handle: Handler) -> AsyncIterator[str]:
         await server.wait_closed()
 
 
+def _length_in(head: bytes) -> int:
+    found = _LENGTH.search(head)
+    assert found is not None, "a request without a body asks nothing"
+    return int(found[1])
+
+
 @contextlib.asynccontextmanager
 async def http_endpoint(response: bytes, *, is_silent: bool = False) -> AsyncIterator[str]:
     """The address of a server that sends `response` to whoever asks, as it is, and hangs up unless `is_silent`."""
     is_over = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        # All of it: who hangs up on what was not read resets the connection, and the answer may be lost with it.
+        await reader.readexactly(_length_in(head))
         writer.write(response)
         await writer.drain()
         if is_silent:
