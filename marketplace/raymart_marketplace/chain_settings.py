@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -24,6 +25,14 @@ MARKER_KEY_BYTES_MIN = 32
 def _number(value: object) -> object:
     """A number as the environment has it: `Literal` compares it with text otherwise."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _is_http_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class ChainSettings(ProcessSettings):
@@ -86,9 +95,9 @@ class ChainSettings(ProcessSettings):
     def _check_urls(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for number, url in enumerate(value, start=1):
             # Not shown: it may hold a key.
-            if not url.get_secret_value().startswith(("https://", "http://")):
+            if not _is_http_address(url.get_secret_value()):
                 raise ValueError(
-                    f"address {number} of SOLANA_RPC_URL does not begin with https:// or http://"
+                    f"address {number} of SOLANA_RPC_URL is no https:// or http:// address with a host"
                 )
         if len({url.get_secret_value() for url in value}) < len(value):
             raise ValueError(

@@ -41,7 +41,10 @@ class TestChainSettings:
         [
             ({"solana_rpc_urls": "https://a,https://b,https://c"}, "at most 2"),
             ({"solana_rpc_urls": "https://a,https://a"}, "one address twice"),
-            ({"solana_rpc_urls": "a.example"}, "does not begin with https"),
+            ({"solana_rpc_urls": "a.example"}, "is no https:// or http:// address"),
+            ({"solana_rpc_urls": "https://"}, "is no https:// or http:// address"),
+            ({"solana_rpc_urls": "https://a:port"}, "is no https:// or http:// address"),
+            ({"solana_rpc_urls": "http://[::1"}, "is no https:// or http:// address"),
             ({"treasury_address": None}, "without RAYMART_TREASURY_ADDRESS"),
             ({"treasury_address": "0x1234"}, "no Solana address"),
             ({"usdc_mint": "x"}, "no Solana address"),

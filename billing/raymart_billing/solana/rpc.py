@@ -9,7 +9,7 @@ Three kinds of question, three ways to ask:
   everywhere. While one of two is away these questions have no answer, and whoever asks waits.
 - What is sent goes to all, and what they say about it is logged and thrown away.
 
-An error is never evidence. Source: facts of `docs/adr/` on payouts; Solana's RPC methods.
+An error is never evidence (ADR 0024). Source: Solana's RPC methods (solana.com/docs/rpc/http).
 """
 
 import asyncio

@@ -18,7 +18,12 @@ from spl.token.constants import ASSOCIATED_TOKEN_PROGRAM_ID, TOKEN_PROGRAM_ID
 
 from raymart_billing.solana.addresses import SYSTEM_PROGRAM_ID
 from raymart_billing.solana.errors import SigningRefused, printable
-from raymart_billing.solana.transactions import COMPUTE_UNITS_MAX, MICRO_LAMPORTS, TRANSFER_CHECKED_TAG
+from raymart_billing.solana.transactions import (
+    BYTES_MAX,
+    COMPUTE_UNITS_MAX,
+    MICRO_LAMPORTS,
+    TRANSFER_CHECKED_TAG,
+)
 
 COMPUTE_BUDGET_PROGRAM_ID: Final = Pubkey.from_string("ComputeBudget111111111111111111111111111111")
 CREATE_ACCOUNT_WITH_SEED: Final = 3
@@ -148,6 +153,8 @@ class _Budget:
 
 
 def _parse(message: bytes) -> MessageV0 | MessageV1:
+    if len(message) > BYTES_MAX[1]:
+        raise _refusal(f"it has {len(message)} bytes; no transaction carries more than {BYTES_MAX[1]}")
     try:
         parsed = from_bytes_versioned(message)
         if to_bytes_versioned(parsed) != message:

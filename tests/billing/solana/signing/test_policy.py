@@ -322,6 +322,7 @@ EVIL: dict[str, tuple[bytes, str]] = {
     "bytes after its end": (v1(marking(), paying()) + b"\x00", "no message|say nothing"),
     "text": (b"example.com wants you to sign in with your Solana account", "no message|legacy"),
     "no bytes": (b"", "no message"),
+    "more bytes than land": (bytes(4_097), "no transaction carries more"),
 }
 
 
