@@ -21,6 +21,7 @@ from raymart_billing.payouts.models import (
 )
 from raymart_billing.payouts.planning import BEING_PLANNED
 from raymart_billing.payouts.refusals import in_words
+from raymart_billing.payouts.sending.standing import release_parts
 from raymart_core.errors import Conflict, InvalidRequest, NotFound
 from raymart_core.ids import new_id
 from raymart_marketplace.oversight.reasons import checked_reason
@@ -58,9 +59,16 @@ async def hold_batch(
 
 
 async def release_batch(session: AsyncSession, batch_id: UUID, *, actor_id: UUID | None) -> PayoutBatch:
-    """End a hold: the batch goes on where it was. Raises: NotFound, Conflict (not held; being planned or cancelled)."""
+    """End a hold: the batch goes on where it was, and its parts that the engine has held are tried again.
+
+    Raises: NotFound, Conflict (neither it nor a part of it is held; being planned or cancelled).
+    """
     batch = await lock_batch(session, batch_id)
     refuse_machinerys(batch)
+    parts = await release_parts(session, batch.id)
+    if parts and batch.state is BatchState.SENDING:
+        log.warning("payout_batch.parts_released", number=batch.number, parts=parts, actor_id=str(actor_id))
+        return batch
     if batch.state is not BatchState.HELD:
         raise Conflict(f"batch {batch.number} is {batch.state.value}, not held; nothing was changed")
     batch.state, batch.hold_reason = await _state_before(session, batch), None

@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_billing.payouts.models import REASON_CHARACTERS_MAX
 from raymart_billing.payouts.sending.facts import Part
-from raymart_core.errors import Conflict
 
 log = structlog.get_logger()
 
@@ -35,7 +34,7 @@ _RELEASE = text("""
     update payout_part
        set attempts_released = attempts, state_reason = null, locked_until = null,
            state = case when attempts > 0 then 'submitted' else 'planned' end
-     where id = :id and state = 'held'
+     where batch_id = :batch_id and state = 'held'
     returning id
 """)
 
@@ -76,7 +75,9 @@ async def quarantine(session: AsyncSession, part: Part, reasons: Mapping[UUID, s
         )
 
 
-async def release_part(session: AsyncSession, part_id: UUID) -> None:
-    """Let a held part be sent again, with as many attempts as at first. Raises: Conflict when it is not held."""
-    if await session.scalar(_RELEASE, {"id": part_id}) is None:
-        raise Conflict(f"part {part_id} is not held; only a held one is released", param="partId")
+async def release_parts(session: AsyncSession, batch_id: UUID) -> int:
+    """Let the held parts of a batch be sent again, each with as many attempts as at first; returns how many there were.
+
+    What made the engine hold them may still be so: then it holds them again.
+    """
+    return len((await session.execute(_RELEASE, {"batch_id": batch_id})).all())

@@ -75,6 +75,6 @@ async def _reclaim(context: Context) -> None:
 
 TASKS: Sequence[Task] = (Task(name=SEND_TASK, handle=_send_part, timeout_s=ROUND_TIMEOUT_S),)
 PERIODICS: Sequence[Periodic] = (
-    Periodic(name="payouts.send", handle=_send, every_s=0.5, timeout_s=ROUND_TIMEOUT_S),
+    Periodic(name="payouts.send", handle=_send, every_s=1.0, timeout_s=ROUND_TIMEOUT_S),
     Periodic(name="payouts.reclaim_markers", handle=_reclaim, every_s=3_600.0, timeout_s=ROUND_TIMEOUT_S),
 )

@@ -2,10 +2,10 @@
 
 import pytest
 
+from raymart_billing.payouts.batches import release_batch
 from raymart_billing.payouts.sending import decision
 from raymart_billing.payouts.sending.failpoints import Failpoint
 from raymart_billing.payouts.sending.rules import SendingRules
-from raymart_billing.payouts.sending.standing import release_part
 from raymart_core.errors import Conflict
 from raymart_marketplace.db.session import session_scope
 from support.sending import Killed, Sending
@@ -194,12 +194,12 @@ class TestEndpointsThatDropLieOrFail:
         await sending.round(batch.part_id)
         assert len(await sending.attempts(batch.part_id)) == 2
         async with session_scope(sessions) as session:
-            await release_part(session, batch.part_id)
+            await release_batch(session, batch.batch_id, actor_id=None)
         await sending.finish(batch.batch_id)
         assert sending.balances(batch) == [3_000_000]
         with pytest.raises(Conflict, match="not held"):
             async with session_scope(sessions) as session:
-                await release_part(session, batch.part_id)
+                await release_batch(session, batch.batch_id, actor_id=None)
 
 
 class TestLostRows:
