@@ -398,6 +398,23 @@ class TestDay:
         )
         assert sum(isinstance(result, Signature) for result in results) == 2
 
+    async def test_many_whose_questions_overlap_do_not_pass_together(self) -> None:
+        """All have asked the books before any has its answer: each sees them without the others."""
+        everybody = asyncio.Barrier(10)
+
+        class Books(OpenBooks):
+            async def signed_micro_usdc(self, **question) -> int:
+                before = await super().signed_micro_usdc(**question)
+                await everybody.wait()
+                return before
+
+        signer = PolicySigner(CountingSigner(), POLICY, Books())
+        messages = [v1(marking(), paying(1_000)) for _ in range(10)]
+        results = await asyncio.gather(
+            *(signer.sign(message) for message in messages), return_exceptions=True
+        )
+        assert sum(isinstance(result, Signature) for result in results) == 2
+
     async def test_what_leaves_memory_during_the_question_still_counts(self) -> None:
         """The books were asked to leave it out, because it was in memory when they were asked."""
         now, asked = 0.0, 0
