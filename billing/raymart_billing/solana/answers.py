@@ -223,7 +223,7 @@ def read(answer: object, shape: type[Value]) -> Value:
     """`answer` as a `shape`. Raises: Malformed."""
     try:
         return msgspec.convert(answer, shape)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a UnicodeEncodeError, of half a surrogate pair
         raise Malformed(str(error)) from error
 
 

@@ -153,6 +153,12 @@ class TestNonsense:
         with pytest.raises(RpcUnavailable):
             await SolanaRpc([answer]).rent_exempt(0)
 
+    async def test_half_a_surrogate_pair_is_no_answer(self) -> None:
+        found = {"blockhash": "\ud800" * 32, "lastValidBlockHeight": 1}
+        rpc = SolanaRpc([scripted({"getLatestBlockhash": {"context": {"slot": 1}, "value": found}})])
+        with pytest.raises(RpcUnavailable):
+            await rpc.latest_blockhash()
+
     async def test_fewer_statuses_than_asked_for_are_no_answer(self) -> None:
         rpc = SolanaRpc([scripted({"getSignatureStatuses": {"context": {"slot": 1}, "value": [None]}})])
         with pytest.raises(RpcUnavailable, match="1 values for 2"):
