@@ -12,6 +12,7 @@ from raymart_billing.deposits import CardRail, open_rail
 from raymart_billing.holds import GatewayLeases, LeaseLimits
 from raymart_billing.posting import LedgerUsageSink
 from raymart_billing.rating import UnitRater
+from raymart_billing.solana.chain import Chain, open_chain
 from raymart_billing.spill import Spill, make_spill
 from raymart_billing.usdc_deposits.rail import UsdcRail, open_usdc_rail
 from raymart_billing.work.celery_hints import CeleryHints
@@ -80,6 +81,8 @@ class Services:
     """None where top-ups by card are not configured."""
     usdc_rail: UsdcRail | None
     """None where no chain is configured."""
+    chain: Chain | None
+    """The same; for reading, without the treasury's key."""
     metrics: Metrics
     hints_of_feeds: Hints
     feeds: Hub
@@ -163,6 +166,7 @@ def build_services(settings: ControlSettings) -> Services:
         ),
         card_rail=open_rail(settings),
         usdc_rail=open_usdc_rail(settings),
+        chain=open_chain(settings),
         metrics=Metrics(directory, sessions, retention),
         hints_of_feeds=feed_hints,
         feeds=Hub(sessions, redis),
@@ -229,6 +233,8 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.callback(services.people.close)
         if services.card_rail is not None:
             stack.callback(services.card_rail.processor.close)
+        if services.chain is not None:
+            stack.push_async_callback(services.chain.aclose)
         await services.pool.open(wait=False)
         stack.push_async_callback(services.pool.close)
         services.hints.start()

@@ -7,17 +7,16 @@ from typing import Annotated, TypeVar
 import typer
 from sqlalchemy import select
 
-from raymart_billing.payouts.reconciliation.facts import TreasuryTransaction
 from raymart_billing.payouts.reconciliation.models import (
     ReconciliationDifference,
     ReconciliationRun,
     RunTrigger,
 )
-from raymart_billing.payouts.reconciliation.opening import reader_of, reconcile
+from raymart_billing.payouts.reconciliation.opening import reconcile
 from raymart_billing.payouts.reconciliation.service import begin_run, open_differences, resolve_difference
-from raymart_billing.payouts.reconciliation.withdrawals import record_withdrawal
+from raymart_billing.payouts.reconciliation.withdrawals import look_up, record_withdrawal
 from raymart_billing.solana.chain import Chain, open_chain, required
-from raymart_core.errors import Conflict, InvalidRequest
+from raymart_core.errors import Conflict
 from raymart_graphql.operator.listing import Output, print_rows
 from raymart_graphql.operator.running import control_settings, database_settings, with_database
 from raymart_marketplace.db.session import Sessions, session_scope
@@ -111,11 +110,7 @@ def payouts_withdrawn(
     """Record USDC that the platform took out of its treasury by hand; the amount is what the chain says."""
 
     async def write(sessions: Sessions, chain: Chain) -> int:
-        [found] = await reader_of(chain).transactions([signature])
-        if not isinstance(found, TreasuryTransaction):
-            raise InvalidRequest(
-                f"the endpoints do not all have {signature} as a finalized transaction", param="signature"
-            )
+        found = await look_up(chain, signature)
         async with session_scope(sessions) as session:
             recorded = await record_withdrawal(session, found, reason=reason, recorded_by=None)
             return recorded.amount_micro_usdc

@@ -5,9 +5,14 @@ from collections.abc import Mapping
 from raymart_graphql.permissions import Platform, Rule
 from raymart_marketplace.accounts.permissions import Permission
 
+_READ = Platform(Permission.PLATFORM_PAYOUTS_READ)
+_MANAGE = Platform(Permission.PLATFORM_PAYOUTS_MANAGE)
+
 RECONCILIATION_RULES: Mapping[str, Rule] = {
-    "Query.reconciliationRuns": Platform(Permission.PLATFORM_BILLING_READ),
-    "Query.reconciliationDifferences": Platform(Permission.PLATFORM_BILLING_READ),
-    "Mutation.requestReconciliation": Platform(Permission.PLATFORM_BILLING_MANAGE),
-    "Mutation.resolveReconciliationDifference": Platform(Permission.PLATFORM_BILLING_MANAGE),
+    "Query.chainState": _READ,
+    "Query.reconciliationRuns": _READ,
+    "Query.reconciliationDifferences": _READ,
+    "Mutation.requestReconciliation": _MANAGE,
+    "Mutation.resolveReconciliationDifference": _MANAGE,
+    "Mutation.recordTreasuryWithdrawal": _MANAGE,
 }

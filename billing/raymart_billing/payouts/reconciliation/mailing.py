@@ -19,7 +19,7 @@ NAMED_MAX = 20
 
 
 async def tell_differences(sessions: Sessions, channel: Channel, run_id: UUID) -> int:
-    """Mail what the run found first to whoever settles money for the platform; returns to how many. No transaction meanwhile.
+    """Mail what the run found first to whoever manages payouts; returns to how many. No transaction meanwhile.
 
     Raises: what the channel raises.
     """
@@ -39,7 +39,7 @@ async def tell_differences(sessions: Sessions, channel: Channel, run_id: UUID) -
             .join(Organization, Organization.id == Membership.organization_id)
             .where(
                 tuple_(Organization.kind, Membership.role).in_(
-                    roles_with(Permission.PLATFORM_BILLING_MANAGE)
+                    roles_with(Permission.PLATFORM_PAYOUTS_MANAGE)
                 ),
                 User.disabled_at.is_(None),
             )

@@ -10,8 +10,20 @@ from raymart_billing.ledger.posting import Movement, open_account, post
 from raymart_billing.payouts.models import PayoutAttempt, PayoutPart
 from raymart_billing.payouts.reconciliation.facts import NANO_USD_PER_MICRO_USDC, TreasuryTransaction
 from raymart_billing.payouts.reconciliation.models import REASON_CHARACTERS_MAX, TreasuryWithdrawal
+from raymart_billing.payouts.reconciliation.opening import reader_of
+from raymart_billing.solana.chain import Chain
 from raymart_core.errors import Conflict, InvalidRequest
 from raymart_core.money import Money
+
+
+async def look_up(chain: Chain, signature: str) -> TreasuryTransaction:
+    """The finalized transaction as it concerns the treasury. Raises: InvalidRequest, RpcError."""
+    [found] = await reader_of(chain).transactions([signature])
+    if not isinstance(found, TreasuryTransaction):
+        raise InvalidRequest(
+            f"the endpoints do not all have {signature[:100]!r} as a finalized transaction", param="signature"
+        )
+    return found
 
 
 async def record_withdrawal(

@@ -6,8 +6,15 @@ import strawberry
 
 from raymart_billing.payouts.reconciliation.models import RunTrigger
 from raymart_billing.payouts.reconciliation.service import ask_for_run, open_differences, resolve_difference
+from raymart_billing.payouts.reconciliation.withdrawals import look_up, record_withdrawal
+from raymart_billing.solana.chain import required
 from raymart_graphql.context import Info
 from raymart_graphql.fields import mutation
+from raymart_graphql.schema.reconciliation.chain_types import (
+    RecordTreasuryWithdrawalInput,
+    RecordTreasuryWithdrawalPayload,
+    TreasuryWithdrawal,
+)
 from raymart_graphql.schema.reconciliation.types import (
     ReconciliationDifference,
     ReconciliationRun,
@@ -50,6 +57,20 @@ class ReconciliationMutation:
         return ResolveReconciliationDifferencePayload(
             difference=ReconciliationDifference.of(difference), still_open=still_open
         )
+
+    @mutation(
+        "Book USDC that the platform took out of its treasury, by its transaction; the amount is the chain's. For administrators."
+    )
+    async def record_treasury_withdrawal(
+        self, info: Info, input_: RecordTreasuryWithdrawalInput
+    ) -> RecordTreasuryWithdrawalPayload:
+        """Against the platform's capital, once."""
+        actor_id = await _actor_id(info)
+        found = await look_up(required(info.context.services.chain), input_.signature)
+        async with info.context.writing() as session:
+            row = await record_withdrawal(session, found, reason=input_.reason, recorded_by=actor_id)
+            await session.refresh(row)
+        return RecordTreasuryWithdrawalPayload(withdrawal=TreasuryWithdrawal.of(row))
 
 
 async def _actor_id(info: Info) -> UUID:

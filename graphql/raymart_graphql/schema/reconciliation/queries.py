@@ -6,10 +6,13 @@ import strawberry
 from sqlalchemy import ColumnElement
 
 from raymart_billing.payouts.reconciliation import models
+from raymart_billing.payouts.reconciliation.chain_state import chain_state
+from raymart_billing.solana.chain import required
 from raymart_graphql.context import Info
-from raymart_graphql.fields import listed
+from raymart_graphql.fields import listed, resolved
 from raymart_graphql.keyset import Listing, page_of
 from raymart_graphql.relay import Connection, Page
+from raymart_graphql.schema.reconciliation.chain_types import ChainState
 from raymart_graphql.schema.reconciliation.types import RUNS, ReconciliationDifference, ReconciliationRun
 
 OpenArgument = Annotated[
@@ -20,6 +23,11 @@ OpenArgument = Annotated[
 @strawberry.type
 class ReconciliationQuery:
     """Root fields of the domain."""
+
+    @resolved("The chain's endpoints and the treasury, asked at this moment. For administrators.")
+    async def chain_state(self, info: Info) -> ChainState:
+        """All endpoints at once."""
+        return ChainState.of(await chain_state(required(info.context.services.chain)))
 
     @listed("Comparisons of the chain with the ledger, newest first. For administrators.")
     async def reconciliation_runs(self, info: Info, page: Page) -> Connection[ReconciliationRun]:

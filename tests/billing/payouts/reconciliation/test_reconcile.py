@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy import select
 
+from raymart_billing.payouts.reconciliation.chain_state import chain_state
 from raymart_billing.payouts.reconciliation.models import ReconciliationDifference
 from raymart_billing.payouts.reconciliation.opening import reader_of
 from raymart_billing.payouts.reconciliation.service import resolve_difference
@@ -217,3 +218,17 @@ class TestStop:
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await world.sending.rows.fetch(attempt)
+
+
+class TestChainState:
+    async def test_each_endpoint_is_shown_by_itself_and_one_that_is_away_with_its_problem(
+        self, world: Reconciling
+    ):
+        world.sending.second.faults.unavailable = 50
+        state = await chain_state(world.sending.chain)
+        first, second = state.endpoints
+        assert (first.problem, first.genesis_hash) == (None, world.sending.market.chain.genesis_hash)
+        assert (second.genesis_hash, second.finalized_slot) == (None, None)
+        assert second.problem
+        assert state.funds is not None
+        assert state.funds.micro_usdc == 1_000_000 * USDC
