@@ -87,6 +87,9 @@ class Sender:
             claims = await claim(
                 session, parts_max=self._rules.parts_max, lease_s=self._rules.lease_s, part_id=part_id
             )
+            if not claims:
+                # Who settled the last part may have died before it came to this.
+                await finish_batches(session)
         if not claims:
             return Round(parts=0, steps={})
         self._failpoints.hit(Failpoint.AFTER_CLAIM)

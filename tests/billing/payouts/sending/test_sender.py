@@ -1,5 +1,6 @@
 """The engine on the development chain, with real programs, real rows and real money in the ledger."""
 
+import psycopg
 import pytest
 
 from raymart_billing.payouts.batches import release_batch
@@ -235,3 +236,20 @@ class TestLostRows:
         await sending.finish(batch.batch_id)
         assert sending.balances(batch) == [3_000_000]
         assert await sending.items(batch.batch_id) == ["paid"]
+
+
+class TestDeathAfterTheLastPart:
+    async def test_the_next_round_ends_a_batch_whose_parts_have_all_ended(
+        self, sending: Sending, owner_url: str
+    ):
+        """A SIGKILL between the last part's settlement and the end of its round leaves nothing to claim."""
+        payees = await sending.batch(5_000_000)
+        await sending.finish(payees.batch_id)
+        with psycopg.connect(owner_url, autocommit=True) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute(
+                "update payout_batch set state = 'sending', finished_at = null where id = %s",
+                (payees.batch_id,),
+            )
+        assert (await sending.round(payees.part_id)).parts == 0
+        assert await sending.batch_state(payees.batch_id) == "finalized"
