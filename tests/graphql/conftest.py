@@ -25,6 +25,14 @@ async def api(database_url: str, redis_server: EmbeddedRedis) -> AsyncIterator[A
         yield api
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def strict_api(database_url: str, redis_server: EmbeddedRedis) -> AsyncIterator[Api]:
+    """As in production: what the platform's people change, and where money goes, asks for a second factor."""
+    settings = control_settings(database_url, require_second_factor=True, redis_url=redis_server.url)
+    async with api_server(settings) as api:
+        yield api
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def customer(api: Api) -> Tenant:
     """A customer with a person for each role."""

@@ -1,6 +1,5 @@
 """Payout wallets as providers and administrators use them, and promise 19: what a stolen session cannot do to them."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +12,12 @@ from raymart_billing.payout_wallets import NotPayable, NoWallet, PayableWallet, 
 from raymart_billing.payout_wallets.requests import TELL_TASK
 from raymart_billing.work.models import OutboxItem
 from raymart_core.ids import Prefix, show
-from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.accounts.models import OrganizationKind, Role
 from raymart_marketplace.audit import AuditEntry
 from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.supply.models import ProviderState
 from raymart_marketplace.supply.service import create_provider
-from support.api_server import Api, Person, Tenant, api_server, control_settings
+from support.api_server import Api, Person, Tenant
 from support.devices import Device
 from support.payout_wallets import Payee, pass_time, passed
 
@@ -239,14 +237,6 @@ class TestPermissions:
                     f"query ($id: ID!) {{ provider(id: $id) {{ {field} }} }}", person, id=paid.payee.id
                 )
                 assert answer.code in {"FORBIDDEN", "UNAUTHENTICATED"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def strict_api(database_url: str, redis_server: EmbeddedRedis) -> AsyncIterator[Api]:
-    """As in production: where money goes asks for a second factor."""
-    settings = control_settings(database_url, require_second_factor=True, redis_url=redis_server.url)
-    async with api_server(settings) as api:
-        yield api
 
 
 @pytest_asyncio.fixture(loop_scope="session")

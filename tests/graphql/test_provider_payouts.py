@@ -1,4 +1,4 @@
-"""What a provider sees of its payouts: earnings by period, payments with their transactions, and what comes next."""
+"""What a provider sees of its payouts: earnings by period, payments with their transactions, what comes next, and invoices."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,8 +7,7 @@ import pytest
 import pytest_asyncio
 from solders.keypair import Keypair
 
-from raymart_billing.ledger.models import AccountKind, TransferCode
-from raymart_billing.ledger.posting import Movement, open_account, post
+from raymart_billing.invoices import Party
 from raymart_billing.payouts.models import (
     BatchState,
     ItemState,
@@ -18,14 +17,14 @@ from raymart_billing.payouts.models import (
     PayoutPart,
 )
 from raymart_billing.payouts.provider_view import UNPAID_IN_WORDS, PaymentState, UnpaidReason, payment_state
-from raymart_core.ids import new_id
-from raymart_core.money import Money
+from raymart_billing.self_billing import issue_self_billing_invoice
 from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.accounts.models import Role
 from raymart_marketplace.db.session import session_scope
 from support.api_server import Api, Person, Seller, api_server, control_settings
 from support.own_database import database_url, owner_url
 from support.payout_rows import PayoutRows
+from support.provider_books import ProviderBooks
 from support.statements import statements_of
 
 __all__ = ["database_url", "owner_url"]
@@ -52,6 +51,13 @@ PAYOUTS = """query ($id: ID!) {
 NEXT = """query ($id: ID!) {
   provider(id: $id) {
     nextPayout { atMost { amount currency } minimum { amount } periodEndsAt blockedBecause }
+  }
+}"""
+LISTED = """query ($id: ID!) {
+  provider(id: $id) {
+    selfBillingInvoices(first: 5) {
+      nodes { number issuedAt supplied { amount } paid { amount currency } closingBalance { amount } contentSha256 pdfPath csvPath }
+    }
   }
 }"""
 WALLET = str(Keypair().pubkey())
@@ -188,27 +194,7 @@ class TestPayouts:
 
 class TestNextPayout:
     async def test_estimate_and_what_stands_in_its_way(self, api: Api, seller: Seller) -> None:
-        async with session_scope(api.services.sessions) as session:
-            payable = await open_account(session, AccountKind.PROVIDER_PAYABLE, seller.provider_id)
-            clearing = await open_account(session, AccountKind.USAGE_CLEARING, seller.tenant.organization_id)
-            loss = await open_account(session, AccountKind.PLATFORM_LOSS)
-            amount = Money(5_000_000_777)
-            await post(
-                session,
-                [
-                    Movement(
-                        key=f"test:{new_id()}",
-                        debit_account_id=debit,
-                        credit_account_id=credit,
-                        amount=amount,
-                        code=code,
-                    )
-                    for debit, credit, code in (
-                        (loss, clearing, TransferCode.USAGE_SHORTFALL),
-                        (clearing, payable, TransferCode.USAGE_EARNING),
-                    )
-                ],
-            )
+        await ProviderBooks(api.services.sessions, seller.provider_id).earn(5_000_000_777)
         found = await ask(api, seller, NEXT, "nextPayout")
         assert found["atMost"] == {"amount": "5.000000", "currency": "USDC"}
         assert found["minimum"] == {"amount": "1.000000"}
@@ -238,3 +224,68 @@ class TestPermissions:
             assert (await api(query, person, id=seller.id)).code in {"FORBIDDEN", "UNAUTHENTICATED"}
         for person in (seller.tenant.people[Role.VIEWER], await api.admin()):
             assert (await api(query, person, id=seller.id)).data["provider"]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def number(api: Api, seller: Seller, owner_url: str) -> str:
+    """Of the seller's one document."""
+    rows, books = PayoutRows(owner_url), ProviderBooks(api.services.sessions, seller.provider_id)
+    await books.earn(2_500_000_007)
+    paid = rows.payment(
+        seller.provider_id, rows.epoch(), micro_usdc=2_500_000, wallet=str(Keypair().pubkey())
+    )
+    await books.send(paid.item_id, 2_500_000)
+    await books.settle(paid.item_id, 2_500_000)
+    market = Party(legal_name="Raymart", address="", country="", tax_id=None, email="b@r.example")
+    async with session_scope(api.services.sessions) as session:
+        return (await issue_self_billing_invoice(session, paid.item_id, recipient=market)).number
+
+
+async def download(api: Api, path: str, by: Person | str | None) -> tuple[int, bytes, str]:
+    token = by.token if isinstance(by, Person) else by
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    answer = await api.client.get(path, headers=headers)
+    return answer.status_code, answer.content, answer.headers["content-type"]
+
+
+class TestSelfBilling:
+    async def test_document_is_listed_and_downloaded(self, api: Api, seller: Seller, number: str) -> None:
+        answer = await api(LISTED, seller.tenant.people[Role.VIEWER], id=seller.id)
+        [node] = answer.data["provider"]["selfBillingInvoices"]["nodes"]
+        assert node["number"] == number
+        assert node["supplied"] == {"amount": "2.500000007"}
+        assert node["paid"] == {"amount": "2.500000", "currency": "USDC"}
+        assert node["closingBalance"] == {"amount": "0.000000007"}
+        status, content, kind = await download(api, node["pdfPath"], seller.tenant.owner)
+        assert (status, content[:5], kind) == (200, b"%PDF-", "application/pdf")
+        status, content, _ = await download(api, node["csvPath"], seller.tenant.owner)
+        assert status == 200
+        assert b"2.500000007" in content
+
+    @pytest.mark.parametrize("kind", ["pdf", "csv"])
+    async def test_others_get_what_those_get_who_ask_for_nothing(
+        self, api: Api, seller: Seller, number: str, kind: str
+    ) -> None:
+        rival, customer = await api.seller(), await api.tenant()
+        missing = await download(api, f"/billing/self-billing/RMS-2020-000001.{kind}", rival.tenant.owner)
+        for person in (rival.tenant.owner, customer.owner, seller.tenant.people[Role.OPERATOR]):
+            status, content, _ = await download(api, f"/billing/self-billing/{number}.{kind}", person)
+            assert status == missing[0] == 404
+            assert number.encode() not in content or b"no such document" in content
+        assert (await download(api, f"/billing/self-billing/{number}.{kind}", None))[0] == 401
+        _, key = await api.api_key(seller.tenant)
+        assert (await download(api, f"/billing/self-billing/{number}.{kind}", key))[0] == 403
+
+    @pytest.mark.parametrize("name", ["nope", "RMS-2026-1", "RM-2026-000001", "RMS-2026-000001%00", "%2e%2e"])
+    async def test_names_of_nothing_are_not_found(self, api: Api, seller: Seller, name: str) -> None:
+        status, _, _ = await download(api, f"/billing/self-billing/{name}.pdf", seller.tenant.owner)
+        assert status == 404
+
+    async def test_list_is_for_those_who_read_the_providers_billing(
+        self, api: Api, seller: Seller, number: str
+    ) -> None:
+        assert number
+        rival = await api.seller()
+        for person in (rival.tenant.owner, seller.tenant.people[Role.OPERATOR]):
+            assert (await api(LISTED, person, id=seller.id)).code == "FORBIDDEN"
+        assert (await api(LISTED, await api.admin(), id=seller.id)).data["provider"]

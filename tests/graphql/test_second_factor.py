@@ -1,28 +1,17 @@
 """Two-step log-ins, and what asks for a fresh second factor, as clients see it."""
 
-from collections.abc import AsyncIterator
-
 import pytest_asyncio
 
 from raymart_graphql.assurance import SENSITIVE, assurance_of
 from raymart_graphql.permissions import Platform
 from raymart_graphql.rules import RULES
-from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.accounts.models import OrganizationKind
-from support.api_server import Api, api_server, control_settings
+from support.api_server import Api
 from support.devices import BEGIN, COMPLETE, Device
 
 PROVE = "mutation ($code: String!) { confirmSecondFactor(input: {code: $code}) { session { secondFactorAt } userErrors { code } } }"
 DISABLE = "mutation ($code: String!) { disableTotp(input: {code: $code}) { disabled userErrors { code } } }"
 VIEWER = "{ viewer { hasSecondFactor } }"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def strict_api(database_url: str, redis_server: EmbeddedRedis) -> AsyncIterator[Api]:
-    """As in production: what the platform's people change asks for a second factor."""
-    settings = control_settings(database_url, require_second_factor=True, redis_url=redis_server.url)
-    async with api_server(settings) as api:
-        yield api
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 from solders.keypair import Keypair
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import DBAPIError
 
 from raymart_billing.payout_wallets import (
     EndReason,
@@ -23,7 +24,10 @@ from raymart_billing.payout_wallets import (
 )
 from raymart_billing.payout_wallets.exchanges import _exchanges, exchange_of
 from raymart_billing.payout_wallets.requests import CHECK_TASK, TELL_TASK
+from raymart_billing.privacy.erasing import erase
+from raymart_billing.privacy.models import OrganizationErasure
 from raymart_billing.work.models import OutboxItem
+from raymart_core.clock import now
 from raymart_core.errors import Conflict, DomainError, InvalidRequest, NotFound
 from raymart_core.ids import new_id
 from raymart_marketplace.accounts.siws import read_address
@@ -272,6 +276,28 @@ class TestCoolDown:
                 .order_by(PayoutWallet.id)
             )
             assert reasons.all() == [None, EndReason.CANCELLED]
+
+
+class TestErasure:
+    async def test_choices_go_with_their_organization_and_not_before(self, sessions: Sessions, paid: Payee):
+        """Also those that refer to one another; the guard against removal lets the erasure alone through."""
+        await change(sessions, paid, Keypair())
+        erasure = OrganizationErasure(
+            id=new_id(),
+            organization_id=paid.organization_id,
+            requested_by=paid.owner_id,
+            due_at=now() - timedelta(days=1),
+        )
+        of_payee = PayoutWallet.provider_id == paid.provider_id
+        with pytest.raises(DBAPIError, match="kept for as long as their organization is"):
+            async with session_scope(sessions) as session:
+                await session.execute(delete(PayoutWallet).where(of_payee))
+        async with session_scope(sessions) as session:
+            session.add(erasure)
+            await session.flush()
+            assert await erase(session, erasure.id) is not None
+        async with session_scope(sessions) as session:
+            assert await session.scalar(select(func.count()).where(of_payee)) == 0
 
 
 class TestWarnings:
