@@ -23,7 +23,8 @@ _CLAIM = text("""
            -- A lease that ends later than any can was given before the database's clock went back.
            and (part.locked_until is null or part.locked_until <= clock_timestamp()
                 or part.locked_until > clock_timestamp() + make_interval(secs => 3600))
-         order by part.state = 'held', part.id
+         -- Who was looked at longest ago, or never: with more parts than a round takes, none waits for another's finality.
+         order by part.state = 'held', part.locked_until nulls first, part.id
          limit :parts_max
            for no key update of part skip locked
     )

@@ -64,13 +64,13 @@ class TestKilled:
     @pytest.mark.parametrize(
         "place",
         [
-            Failpoint.AFTER_CLAIM,
-            Failpoint.BEFORE_ATTEMPT_COMMIT,
+            pytest.param(Failpoint.AFTER_CLAIM, marks=pytest.mark.slow),
+            pytest.param(Failpoint.BEFORE_ATTEMPT_COMMIT, marks=pytest.mark.slow),
             Failpoint.AFTER_ATTEMPT_COMMIT,
-            Failpoint.AFTER_BROADCAST,
-            Failpoint.BEFORE_SETTLE,
+            pytest.param(Failpoint.AFTER_BROADCAST, marks=pytest.mark.slow),
+            pytest.param(Failpoint.BEFORE_SETTLE, marks=pytest.mark.slow),
             Failpoint.BEFORE_SETTLE_COMMIT,
-            Failpoint.AFTER_SETTLE,
+            pytest.param(Failpoint.AFTER_SETTLE, marks=pytest.mark.slow),
         ],
     )
     async def test_next_worker_goes_on_and_pays_once(self, sending: Sending, place: Failpoint):

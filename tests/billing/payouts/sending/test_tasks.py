@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 
 from raymart_billing.payouts.approving import PartLimits, approve_batch, part_id_of
 from raymart_billing.payouts.sending import tasks
+from raymart_billing.payouts.sending.rules import SendingRules
 from raymart_billing.work import Context, TaskContext
 from raymart_billing.work.context import Resources
 from raymart_core.ids import new_id
@@ -67,6 +68,16 @@ class TestSendPart:
         await hint(without, batch.part_id)
         await run_periodic(without)
         assert await sending.part(batch.part_id) == "planned"
+
+
+class TestRound:
+    async def test_parts_that_wait_for_finality_do_not_keep_others_from_being_sent(self, pool, sessions):
+        sending = Sending(pool, sessions, rules=SendingRules(parts_max=1))
+        batches = [await sending.batch(1_000_000) for _ in range(3)]
+        for _ in range(8):  # Other tests of this file have left parts too.
+            assert (await sending.sender.round()).parts == 1
+        states = [await sending.part(batch.part_id) for batch in batches]
+        assert states == ["submitted"] * 3
 
 
 class TestApprovedAgain:
