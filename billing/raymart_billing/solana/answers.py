@@ -12,11 +12,14 @@ from typing import Annotated, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from solders.hash import Hash, ParseHashError
 
 from raymart_billing.solana.failures import TransactionFailure, read_failure
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A slot, a height, lamports: what a bigint of ours holds."""
+Address = Annotated[str, Meta(pattern=r"\A[1-9A-HJ-NP-Za-km-z]{32,44}\Z")]
+SignatureText = Annotated[str, Meta(pattern=r"\A[1-9A-HJ-NP-Za-km-z]{64,88}\Z")]
 Value = TypeVar("Value")
 
 
@@ -137,7 +140,7 @@ class _Valued(Struct, Generic[Value]):
 
 
 class _Blockhash(Struct, rename="camel"):
-    blockhash: Annotated[str, Meta(min_length=32, max_length=44)]
+    blockhash: Address
     last_valid_block_height: Count
 
 
@@ -149,13 +152,13 @@ class _Status(Struct, rename="camel"):
 
 class _Account(Struct):
     lamports: Count
-    owner: Annotated[str, Meta(min_length=32, max_length=44)]
+    owner: Address
     data: tuple[str, str]
     executable: bool = False
 
 
 class _SignatureInfo(Struct, rename="camel"):
-    signature: Annotated[str, Meta(min_length=64, max_length=88)]
+    signature: SignatureText
     slot: Count
     err: object
     memo: str | None = None
@@ -168,14 +171,14 @@ class _Amount(Struct):
 
 class _TokenBalance(Struct, rename="camel"):
     account_index: Count
-    mint: str
+    mint: Address
     ui_token_amount: _Amount
-    owner: str | None = None
+    owner: Address | None = None
 
 
 class _LoadedAddresses(Struct):
-    writable: list[str] = []
-    readonly: list[str] = []
+    writable: list[Address] = []
+    readonly: list[Address] = []
 
 
 class _Meta(Struct, rename="camel"):
@@ -193,12 +196,12 @@ class _Header(Struct, rename="camel"):
 
 
 class _Message(Struct, rename="camel"):
-    account_keys: list[str]
+    account_keys: list[Address]
     header: _Header
 
 
 class _Signed(Struct):
-    signatures: list[str]
+    signatures: list[SignatureText]
     message: _Message
 
 
@@ -240,6 +243,10 @@ def read_text(answer: object) -> str:
 def read_blockhash(answer: object) -> Blockhash:
     """Of `getLatestBlockhash`."""
     found = read(answer, _Valued[_Blockhash])
+    try:
+        Hash.from_string(found.value.blockhash)
+    except ParseHashError as error:
+        raise Malformed("a blockhash that is not 32 bytes") from error
     return Blockhash(
         hash=found.value.blockhash,
         last_valid_block_height=found.value.last_valid_block_height,
@@ -271,7 +278,7 @@ def read_signatures(answer: object) -> list[SignatureInfo]:
             signature=info.signature,
             slot=info.slot,
             error=read_failure(info.err),
-            memo=info.memo,
+            memo=None if info.memo is None else _visible(info.memo),
             block_time=info.block_time,
         )
         for info in read(answer, list[_SignatureInfo])
@@ -294,6 +301,11 @@ def read_simulation(answer: object) -> Simulation:
 def read_priority_fees(answer: object) -> list[int]:
     """Of `getRecentPrioritizationFees`: what was paid per compute unit in recent slots, in micro-lamports."""
     return [fee.prioritization_fee for fee in read(answer, list[_PriorityFee])]
+
+
+def _visible(memo: str) -> str:
+    """A stranger's text without what no database or terminal takes."""
+    return "".join(character if character.isprintable() else " " for character in memo)
 
 
 def _expect_length(found: list[Value], asked: int) -> None:

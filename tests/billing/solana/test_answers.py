@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from solders.keypair import Keypair
 
 from raymart_billing.solana import ChainTransaction, SolanaRpc, TokenBalance
 from raymart_billing.solana.answers import (
@@ -12,10 +13,13 @@ from raymart_billing.solana.answers import (
     read_accounts,
     read_blockhash,
     read_count,
+    read_signatures,
     read_transaction,
 )
 from support.dev_chain import Market
 from support.treasury import Treasury
+
+OTHER_MINT = str(Keypair().pubkey())
 
 
 async def payment(market: Market) -> tuple[dict[str, Any], str, ChainTransaction]:
@@ -54,24 +58,30 @@ class TestReadTransaction:
 
     async def test_accounts_of_lookup_tables_come_after_the_messages_own(self) -> None:
         answer, signature, found = await payment(Market.funded())
-        answer["meta"]["loadedAddresses"] = {"writable": ["W"], "readonly": ["R"]}
+        write, readable, mint, owner = (str(Keypair().pubkey()) for _ in range(4))
+        answer["meta"]["loadedAddresses"] = {"writable": [write], "readonly": [readable]}
         for name in ("preBalances", "postBalances"):
             answer["meta"][name] += [1, 2]
         answer["meta"]["postTokenBalances"].append(
-            {"accountIndex": len(found.accounts), "mint": "M", "owner": "O", "uiTokenAmount": {"amount": "7"}}
+            {
+                "accountIndex": len(found.accounts),
+                "mint": mint,
+                "owner": owner,
+                "uiTokenAmount": {"amount": "7"},
+            }
         )
         read = read_transaction(answer, signature)
         assert read is not None
-        assert read.accounts == (*found.accounts, "W", "R")
-        assert TokenBalance(account="W", mint="M", owner="O", before=0, after=7) in read.token_balances
+        assert read.accounts == (*found.accounts, write, readable)
+        assert TokenBalance(account=write, mint=mint, owner=owner, before=0, after=7) in read.token_balances
 
     async def test_an_account_made_anew_for_another_mint_is_two_balances(self) -> None:
         answer, signature, _ = await payment(Market.funded())
-        entry = copy.deepcopy(answer["meta"]["postTokenBalances"][0]) | {"mint": "Other"}
+        entry = copy.deepcopy(answer["meta"]["postTokenBalances"][0]) | {"mint": OTHER_MINT}
         answer["meta"]["postTokenBalances"].append(entry)
         read = read_transaction(answer, signature)
         assert read is not None
-        (other,) = (balance for balance in read.token_balances if balance.mint == "Other")
+        (other,) = (balance for balance in read.token_balances if balance.mint == OTHER_MINT)
         assert other.before == 0
 
     @pytest.mark.parametrize(
@@ -122,6 +132,9 @@ class TestReadAccounts:
             {"lamports": 1.5},
             {"lamports": True},
             {"owner": None},
+            {"owner": "0" * 32},
+            {"owner": "1" * 32 + "\n"},
+            {"owner": "\ud800" * 32},
         ],
     )
     def test_any_other_shape_is_malformed(self, changes: dict[str, object]) -> None:
@@ -135,6 +148,16 @@ class TestNumbers:
         with pytest.raises(Malformed):
             read_count(answer)
 
-    def test_a_blockhash_is_text_with_a_height(self) -> None:
+    @pytest.mark.parametrize("blockhash", [5, "", "1" * 33, "0" * 32, "z" * 44, "\ud800" * 32])
+    def test_a_blockhash_that_nothing_can_be_dated_by_is_malformed(self, blockhash: object) -> None:
         with pytest.raises(Malformed):
-            read_blockhash({"context": {"slot": 1}, "value": {"blockhash": 5, "lastValidBlockHeight": 1}})
+            read_blockhash(
+                {"context": {"slot": 1}, "value": {"blockhash": blockhash, "lastValidBlockHeight": 1}}
+            )
+
+
+class TestReadSignatures:
+    def test_a_strangers_memo_is_made_visible(self) -> None:
+        info = {"signature": "1" * 64, "slot": 1, "err": None, "memo": "[3] a\x00\x1bb", "blockTime": None}
+        (found,) = read_signatures([info])
+        assert found.memo == "[3] a  b"
