@@ -12,6 +12,22 @@ from support.books import fetch
 
 MINT = "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"
 
+_CHOOSE = (
+    """
+    insert into wallet_proof (id, organization_id, user_id, address, message, signature)
+    select gen_random_uuid(), organization_id, %(user_id)s, %(address)s, 'm', decode(repeat('00', 64), 'hex')
+      from provider where id = %(provider_id)s
+    """,
+    """
+    insert into payout_wallet (id, organization_id, provider_id, address, proof_id, proven_at, chosen_by, is_first,
+                               payable_from, warnings, check_state)
+    select gen_random_uuid(), organization_id, %(provider_id)s, address, id, proven_at, user_id, true, now(), '{}',
+           'unchecked'
+      from wallet_proof where user_id = %(user_id)s and address = %(address)s
+    """,
+    "update payout_wallet set check_state = 'passed', checked_at = now() where provider_id = %(provider_id)s",
+)
+
 
 def address() -> str:
     """An address that nobody has."""
@@ -36,6 +52,13 @@ class PayoutBatches:
     async def fetch(self, statement: str, *parameters: object) -> list[tuple]:
         async with self.pool.connection() as connection:
             return await fetch(connection, statement, *parameters)
+
+    async def choose_wallet(self, provider_id: UUID, wallet: str) -> None:
+        """The provider's first wallet, proven and checked: it may be paid at once."""
+        given = {"provider_id": provider_id, "address": wallet, "user_id": await self.person()}
+        async with self.pool.connection() as connection, connection.transaction():
+            for statement in _CHOOSE:
+                await connection.execute(statement, given)
 
     async def value(self, statement: str, *parameters: object):
         [[value]] = await self.fetch(statement, *parameters)
@@ -97,15 +120,19 @@ class PayoutBatches:
         items = [new_id() for _ in amounts]
         payees = to or [(address(), address()) for _ in amounts]
         for position, amount in enumerate(amounts):
+            wallet, token_account = payees[position]
+            provider_id = await self.provider()
+            await self.choose_wallet(provider_id, wallet)
             await self.fetch(
                 "insert into payout_item (id, batch_id, position, provider_id, epoch_id, wallet, token_account,"
                 " amount_micro_usdc) values (%s, %s, %s, %s, %s, %s, %s, %s)",
                 items[position],
                 batch_id,
                 position,
-                await self.provider(),
+                provider_id,
                 epoch_id,
-                *payees[position],
+                wallet,
+                token_account,
                 amount,
             )
         return MadeBatch(batch_id, items, sum(amounts))

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from raymart_billing.payout_wallets import PayableWallet, payable_wallets
 from raymart_billing.payouts.batches import lock_batch
 from raymart_billing.payouts.models import (
     BatchState,
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 SEND_TASK: Final = "payouts.send_part"
 """Its subject is the part's id."""
 _MICRO_USDC: Final = 1_000_000
+CHANGED_SHOWN_MAX: Final = 10
+"""Items that are named when their wallets have changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,8 @@ async def approve_batch(
     """Approve `total`, what the person has seen; with enough people the batch is cut into parts and sent.
 
     A repeat by the same person changes nothing. Locks the batch.
-    Raises: NotFound, Conflict (planned by this person; another total; not open; over a cap; payouts are stopped).
+    Raises: NotFound, Conflict (planned by this person; another total; not open; over a cap; payouts are stopped; a payee
+    would now be paid elsewhere, or nowhere, than when it was planned).
     """
     batch = await lock_batch(session, batch_id)
     if total != Money(batch.total_micro_usdc, Asset.USDC):
@@ -67,6 +71,7 @@ async def approve_batch(
             f"batch {batch.number} pays {Money(batch.total_micro_usdc, Asset.USDC)}, not {total}; look at it again",
             param="total",
         )
+    await _refuse_changed_wallets(session, batch)
     async with in_words():
         await session.execute(
             insert(PayoutApproval)
@@ -88,6 +93,31 @@ async def approve_batch(
     await session.refresh(batch)
     await cut_parts(session, batch, limits)
     return batch
+
+
+async def _refuse_changed_wallets(session: AsyncSession, batch: PayoutBatch) -> None:
+    """Days may lie between planning and approval: who has withdrawn or replaced a wallet must not be paid to it."""
+    planned = select(PayoutItem.provider_id, PayoutItem.wallet, PayoutItem.position).where(
+        PayoutItem.batch_id == batch.id,
+        PayoutItem.state == ItemState.PLANNED,
+        PayoutItem.provider_id.is_not(None),
+    )
+    items = (await session.execute(planned.order_by(PayoutItem.position))).all()
+    present = await payable_wallets(session, {item.provider_id for item in items if item.provider_id})
+    changed = [
+        item.position
+        for item in items
+        if item.provider_id
+        and not (
+            isinstance(wallet := present[item.provider_id], PayableWallet) and wallet.address == item.wallet
+        )
+    ]
+    if changed:
+        shown = ", ".join(map(str, changed[:CHANGED_SHOWN_MAX]))
+        raise Conflict(
+            f"{len(changed)} payees of batch {batch.number} have changed, withdrawn or not yet checked their wallet since"
+            f" it was planned (items {shown}); split them off and cancel that part: the next plan pays them"
+        )
 
 
 async def approvals_that_count(session: AsyncSession, batch: PayoutBatch) -> Sequence[PayoutApproval]:

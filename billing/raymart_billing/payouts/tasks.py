@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from sqlalchemy import select
+
 from raymart_billing.payouts.cancelling import CANCEL_TASK, give_back
+from raymart_billing.payouts.epochs import newest_epoch
 from raymart_billing.payouts.requests import PLAN_TASK, PlanRequest
 from raymart_billing.payouts.running import mint_of, run_due, run_now
 from raymart_billing.work import Context, Periodic, Task, TaskContext
+from raymart_billing.work.models import OutboxItem
+from raymart_marketplace.db.session import session_scope
 
 
 async def _run_due(context: Context) -> None:
@@ -14,12 +19,18 @@ async def _run_due(context: Context) -> None:
 
 
 async def _plan(context: TaskContext, subject: str) -> None:
-    """Safe under running twice: an epoch that was just ended is not ended again within the same request."""
+    """Safe under running twice: an epoch that has ended since it was asked for is not followed by another."""
     request = PlanRequest.of_subject(subject)
+    async with session_scope(context.sessions) as session:
+        asked_at = await session.scalar(
+            select(OutboxItem.created_at).where(OutboxItem.id == context.outbox_id)
+        )
+        newest = await newest_epoch(session)
+    is_ended = newest is not None and asked_at is not None and newest.ends_at >= asked_at
     await run_now(
         context.sessions,
         mint=mint_of(context.settings),
-        ends_epoch=request.ends_epoch and context.attempt == 1,
+        ends_epoch=request.ends_epoch and not is_ended,
         created_by=request.created_by,
     )
 

@@ -22,7 +22,7 @@ from raymart_core.ids import new_id
 from raymart_core.money import Asset, Money
 from raymart_marketplace.db.session import Sessions, session_scope
 from support.own_database import database_url, owner_url
-from support.payout_batches import MINT, MadeBatch, PayoutBatches
+from support.payout_batches import MINT, MadeBatch, PayoutBatches, address
 from support.provider_earnings import USD, Earners
 
 __all__ = ["database_url", "owner_url"]
@@ -91,6 +91,34 @@ class TestApprove:
         batch = await batches.batch(1_000_000)
         with pytest.raises(Conflict, match="look at it again"):
             await approve(sessions, batches, batch, total=usdc(5))
+
+    @pytest.mark.parametrize("change", ["withdrawn", "replaced"])
+    async def test_a_wallet_that_changed_since_the_plan_is_refused_until_it_is_split_off(
+        self, batches, sessions, change
+    ):
+        batch = await batches.batch(1_000_000, 2_000_000, 3_000_000)
+        if change == "withdrawn":
+            await batches.fetch(
+                "update wallet_proof set withdrawn_at = now() where address ="
+                " (select wallet from payout_item where id = %s)",
+                batch.items[1],
+            )
+        else:
+            await batches.fetch(
+                "update payout_wallet set ended_at = now(), end_reason = 'replaced' where address ="
+                " (select wallet from payout_item where id = %s)",
+                batch.items[1],
+            )
+            provider_id = await batches.value(
+                "select provider_id from payout_item where id = %s", batch.items[1]
+            )
+            await batches.choose_wallet(provider_id, address())
+        with pytest.raises(Conflict, match=r"1 payees of batch \d+ have changed.*\(items 1\)"):
+            await approve(sessions, batches, batch)
+        async with session_scope(sessions) as session:
+            await split_batch(session, batch.id, [batch.items[1]], reason="its wallet changed", actor_id=None)
+        rest = MadeBatch(batch.id, [batch.items[0], batch.items[2]], 4_000_000)
+        assert (await approve(sessions, batches, rest)).state is BatchState.APPROVED
 
     async def test_of_one_that_is_sent_already_is_refused(self, batches, sessions):
         batch = await batches.batch(1_000_000)

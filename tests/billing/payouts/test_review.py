@@ -132,6 +132,11 @@ class TestFacts:
         self, pool: Pool, sessions: Sessions, batches
     ):
         batch = await batches.batch(1_000_000)
+        await batches.fetch(
+            "update wallet_proof set withdrawn_at = now() where address ="
+            " (select wallet from payout_item where id = %s)",
+            batch.items[0],
+        )
         async with session_scope(sessions) as session:
             found = (await facts_of(session, batch.items))[batch.items[0]]
         assert (found.is_present_wallet, found.payouts_before, found.average_before) == (False, 0, None)
