@@ -32,7 +32,7 @@ VERBS = frozenset(
         "confirm", "correct", "create", "credit", "decline", "delete", "disable", "discard", "draft", "drain", "enable",
         "end", "enrol", "erase", "exchange", "export", "finalize", "flag", "forget", "freeze", "fund", "give", "grant", "hold", "invite",
         "issue", "leave", "lift", "link", "login", "logout", "mark", "move", "open", "pause", "pay", "prove",
-        "publish", "put", "recompute", "reconcile", "refresh", "refund", "register", "reject", "release", "remove",
+        "publish", "put", "recompute", "reconcile", "record", "refresh", "refund", "register", "reject", "release", "remove",
         "rename", "replace", "request", "resend", "reset", "resolve", "restore", "resume", "retire", "retry",
         "reverse", "review", "revoke", "rotate", "run", "schedule", "send", "set", "sign", "split", "start", "stop",
         "suspend", "switch", "transfer", "unblock", "undo", "unlink", "unmark", "update", "verify", "void", "withdraw",
