@@ -269,8 +269,9 @@ class Siege:
         self._world.restore()
         self._batches = list(known)
         self._until(self._is_over)
+        again = self._check(known)
         # The same payees once more.
-        self.tally.payees -= self._check(known)
+        self.tally.payees -= again
 
     def _check(self, batches: Sequence[UUID]) -> int:
         """Compare their payees with the chain; returns how many."""
