@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from raymart_billing.usdc_deposits import qr
 from raymart_billing.usdc_deposits.models import UsdcTopUp
-from raymart_core.errors import DomainError, NotAuthenticated, NotFound
+from raymart_core.errors import DomainError, Forbidden, NotAuthenticated, NotFound
 from raymart_graphql.principal import identify
 from raymart_graphql.reading import Reading
 from raymart_graphql.rest.failures import failure
@@ -44,7 +44,7 @@ class TopUpCodes:
         return response
 
     async def _url(self, request: Request) -> str:
-        """The Solana Pay URL of the request that the path names. Raises: NotAuthenticated, NotFound."""
+        """The Solana Pay URL of the request that the path names. Raises: NotAuthenticated, Forbidden, NotFound."""
         authorization = request.headers.get("authorization")
         if authorization is None:
             raise NotAuthenticated(
@@ -53,6 +53,8 @@ class TopUpCodes:
         reading = Reading(self._services.sessions)
         try:
             principal = await identify(authorization.encode("latin-1"), self._services.authenticator, reading)
+            if principal.user_id is None:
+                raise Forbidden("an API key is for inference only; log in and send an access token")
             reference = str(request.path_params["reference"])
             async with reading.session() as session:
                 found = await session.scalar(select(UsdcTopUp).where(UsdcTopUp.reference == reference))

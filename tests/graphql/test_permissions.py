@@ -412,6 +412,9 @@ TENANTS_ROUTES = {
     "/billing/invoices/{document}.pdf": Prefix.INVOICE,
     "/billing/invoices/{document}.csv": Prefix.INVOICE,
     "/billing/credit-notes/{document}.pdf": Prefix.CREDIT_NOTE,
+    "/billing/self-billing/{document}.pdf": Prefix.INVOICE,  # By number; test_provider_payouts.py has another's.
+    "/billing/self-billing/{document}.csv": Prefix.INVOICE,
+    "/billing/usdc-top-ups/{reference}.svg": Prefix.DEPOSIT,
     "/audit/{organization}.csv": Prefix.ORGANIZATION,
     "/audit/{organization}.jsonl": Prefix.ORGANIZATION,
     "/privacy/exports/{export}.zip": Prefix.ORGANIZATION,  # test_privacy.py has another's.
