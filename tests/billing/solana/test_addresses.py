@@ -15,7 +15,7 @@ from raymart_billing.solana.addresses import (
 from raymart_core.errors import InvalidRequest
 from support.dev_chain import Market
 
-WALLET = Keypair().pubkey()
+WALLET = Keypair.from_seed(bytes(range(32))).pubkey()  # One: it is in names of tests.
 
 
 class TestParseAddress:
