@@ -56,8 +56,10 @@ class TopUpCodes:
             if principal.user_id is None:
                 raise Forbidden("an API key is for inference only; log in and send an access token")
             reference = str(request.path_params["reference"])
-            async with reading.session() as session:
-                found = await session.scalar(select(UsdcTopUp).where(UsdcTopUp.reference == reference))
+            found = None
+            if reference.isascii() and reference.isalnum():  # The database takes no text with a zero byte.
+                async with reading.session() as session:
+                    found = await session.scalar(select(UsdcTopUp).where(UsdcTopUp.reference == reference))
         finally:
             await reading.aclose()
         if found is None or not principal.may(Permission.BILLING_READ, found.organization_id):

@@ -140,7 +140,7 @@ class TestCode:
         request = (await top_up(usdc_api, tenant))["topUp"]
         path = f"/billing/usdc-top-ups/{request['reference']}.svg"
 
-        async def fetch(person: Person | None) -> tuple[int, str]:
+        async def fetch(person: Person | None, path: str = path) -> tuple[int, str]:
             headers = {} if person is None else {"authorization": f"Bearer {person.token}"}
             reply = await usdc_api.client.get(path, headers=headers)
             assert reply.headers["x-content-type-options"] == "nosniff"
@@ -150,6 +150,8 @@ class TestCode:
         stranger = await usdc_api.tenant()
         assert (await fetch(stranger.owner))[0] == 404
         assert (await fetch(None))[0] == 401
+        for odd in ("/billing/usdc-top-ups/%00.svg", "/billing/usdc-top-ups/%C3%A9.svg"):
+            assert (await fetch(tenant.owner, odd))[0] == 404
 
 
 class TestDecisions:

@@ -106,31 +106,45 @@ def _inference() -> Json:
 
 def _documents() -> Json:
     paths: Json = {}
-    for path, name, media_type in (
-        ("/billing/invoices/{document}.pdf", "getInvoicePdf", "application/pdf"),
-        ("/billing/invoices/{document}.csv", "getInvoiceCsv", "text/csv"),
-        ("/billing/credit-notes/{document}.pdf", "getCreditNotePdf", "application/pdf"),
+    invoice, note = "Its id, `inv_...` or `crn_...`.", "Its number, such as `RMS-2026-000001`."
+    for path, name, media_type, meaning in (
+        ("/billing/invoices/{document}.pdf", "getInvoicePdf", "application/pdf", invoice),
+        ("/billing/invoices/{document}.csv", "getInvoiceCsv", "text/csv", invoice),
+        ("/billing/credit-notes/{document}.pdf", "getCreditNotePdf", "application/pdf", invoice),
+        ("/billing/self-billing/{document}.pdf", "getSelfBillingInvoicePdf", "application/pdf", note),
+        ("/billing/self-billing/{document}.csv", "getSelfBillingInvoiceCsv", "text/csv", note),
     ):
         paths[path] = {
-            "get": {
-                "tags": ["Billing"],
-                "operationId": name,
-                "summary": "Download a document of one's organization",
-                "security": [{"person": []}],
-                "parameters": [_in_path("document", "Its id, `inv_...` or `crn_...`.")],
-                "responses": {
-                    "200": {
-                        "description": "The file.",
-                        "content": {media_type: {"schema": {"type": "string"}}},
-                    },
-                    **_failing(401, 403, 404, 429),
-                },
-            }
+            "get": _file(
+                name, "Download a document of one's organization", media_type, _in_path("document", meaning)
+            )
         }
+    paths["/billing/usdc-top-ups/{reference}.svg"] = {
+        "get": _file(
+            "getUsdcTopUpCode",
+            "Show the QR code of a top-up in USDC",
+            "image/svg+xml",
+            _in_path("reference", "Its reference, an address in base58."),
+        )
+    }
     for format_, media_type in (("csv", "text/csv"), ("jsonl", "application/x-ndjson")):
         paths[f"/audit/{{organization}}.{format_}"] = {"get": _audit_file(format_, media_type)}
     paths["/privacy/exports/{export}.zip"] = {"get": _export_file()}
     return paths
+
+
+def _file(name: str, summary: str, media_type: str, parameter: Json) -> Json:
+    return {
+        "tags": ["Billing"],
+        "operationId": name,
+        "summary": summary,
+        "security": [{"person": []}],
+        "parameters": [parameter],
+        "responses": {
+            "200": {"description": "The file.", "content": {media_type: {"schema": {"type": "string"}}}},
+            **_failing(401, 403, 404, 429),
+        },
+    }
 
 
 def _export_file() -> Json:
