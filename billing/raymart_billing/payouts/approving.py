@@ -13,7 +13,6 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from raymart_billing.payout_wallets import PayableWallet, payable_wallets
 from raymart_billing.payouts.batches import lock_batch
 from raymart_billing.payouts.models import (
     BatchState,
@@ -25,6 +24,7 @@ from raymart_billing.payouts.models import (
 )
 from raymart_billing.payouts.policy import present_rules
 from raymart_billing.payouts.refusals import in_words
+from raymart_billing.payouts.sending.wallets import outdated_items
 from raymart_billing.solana import PAYEES_MAX
 from raymart_billing.work import outbox
 from raymart_core.errors import Conflict
@@ -97,25 +97,16 @@ async def approve_batch(
 
 async def _refuse_changed_wallets(session: AsyncSession, batch: PayoutBatch) -> None:
     """Days may lie between planning and approval: who has withdrawn or replaced a wallet must not be paid to it."""
-    planned = select(PayoutItem.provider_id, PayoutItem.wallet, PayoutItem.position).where(
-        PayoutItem.batch_id == batch.id,
-        PayoutItem.state == ItemState.PLANNED,
-        PayoutItem.provider_id.is_not(None),
+    planned = select(PayoutItem.id, PayoutItem.position).where(
+        PayoutItem.batch_id == batch.id, PayoutItem.state == ItemState.PLANNED
     )
     items = (await session.execute(planned.order_by(PayoutItem.position))).all()
-    present = await payable_wallets(session, {item.provider_id for item in items if item.provider_id})
-    changed = [
-        item.position
-        for item in items
-        if item.provider_id
-        and not (
-            isinstance(wallet := present[item.provider_id], PayableWallet) and wallet.address == item.wallet
-        )
-    ]
+    outdated = await outdated_items(session, [item.id for item in items])
+    changed = [item.position for item in items if item.id in outdated]
     if changed:
         shown = ", ".join(map(str, changed[:CHANGED_SHOWN_MAX]))
         raise Conflict(
-            f"{len(changed)} payees of batch {batch.number} have changed, withdrawn or not yet checked their wallet since"
+            f"{len(changed)} payees of batch {batch.number} have changed or withdrawn their wallet since"
             f" it was planned (items {shown}); split them off and cancel that part: the next plan pays them"
         )
 

@@ -22,7 +22,7 @@ from raymart_billing.payouts.sending.preflight import (
 )
 from raymart_billing.payouts.sending.rules import SendingRules
 from raymart_billing.payouts.sending.supplies import Supply
-from raymart_billing.payouts.sending.wallets import WALLET_CHANGED, outdated_payees
+from raymart_billing.payouts.sending.wallets import WALLET_CHANGED, outdated_items
 from raymart_billing.solana.chain import Chain
 from raymart_billing.solana.failures import Cause
 from raymart_billing.solana.token_accounts import CREATED_MAX
@@ -79,7 +79,7 @@ class Preparing:
     async def _inspect(self, part: Part) -> Verdict:
         if part.purpose is Purpose.PAY and not part.live:
             async with session_scope(self.sessions) as session:
-                outdated = await outdated_payees(session, part)
+                outdated = await outdated_items(session, [payee.item_id for payee in part.payees])
             if outdated:
                 return Quarantine(reasons=dict.fromkeys(outdated, WALLET_CHANGED))
         addresses = [] if part.purpose is Purpose.BURN else [payee.token_account for payee in part.payees]

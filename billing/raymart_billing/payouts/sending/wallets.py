@@ -4,13 +4,11 @@ Days can lie between the planning of a batch and its signing. A wallet that was 
 stolen or lost, must not be paid; who never chose a wallet (a deposit's payer) has none to change.
 """
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-
-from raymart_billing.payouts.sending.facts import Part
 
 WALLET_CHANGED = "wallet_changed: since the payment was planned the provider has chosen another wallet, or given this one up"
 _OUTDATED = text("""
@@ -25,7 +23,7 @@ _OUTDATED = text("""
 """)
 
 
-async def outdated_payees(session: AsyncSession, part: Part) -> Set[UUID]:
-    """The items of `part` whose wallet is not the provider's payable one any more. One statement, by indexes."""
-    found = await session.execute(_OUTDATED, {"items": [payee.item_id for payee in part.payees]})
+async def outdated_items(session: AsyncSession, item_ids: Sequence[UUID]) -> Set[UUID]:
+    """Those of the items whose wallet is not the provider's payable one any more. One statement, by indexes."""
+    found = await session.execute(_OUTDATED, {"items": list(item_ids)})
     return frozenset(found.scalars())
