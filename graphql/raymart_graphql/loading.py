@@ -18,7 +18,7 @@ from raymart_billing.ledger import models as ledger
 from raymart_billing.ledger.models import AccountKind
 from raymart_core.errors import DomainError
 from raymart_core.money import Asset
-from raymart_graphql.keyset import Listing, as_rows, pages_by_parent
+from raymart_graphql.keyset import Listing, as_rows, pages_by_parent, rows_of
 from raymart_graphql.reading import Reading
 from raymart_graphql.relay import Connection, Page
 from raymart_marketplace.db.base import Base, Row
@@ -57,7 +57,7 @@ async def find_by(
     """Rows of `entity` whose `column` is one of `keys`, in no order."""
     one = len(keys) == 1
     given = {"key": next(iter(keys))} if one else {"keys": list(keys)}
-    return as_rows(entity, await session.execute(rows_by(column, one=one), given))
+    return as_rows(entity, await rows_of(session, rows_by(column, one=one), given))
 
 
 def each_of(column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[Any]:

@@ -9,6 +9,7 @@ from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import NotAuthenticated
+from raymart_graphql.keyset import rows_of
 from raymart_graphql.reading import Reading
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
@@ -119,7 +120,7 @@ async def _person(authorization: bytes, authenticator: Authenticator, reading: R
 
 async def principals_of(session: AsyncSession, user_ids: Collection[UUID]) -> Mapping[UUID, Principal]:
     """People with their roles, by id, in one statement; without who is disabled or gone."""
-    rows = (await session.execute(_STANDINGS, {"user_ids": list(user_ids)})).all()
+    rows = await rows_of(session, _STANDINGS, {"user_ids": list(user_ids)})
     standings: dict[UUID, dict[UUID, Standing]] = {}
     looks: dict[UUID, frozenset[UUID]] = {}
     for user_id, joined, kind, role, looked_at in rows:

@@ -7,7 +7,7 @@ from sqlalchemy import ARRAY, Select, Uuid, any_, bindparam, func, inspect, sele
 from strawberry.dataloader import DataLoader
 
 from raymart_core.units import Unit
-from raymart_graphql.keyset import Listing
+from raymart_graphql.keyset import Listing, rows_of
 from raymart_graphql.loading import Known, LoaderPart
 from raymart_graphql.reading import Reading
 from raymart_graphql.schema.catalog.types import Model, ModelRevision
@@ -56,7 +56,7 @@ class CatalogLoaders(LoaderPart):
     async def _models_of_revisions(self, revision_ids: list[UUID]) -> list[Model | None]:
         """One object for all revisions of a model."""
         async with self._reading.session() as session:
-            rows = (await session.execute(MODELS_OF_REVISIONS, {"revision_ids": revision_ids})).all()
+            rows = await rows_of(session, MODELS_OF_REVISIONS, {"revision_ids": revision_ids})
         models = {row.id: Model.of(cast("catalog.Model", row)) for row in rows}
         found = {row.revision_id: models[row.id] for row in rows}
         return [found.get(revision_id) for revision_id in revision_ids]
