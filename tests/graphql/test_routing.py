@@ -24,6 +24,8 @@ fragment place on OfferPlace {
   offer { id windows { days } } provider { slug } revision { quantization model { slug } }
 }
 """
+OFFERS = SEARCH.partition("  offerSearch")[0] + "}\n" + SEARCH[SEARCH.index("fragment place") :]
+"""Without what was left out: of that there may be any number, of other tests too, and it is loaded when it is known."""
 EXPLAIN = """
 query ($input: ExplainRouteInput!) {
   explainRoute(input: $input) {
@@ -97,10 +99,10 @@ class TestOffers:
         self, api: Api, customer: Tenant, seller: Seller
     ) -> None:
         filter_ = {"liveOnly": False}
-        one = await statements_of(api, SEARCH, customer.owner, filter=filter_ | {"model": seller.model_slug})
+        one = await statements_of(api, OFFERS, customer.owner, filter=filter_ | {"model": seller.model_slug})
         for _ in range(3):
             await api.seller()
-        assert await statements_of(api, SEARCH, customer.owner, filter=filter_) == one
+        assert await statements_of(api, OFFERS, customer.owner, filter=filter_) == one
 
     async def test_pages_follow_the_rank(self, api: Api, seller: Seller) -> None:
         query = """query ($after: String) { offers(filter: {liveOnly: false}, first: 2, after: $after) {
