@@ -14,10 +14,27 @@ SYNCED := .venv/.synced
 help: ## Print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
+# torch comes from the lock, built for CUDA, where there is an NVIDIA GPU; elsewhere its CPU build is taken, a fifth of
+# the size: from a folder of wheels ($PIP_FIND_LINKS) or from where uv knows it to be, else it is the lock's after all.
+TORCH ?= $(if $(or $(wildcard /dev/nvidiactl),$(filter-out Linux,$(shell uname -s))),lock,cpu)
+TORCH_CPU := torch==2.13.0+cpu
+CUDA_PACKAGES := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+SYNC = $(UV) sync --frozen --all-packages --extra image --extra onnx --quiet
+FIND_LINKS = $(addprefix --find-links ,$(PIP_FIND_LINKS))
+
 install: $(SYNCED) ## Install everything from the lock into .venv (other targets do it by themselves)
 
 $(SYNCED): uv.lock pyproject.toml $(MEMBERS:%=%/pyproject.toml) | $(if $(filter .boot/bin/uv,$(UV)),.boot/bin/uv)
-	@$(UV) sync --frozen --all-packages --quiet
+ifeq ($(TORCH),cpu)
+	@$(SYNC) $(addprefix --no-install-package ,$(CUDA_PACKAGES))
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps $(FIND_LINKS) '$(TORCH_CPU)' 2>/dev/null \
+		|| $(UV) pip install --quiet --python $(BIN)/python --no-deps --torch-backend cpu '$(TORCH_CPU)' 2>/dev/null \
+		|| { echo "no CPU build of torch within reach: installing the CUDA build, 3 GB"; $(SYNC); }
+else
+	@$(SYNC)
+endif
 	@touch $@
 
 .boot/bin/uv:
