@@ -20,12 +20,57 @@ STATS_PATH = "/stats"
 NDJSON = "application/x-ndjson"
 
 
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the assistant made earlier in the conversation."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+
+
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation; `content` is plain text."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of an assistant's turn."""
+    tool_call_id: str | None = None
+    """Of a tool's turn: the call it answers."""
+
+
+class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A function that the model may call."""
+
+    name: str
+    description: str = ""
+    parameters: msgspec.Raw = msgspec.Raw(b"{}")
+    """JSON schema of its arguments."""
+
+
+class ResponseFormat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the text must be: any JSON object, or one of the schema."""
+
+    type: Literal["json_object", "json_schema"]
+    schema: msgspec.Raw = msgspec.Raw(b"{}")
+    """With "json_schema" only."""
+
+
+class GenerationOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an engine may support beyond sampling. `tools` are ignored by one that cannot; the format is refused."""
+
+    response_format: ResponseFormat | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: Literal["auto", "none", "required"] = "auto"
+    tool_name: str | None = None
+    """The one tool that must be called."""
+    cache_salt: str = ""
+    """Keeps prefix caches of different tenants apart; the same for one tenant at one endpoint."""
+
+
+NO_OPTIONS = GenerationOptions()
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,6 +102,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The prompt after the chat template, as token ids of the revision's tokenizer."""
     resume_ids: tuple[int, ...] = ()
     """Tokens already delivered by another endpoint of the same revision; generation goes on after them."""
+    options: GenerationOptions = NO_OPTIONS
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,6 +120,16 @@ class PromptEvent(msgspec.Struct, frozen=True, tag_field="e", tag="p"):
     ids: tuple[int, ...]
 
 
+class ToolDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of a tool call: id and name come with its first, the arguments' JSON in pieces."""
+
+    index: int
+    """Which call of the answer, from 0."""
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class StepEvent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="e", tag="s"):
     """One engine step. `d` may be empty while a multi-byte character is incomplete."""
 
@@ -88,6 +144,10 @@ class StepEvent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="e", 
     exact: bool = True
     """Whether `t` is known to be exactly what the engine sampled; if not, `n` is the count to bill."""
     lp: tuple[TokenLogprob, ...] | None = None
+    tool: tuple[ToolDelta, ...] = ()
+    """What of the step's tokens belongs to tool calls; not in `d`."""
+    r: str = ""
+    """What of them is reasoning that precedes the answer; not in `d`."""
 
 
 class Usage(msgspec.Struct, frozen=True):

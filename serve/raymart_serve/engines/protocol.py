@@ -1,7 +1,8 @@
-"""What every engine promises: llama.cpp now; vLLM, diffusers and ONNX later.
+"""What every engine promises, and what engines can do: generate text, make pictures, embed, rerank, predict.
 
-An engine turns prompt token ids into steps. It owns the model and its slots and nothing else: no network of its own
-that others may reach, no Ray, no registration. The replica owns the rest. Nothing heavy is imported here.
+An engine owns a model and its slots and nothing else: no network of its own that others may reach, no Ray, no
+registration. The replica owns the rest. Every engine is an `Engine` and at least one of `Generates`, `MakesImages`,
+`Embeds`, `Reranks`, `Predicts`; the replica's routes ask which. Nothing heavy is imported here.
 
     EngineError (RaymartError)
     ├── RequestRefused        the request is wrong; `param` names the field
@@ -14,11 +15,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from raymart_core.errors import RaymartError
 from raymart_core.units import FinishReason
-from raymart_core.wire.replica import ChatMessage, Sampling, TokenLogprob, Usage
+from raymart_core.wire.embedding import Tensor
+from raymart_core.wire.image import ImageMade, ImageProgress, ImageRequest
+from raymart_core.wire.replica import (
+    NO_OPTIONS,
+    ChatMessage,
+    GenerationOptions,
+    Sampling,
+    TokenLogprob,
+    ToolDelta,
+    Usage,
+)
 
 
 class EngineError(RaymartError):
@@ -68,7 +79,7 @@ class EngineSpec:
     """What an engine is to load and how much it may do at once."""
 
     path: Path
-    """Weights, digest verified."""
+    """The weights, digests verified: a file, or the folder of a revision that has several."""
     context_length: int
     """Tokens of prompt and completion together, per generation."""
     slots: int
@@ -98,6 +109,10 @@ class GenerationStep:
     exact: bool = True
     """Whether `ids` is what was sampled, id for id; if not, it holds only the ids that are known."""
     logprobs: tuple[TokenLogprob, ...] | None = None
+    tool_deltas: tuple[ToolDelta, ...] = ()
+    """What of the tokens belongs to tool calls; not in `text`."""
+    reasoning: str = ""
+    """What of them precedes the answer; not in `text`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +147,25 @@ class EngineStats:
     requests_aborted_total: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """One input's vector."""
+
+    vector: bytes
+    """float32, little-endian, [dimensions], of length 1."""
+    tokens: int
+    """Tokens read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How relevant one document is; the higher, the more."""
+
+    score: float
+    tokens: int
+    """Tokens read of query and document."""
+
+
 class Engine(Protocol):
     """One loaded model revision. All methods are called on one event loop, which none of them blocks."""
 
@@ -141,34 +175,17 @@ class Engine(Protocol):
 
     @property
     def context_length(self) -> int:
-        """Tokens of prompt and completion together."""
+        """Tokens of prompt and completion together, or of an input or a caption where nothing is completed."""
 
     @property
     def capacity(self) -> int:
-        """Generations that run at once without waiting."""
+        """Requests that run at once without waiting."""
 
     async def load(self, progress: Callable[[int], None]) -> None:
         """Load the weights, calling `progress` with percent on the way. Raises: EngineFailed."""
 
     async def warm_up(self) -> None:
         """Run once through the model, so that the first customer does not pay for it. Raises: EngineFailed."""
-
-    async def encode_chat(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
-        """Token ids of a conversation after the revision's chat template. Raises: RequestRefused, EngineFailed."""
-
-    async def encode_prompt(self, prompt: str) -> tuple[int, ...]:
-        """Token ids of plain text. Raises: EngineFailed."""
-
-    def generate(
-        self, prompt_ids: Sequence[int], *, sampling: Sampling, resume_ids: Sequence[int] = ()
-    ) -> AbstractAsyncContextManager[AsyncIterator[GenerationEvent]]:
-        """Generate after `prompt_ids` and then `resume_ids`, tokens that another endpoint delivered already.
-
-        Entering waits for a slot; leaving aborts whatever still runs within one step. `sampling.max_tokens` and the
-        counts of the steps are of this generation only, without `resume_ids`.
-
-        Raises: PromptTooLong, RequestRefused or EngineBusy on entry; EngineFailed while iterating.
-        """
 
     async def health(self) -> EngineHealth:
         """Whether the engine can serve; answers within seconds even when it cannot."""
@@ -178,3 +195,80 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Abort everything and free the model. Safe to call twice."""
+
+
+@runtime_checkable
+class Generates(Engine, Protocol):
+    """Turns prompt token ids into steps."""
+
+    async def encode_chat(
+        self, messages: Sequence[ChatMessage], options: GenerationOptions = NO_OPTIONS
+    ) -> tuple[int, ...]:
+        """Token ids of a conversation after the revision's chat template, which is also shown the tools.
+
+        Raises: RequestRefused, EngineFailed.
+        """
+
+    async def encode_prompt(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of plain text. Raises: EngineFailed."""
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        sampling: Sampling,
+        resume_ids: Sequence[int] = (),
+        options: GenerationOptions = NO_OPTIONS,
+    ) -> AbstractAsyncContextManager[AsyncIterator[GenerationEvent]]:
+        """Generate after `prompt_ids` and then `resume_ids`, tokens that another endpoint delivered already.
+
+        Entering waits for a slot; leaving aborts whatever still runs within one step. `sampling.max_tokens` and the
+        counts of the steps are of this generation only, without `resume_ids`.
+
+        Raises: PromptTooLong, RequestRefused or EngineBusy on entry; EngineFailed while iterating.
+        """
+
+
+@runtime_checkable
+class MakesImages(Engine, Protocol):
+    """Turns a prompt, and perhaps a picture, into pictures."""
+
+    def make_images(
+        self, request: ImageRequest
+    ) -> AbstractAsyncContextManager[AsyncIterator[ImageProgress | ImageMade]]:
+        """Make `request.count` pictures; each `ImageMade` comes as soon as its picture is whole.
+
+        Entering waits for a slot; leaving stops the work at the next denoising step. The same request gives the same
+        bytes on the same kind of processor.
+
+        Raises: RequestRefused or EngineBusy on entry; EngineFailed while iterating, also when memory runs out.
+        """
+
+
+@runtime_checkable
+class Embeds(Engine, Protocol):
+    """Turns texts into vectors."""
+
+    async def embed(
+        self, inputs: Sequence[str | Sequence[int]], *, dimensions: int | None = None
+    ) -> Sequence[Embedding]:
+        """A vector for each text or list of token ids, in order. Waits for a slot.
+
+        Raises: PromptTooLong, RequestRefused, EngineBusy, EngineFailed.
+        """
+
+
+@runtime_checkable
+class Reranks(Engine, Protocol):
+    """Scores documents for a query."""
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> Sequence[Score]:
+        """A score for each document, in their order. Raises: RequestRefused, EngineBusy, EngineFailed."""
+
+
+@runtime_checkable
+class Predicts(Engine, Protocol):
+    """Runs an exported model on named tensors."""
+
+    async def predict(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The model's outputs. Raises: RequestRefused naming the input that is wrong, EngineBusy, EngineFailed."""

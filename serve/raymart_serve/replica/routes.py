@@ -26,6 +26,7 @@ from raymart_serve.engines.protocol import (
     Engine,
     EngineBusy,
     EngineFailed,
+    Generates,
     GenerationEvent,
     GenerationStep,
     RequestRefused,
@@ -137,8 +138,12 @@ class Routes:
 
     async def _stream(self, request: GenerateRequest, exchange: Exchange) -> None:
         engine = self._replica.engine
-        prompt_ids = await self._prompt_ids(request)
-        generation = engine.generate(prompt_ids, sampling=request.sampling, resume_ids=request.resume_ids)
+        if not isinstance(engine, Generates):
+            raise RequestRefused(f"{engine.label} does not generate text", param="model")
+        prompt_ids = await _prompt_ids(engine, request)
+        generation = engine.generate(
+            prompt_ids, sampling=request.sampling, resume_ids=request.resume_ids, options=request.options
+        )
         async with generation as events:
             exchange.start(NDJSON)
             await exchange.write(encode(PromptEvent(ids=prompt_ids)) + b"\n")
@@ -159,16 +164,26 @@ class Routes:
                 )
                 await exchange.finish(encode(finish) + b"\n")
 
-    async def _prompt_ids(self, request: GenerateRequest) -> tuple[int, ...]:
-        if request.prompt_ids is not None:
-            return request.prompt_ids
-        if request.messages is not None:
-            return await self._replica.engine.encode_chat(request.messages)
-        return await self._replica.engine.encode_prompt(request.prompt or "")
+
+async def _prompt_ids(engine: Generates, request: GenerateRequest) -> tuple[int, ...]:
+    if request.prompt_ids is not None:
+        return request.prompt_ids
+    if request.messages is not None:
+        return await engine.encode_chat(request.messages, request.options)
+    return await engine.encode_prompt(request.prompt or "")
 
 
 def _step(index: int, step: GenerationStep) -> StepEvent:
-    return StepEvent(i=index, t=step.ids, n=step.count, d=step.text, exact=step.exact, lp=step.logprobs)
+    return StepEvent(
+        i=index,
+        t=step.ids,
+        n=step.count,
+        d=step.text,
+        exact=step.exact,
+        lp=step.logprobs,
+        tool=step.tool_deltas,
+        r=step.reasoning,
+    )
 
 
 async def _give_up(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from raymart_core.wire.replica import ChatMessage, Sampling
+from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling
 from raymart_serve.engines.llama_cpp.channel import ChannelClosed, StepChannel
 from raymart_serve.engines.llama_cpp.chunks import ChunkReader
 from raymart_serve.engines.llama_cpp.listener import Listener
@@ -47,7 +47,7 @@ _Channel = StepChannel[GenerationEvent | EngineFailed]
 
 
 class LlamaCppEngine:
-    """Implements `engines.protocol.Engine` for GGUF files."""
+    """Implements `engines.protocol.Generates` for GGUF files."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
@@ -94,8 +94,10 @@ class LlamaCppEngine:
             await self._gate.idle()
         self._tokens_generated = 0
 
-    async def encode_chat(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
-        """Token ids after the model's chat template. Raises: RequestRefused, EngineFailed."""
+    async def encode_chat(
+        self, messages: Sequence[ChatMessage], options: GenerationOptions = NO_OPTIONS
+    ) -> tuple[int, ...]:
+        """Token ids after the model's chat template; tools are not shown to it. Raises: RequestRefused, EngineFailed."""
         listener = self._loaded_listener()
         return await asyncio.get_running_loop().run_in_executor(self._askers, listener.encode_chat, messages)
 
@@ -105,11 +107,18 @@ class LlamaCppEngine:
         return await asyncio.get_running_loop().run_in_executor(self._askers, listener.encode, prompt)
 
     def generate(
-        self, prompt_ids: Sequence[int], *, sampling: Sampling, resume_ids: Sequence[int] = ()
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        sampling: Sampling,
+        resume_ids: Sequence[int] = (),
+        options: GenerationOptions = NO_OPTIONS,
     ) -> AbstractAsyncContextManager[AsyncIterator[GenerationEvent]]:
         """See the protocol. A token inside a multi-byte character has no logprob of its own: llama.cpp sends only
         that of the character's last token, with the whole character as its text.
         """
+        if options.response_format is not None:
+            raise RequestRefused("this engine cannot hold to a format", param="response_format")
         return self._generation([*prompt_ids, *resume_ids], sampling)
 
     async def health(self) -> EngineHealth:
