@@ -32,7 +32,9 @@ class TestDigest:
 
     def test_is_the_same_in_every_release(self):
         """Names of revisions are kept for good: a field that is added must not change them."""
-        assert manifest().digest() == "sha256:fcb98591fc10f2b37061c3d15dc34f7a96d719f8876e960dfd803bdabf5cf48f"
+        assert (
+            manifest().digest() == "sha256:fcb98591fc10f2b37061c3d15dc34f7a96d719f8876e960dfd803bdabf5cf48f"
+        )
 
     def test_everything_changes_it(self):
         others = [
@@ -77,7 +79,9 @@ class TestPath:
         check_path(path)
 
     @pytest.mark.parametrize(
-        "path", ["", "/etc/passwd", "../x", "a/../b", "a//b", ".hidden", "a\\b", "a\0b", "x" * 256, "a/", "é"], ids=range(11)
+        "path",
+        ["", "/etc/passwd", "../x", "a/../b", "a//b", ".hidden", "a\\b", "a\0b", "x" * 256, "a/", "é"],
+        ids=range(11),
     )
     def test_one_that_could_leave_the_folder_is_refused(self, path):
         with pytest.raises(InvalidRequest):
