@@ -56,6 +56,7 @@ def schema_of(placement: Placement) -> dict[str, object]:
         sha256=placement.sha256,
         context_length=placement.context_length,
         slots=placement.slots,
+        parameters=placement.parameters,
     )
     return {
         "name": application_name(placement.placement_id),

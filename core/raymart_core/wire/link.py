@@ -215,6 +215,8 @@ class Placement(msgspec.Struct, frozen=True):
     replicas_max: int
     slots: int
     """Generations at once per replica."""
+    parameters: dict[str, str] = {}
+    """What the revision's manifest sets of its engine, by name."""
 
 
 class Desired(msgspec.Struct, frozen=True, tag_field="m", tag="desired"):

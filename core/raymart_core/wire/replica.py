@@ -67,7 +67,10 @@ class GenerationOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_name: str | None = None
     """The one tool that must be called."""
     cache_salt: str = ""
-    """Keeps prefix caches of different tenants apart; the same for one tenant at one endpoint."""
+    """Keeps prefix caches of different tenants apart; the same for one tenant at one endpoint. Without one, nothing is
+    shared with any other request."""
+    reasoning: bool = False
+    """Whether what a reasoning model thinks before its answer is to come apart from it: a chat's, never a plain prompt's."""
 
 
 NO_OPTIONS = GenerationOptions()

@@ -11,9 +11,9 @@ registration. The replica owns the rest. Every engine is an `Engine` and at leas
     └── EngineFailed          the engine broke; what it did so far stands
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -84,6 +84,8 @@ class EngineSpec:
     """Tokens of prompt and completion together, per generation."""
     slots: int
     """Generations at once."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """What the revision's manifest sets of the engine, by name; one that the engine does not know is `EngineFailed`."""
     waiting_max: int = 64
     """Generations that may wait for a slot; one more is `EngineBusy`."""
     threads: int | None = None

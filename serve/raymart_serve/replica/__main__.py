@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> None:
         sha256=options.sha256,
         context_length=options.context_length,
         slots=options.slots,
+        parameters=dict(options.parameter),
         waiting_max=options.waiting_max,
         drain_timeout_s=options.drain_timeout_s,
         step_delay_ms=options.step_delay_ms,
@@ -75,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="model slug, such as raymart/demo-chat")
     parser.add_argument("--engine", default="llama_cpp")
     parser.add_argument("--slots", type=int, default=2, help="generations at once")
+    parser.add_argument(
+        "--parameter",
+        type=_parameter,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the engine, as in the revision's manifest; may be repeated",
+    )
     parser.add_argument("--waiting-max", type=int, default=64, help="requests that may wait for a slot")
     parser.add_argument("--context-length", type=int, default=1024, help="tokens of prompt and completion")
     parser.add_argument("--drain-timeout-s", type=float, default=60.0)
@@ -83,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
         "--step-delay-ms", type=float, default=0.0, help="for tests only: pause before each step"
     )
     return parser
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
+    return name, value
 
 
 if __name__ == "__main__":

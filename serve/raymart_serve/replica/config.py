@@ -21,6 +21,8 @@ class ReplicaConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Of the weights, 64 hex digits."""
     context_length: AtLeastOne
     slots: AtLeastOne
+    parameters: dict[str, str] = {}
+    """What the revision's manifest sets of the engine, by name."""
     waiting_max: int = 64
     """Requests that may wait for a slot; one more is refused with 503."""
     drain_timeout_s: float = 60.0

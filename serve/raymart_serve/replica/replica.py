@@ -163,6 +163,7 @@ class Replica:
                 path=path,
                 context_length=config.context_length,
                 slots=config.slots,
+                parameters=config.parameters,
                 waiting_max=config.waiting_max,
                 step_delay_s=config.step_delay_ms / 1000,
             )
