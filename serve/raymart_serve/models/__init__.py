@@ -1,5 +1,5 @@
 """Where weights come from, and the proof that they are what the revision names."""
 
-from raymart_serve.models.weights import WeightsUnavailable, resolve
+from raymart_serve.models.weights import WeightsUnavailable, resolve, tree_sha256
 
-__all__ = ["WeightsUnavailable", "resolve"]
+__all__ = ["WeightsUnavailable", "resolve", "tree_sha256"]
