@@ -8,6 +8,9 @@ Conversation: `Hello` -> `Challenge` -> `Proof` -> `Welcome` or `Refuse`; a mach
 `Enrol` with a one-time join token and gets `Enrolled`. Then `Announce` (at each change), `Heartbeat` (every
 `Welcome.heartbeat_s`), `Desired` (to a pool controller), `Report`, `GoAway`.
 
+Weights: a node that keeps a model cache says so in `Announce.cache` and is told by `Prefetch` what it should hold. For
+a revision that it lacks it asks (`ArtifactAsk`) and gets `ArtifactGrants`, page by page, or `ArtifactRefusal`.
+
 Tunnel: OPEN (`OpenRequest`) from the marketplace, DATA for the request body, END; the agent answers HEAD
 (`ResponseHead`), DATA, END, or RESET (`Reset`) at any time from either side. Flow control, per stream and direction:
 a sender may have `WINDOW_BYTES` of DATA payload unacknowledged; the receiver returns credit in WINDOW frames (u32)
@@ -21,6 +24,7 @@ from typing import Literal
 import msgspec
 
 from raymart_core.units import Fault
+from raymart_core.wire.manifest import Manifest
 
 LINK_VERSION = 1
 LINK_PATH = "/link"
@@ -183,11 +187,28 @@ class Replica(msgspec.Struct, frozen=True, omit_defaults=True):
     secret: str | None = None
 
 
+CACHED_MAX = 128
+"""Revisions in one `ModelCache`."""
+
+
+class ModelCache(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The node's model cache, and where other nodes of its pool may fetch from it."""
+
+    revisions: tuple[str, ...] = ()
+    """Manifest digests of which every artifact is here, last used first, at most `CACHED_MAX`."""
+    address: str = ""
+    """host:port of the node's artifact server, a private or loopback IP; empty where it serves nobody."""
+    secret: str = ""
+    """Fresh at each start of the agent: the marketplace makes tokens with it (`wire.peer_token`)."""
+
+
 class Announce(msgspec.Struct, frozen=True, tag_field="m", tag="announce"):
     """Everything the node has now; replaces what was announced before."""
 
     hardware: Hardware
     replicas: tuple[Replica, ...]
+    cache: ModelCache | None = None
+    """None: this node keeps none, and is not told what to hold."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag_field="m", tag="heartbeat"):
@@ -208,8 +229,9 @@ class Placement(msgspec.Struct, frozen=True):
     """Manifest digest."""
     engine: str
     source: str
-    """Where the weights come from: "bundled:<file>"."""
+    """Where the weights come from: "bundled:<name>", or "registry:<revision>" by way of the node's model cache."""
     sha256: str
+    """Of bundled weights; from the registry, the hex part of the revision."""
     context_length: int
     replicas_min: int
     replicas_max: int
@@ -235,6 +257,79 @@ class Observed(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+REVISIONS_MAX = 512
+"""Revisions in one `Prefetch`."""
+
+
+class Prefetch(msgspec.Struct, frozen=True, tag_field="m", tag="prefetch"):
+    """What the node should have at hand, whether it runs already or not; replaces what was said before."""
+
+    revisions: tuple[str, ...]
+    """Manifest digests, the one needed first coming first, at most `REVISIONS_MAX`."""
+
+
+class ArtifactAsk(msgspec.Struct, frozen=True, tag_field="m", tag="artifact_ask"):
+    """The node wants a revision's weights; also to get fresh URLs after old ones have expired."""
+
+    ask: int
+    """Chosen by the node, repeated in the answer."""
+    revision: str
+    first: int = 0
+    """Index of the first file wanted: one message does not hold all files of a large model."""
+
+
+class FileGrant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One file of the manifest, and how to get the artifact that holds it."""
+
+    path: str
+    size: int
+    sha256: str
+    """These three as in the manifest; sizes are in bytes."""
+    stored_sha256: str
+    """Of the bytes as they are stored and sent, hex; equals `sha256` unless the file is sealed."""
+    stored_size: int
+    url: str
+    """Signed and expiring, answers to Range requests."""
+    data_key: bytes = b""
+    """Opens a sealed artifact (`wire.sealed`); empty where it is not sealed. Kept in memory only."""
+
+
+class PeerGrant(msgspec.Struct, frozen=True):
+    """A node of the same pool that holds the revision."""
+
+    address: str
+    """host:port; artifacts are at `ARTIFACT_PATH` + stored digest."""
+    token: str
+    """Bearer token for this revision, expiring."""
+
+
+ARTIFACT_PATH = "/artifacts/"
+"""Where a node serves artifacts to other nodes, followed by the stored digest."""
+
+
+class ArtifactGrants(msgspec.Struct, frozen=True, tag_field="m", tag="artifact_grants"):
+    """A page of a revision's files. The node puts the manifest together and checks that its digest is the revision."""
+
+    ask: int
+    manifest: Manifest
+    """All of it but its files."""
+    files_total: int
+    first: int
+    files: tuple[FileGrant, ...]
+    """From `first` on, as many as fit."""
+    peers: tuple[PeerGrant, ...] = ()
+
+
+class ArtifactRefusal(msgspec.Struct, frozen=True, tag_field="m", tag="artifact_refusal"):
+    """There is no grant."""
+
+    ask: int
+    message: str
+    """What to do."""
+    retry: bool
+    """Whether the same ask may succeed later."""
+
+
 class Report(msgspec.Struct, frozen=True, tag_field="m", tag="report"):
     """The pool controller's view, after each change and with each heartbeat."""
 
@@ -256,6 +351,7 @@ class Leave(msgspec.Struct, frozen=True, tag_field="m", tag="leave"):
 Control = (
     Enrol | Enrolled | Hello | Challenge | Proof | Welcome | Refuse
     | Announce | Heartbeat | Desired | Report | GoAway | Leave
+    | Prefetch | ArtifactAsk | ArtifactGrants | ArtifactRefusal
 )  # fmt: skip
 """Any control message."""
 
