@@ -94,7 +94,14 @@ expose(
     },
 )
 expose(
-    Modality, name="Modality", description="What a model makes.", values={"CHAT": "Answers to conversations."}
+    Modality,
+    name="Modality",
+    description="What a model makes.",
+    values={
+        "CHAT": "Answers to conversations.",
+        "IMAGE": "Pictures.",
+        "EMBEDDING": "Vectors of texts.",
+    },
 )
 expose(
     RevisionState,

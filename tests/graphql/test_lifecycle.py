@@ -5,15 +5,21 @@ from typing import Any
 import pytest
 
 from raymart_core.ids import Prefix, show
+from raymart_marketplace.catalog.models import Modality
+from raymart_marketplace.catalog.service import ensure_model
 from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.supply.enrolment import mark_offline, mark_seen
 from support.api_server import Api, Seller
+from support.market import make_revision, unique
 from support.scripted_replica import ScriptedReplica
 
 OFFER = "mutation ($id: ID!) { done: %sOffer(input: {offerId: $id}) { offer { state } userErrors { code } } }"
 NODE = "mutation ($id: ID!) { done: %sNode(input: {nodeId: $id}) { node { state revokedAt } userErrors { code } } }"
 OPEN = """mutation ($input: OpenOfferInput!) { openOffer(input: $input) {
-  offer { id state asks { prompt { amount } } } userErrors { code field } } }"""
+  offer { id state asks { prompt { amount } } unitAsks { unit price { amount } }
+    currentPrice { sellable prices { unit price { amount } } } } userErrors { code field } } }"""
+PAINTER = """query ($slug: String!) { model(slug: $slug) { modality lowestPrices { prompt { amount } }
+  lowestUnitPrices { unit price { amount } } } }"""
 LIVE = "query ($slug: String!) { model(slug: $slug) { liveEndpoints { nodes { id } } } }"
 
 
@@ -51,6 +57,27 @@ class TestOffers:
         opened = (await api(OPEN, seller.tenant.owner, input=asked | prices)).data["openOffer"]
         assert opened["offer"]["asks"]["prompt"]["amount"] == "0.000000100"
         assert await endpoints(api, seller) == 1
+
+    async def test_an_offer_of_an_image_model_opens_at_its_price_of_megapixel_steps(
+        self, api: Api, seller: Seller
+    ) -> None:
+        async with session_scope(api.services.sessions) as session:
+            model = await ensure_model(
+                session, slug=f"test/{unique('painter')}", name="A painter", description="",
+                modality=Modality.IMAGE, licence="Apache-2.0",
+            )  # fmt: skip
+            revision = await make_revision(session, model=model)
+        asked = {"providerId": seller.id, "revisionId": show(Prefix.REVISION, revision.id)}
+        step = {"unit": "IMAGE_MEGAPIXEL_STEP", "price": "0.000002000"}
+        twice = {"asks": [{"unit": "TOKEN_PROMPT", "price": "0.000000001"}], "prompt": "0.000000002"}
+        refused = (await api(OPEN, seller.tenant.owner, input=asked | twice)).data["openOffer"]
+        assert refused["userErrors"] == [{"code": "INVALID", "field": ["input", "prompt"]}]
+        opened = (await api(OPEN, seller.tenant.owner, input=asked | {"asks": [step]})).data["openOffer"]
+        price = {"unit": "IMAGE_MEGAPIXEL_STEP", "price": {"amount": "0.000002000"}}
+        assert opened["offer"]["unitAsks"] == [price]
+        assert opened["offer"]["currentPrice"] == {"sellable": True, "prices": [price]}
+        found = (await api(PAINTER, slug=model.slug)).data["model"]
+        assert found == {"modality": "IMAGE", "lowestPrices": None, "lowestUnitPrices": [price]}
 
 
 @pytest.mark.usefixtures("replica")

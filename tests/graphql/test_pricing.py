@@ -31,7 +31,7 @@ FLOOR = """mutation ($input: SetOfferFloorInput!) { setOfferFloor(input: $input)
   offer { floors { unit price { amount } } unsellableReason } userErrors { code field message } } }"""
 MODEL = """query ($slug: String!) { model(slug: $slug) {
   rateCards { nodes { version state } } currentPrices { unit price { amount } }
-  lowestPrices { prompt { amount } }
+  lowestPrices { prompt { amount } } lowestUnitPrices { unit price { amount } }
   liveEndpoints { nodes { prices { prompt { amount } } unitPrices { unit price { amount } } } }
   offers { nodes { asks { prompt { amount } } currentPrice { sellable until prices { unit price { amount } } } } } } }"""
 QUOTE = """query ($model: String!, $prompt: Int!, $completion: Int!) {
@@ -112,7 +112,7 @@ class TestRateCards:
         assert made["offer"]["unitAsks"] == []
         found = await model_of(api, seller)
         assert found["liveEndpoints"]["nodes"] == []  # Not sold at a price that nobody has set.
-        assert found["lowestPrices"] is None
+        assert (found["lowestPrices"], found["lowestUnitPrices"]) == (None, [])
         [offer] = found["offers"]["nodes"]
         assert (offer["currentPrice"]["sellable"], offer["currentPrice"]["prices"]) == (False, [])
         await change(
@@ -127,6 +127,11 @@ class TestRateCards:
         assert shown(offer["currentPrice"]["prices"]) == expected
         assert offer["asks"]["prompt"]["amount"] == dollars(3)
         assert found["lowestPrices"]["prompt"]["amount"] == dollars(3)
+        assert shown(found["lowestUnitPrices"]) == {
+            "TOKEN_PROMPT": 3,
+            "TOKEN_COMPLETION": 7,
+            "REQUEST": 1_000,
+        }
 
         await api.credit(customer)
         chat = {"model": seller.model_slug, "messages": [{"role": "USER", "content": "hi"}], "maxTokens": 2}

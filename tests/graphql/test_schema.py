@@ -28,7 +28,7 @@ SCHEMA = build_schema()._schema
 ROOTS = ("Query", "Mutation", "Subscription")
 
 MEANT_FOR_ALL = {
-    "Model": {"id", "slug", "name", "description", "modality", "licence", "revisions", "offers", "lowestPrices", "liveEndpoints",
+    "Model": {"id", "slug", "name", "description", "modality", "licence", "revisions", "offers", "lowestPrices", "lowestUnitPrices", "liveEndpoints",
               "rateCards", "currentPrices", "statistics"},
     "ModelRevision": {"id", "digest", "engine", "quantization", "contextLength", "capabilities", "state", "createdAt", "model"},
     "Provider": {"id", "slug", "name", "state", "offers"},
@@ -150,7 +150,7 @@ class TestConventions:
             "ChatCompletionChunk.logprobs", "TrialBalance.rows", "Deposit.refunds", "Deposit.disputes", "TrialBalance.drifts", "Query.nodes",
             "Organization.usageByDay", "Organization.usageByHour", "Provider.earningsByDay", "Query.marketUsageByDay",
             "UsageSummary.byProject", "UsageSummary.byApiKey", "UsageSummary.byModel", "UsageSummary.byProvider",
-            "Model.currentPrices", "Offer.unitAsks", "Offer.floors", "Offer.windows", "OfferPrice.prices", "OfferWindow.asks",
+            "Model.currentPrices", "Model.lowestUnitPrices", "Offer.unitAsks", "Offer.floors", "Offer.windows", "OfferPrice.prices", "OfferWindow.asks",
             "RateCard.prices", "LiveEndpoint.unitPrices", "EndpointQuote.lines", "OfferPlace.gpus", "Query.featureSwitches", "FlagUsagePayload.flags", "UsageSeries.lines", "UsageLine.points", "EarningsSeries.lines", "EarningsLine.points", "OfferPlace.prices", "UsageRecord.lines",
             "RetainedExchange.messages", "LedgerHealth.checks", "ReverseTransfersPayload.transfers",
             "CallingKey.budgets", "Query.loginProviders", "CallingKey.usageByDay",

@@ -281,7 +281,12 @@ async def _quotes(session: AsyncSession, slug: str, bounds: Quantities) -> Seque
     terms = await load_terms(session, [offer.id for offer, _ in found])
     rows: list[dict[str, object]] = []
     for offer, provider in found:
-        sold = Sold(model_id=model.id, revision_id=offer.revision_id, provider_id=provider.id)
+        sold = Sold(
+            model_id=model.id,
+            revision_id=offer.revision_id,
+            provider_id=provider.id,
+            modality=model.modality,
+        )
         effective = price_offer(terms[offer.id], sold, book, now)
         head: dict[str, object] = {"provider": provider.slug, "offer": show(Prefix.OFFER, offer.id)}
         if effective.prices is None:

@@ -14,6 +14,11 @@ class Modality(StrEnum):
     """What a model makes."""
 
     CHAT = "chat"
+    """Answers to conversations."""
+    IMAGE = "image"
+    """Pictures."""
+    EMBEDDING = "embedding"
+    """Vectors of texts."""
 
 
 class RevisionState(StrEnum):

@@ -16,10 +16,15 @@ from uuid import UUID
 from raymart_core.money import BASIS_POINTS
 from raymart_core.ports import Prices
 from raymart_core.units import Unit
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.pricing.windows import Hours, is_open, next_change
 
-REQUIRED = (Unit.TOKEN_PROMPT, Unit.TOKEN_COMPLETION)
-"""What must have a price before a chat model is sold; any other unit without one is free."""
+REQUIRED = {
+    Modality.CHAT: (Unit.TOKEN_PROMPT, Unit.TOKEN_COMPLETION),
+    Modality.IMAGE: (Unit.IMAGE_MEGAPIXEL_STEP,),
+    Modality.EMBEDDING: (Unit.TOKEN_PROMPT,),
+}
+"""What must have a price before a model of this kind is sold; any other unit without one is free."""
 HORIZON = timedelta(days=1)
 """A price is looked at again after this long even when no change of it is known."""
 
@@ -102,6 +107,7 @@ class Sold:
     model_id: UUID
     revision_id: UUID
     provider_id: UUID
+    modality: Modality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +176,11 @@ def _prices(terms: OfferTerms, sold: Sold, book: PriceBook, at: datetime) -> Pri
         if cap is not None and cap < floor:
             return f"its floor for {unit.value} is {floor} nano-USD, above the cap of {cap}"
         found[unit] = max(price, floor) if cap is None else min(max(price, floor), cap)
-    missing = [unit.value for unit in REQUIRED if unit not in found]
+    missing = [unit.value for unit in REQUIRED[sold.modality] if unit not in found]
     if missing:
         return f"it asks nothing for {' and '.join(missing)}, and no rate card has a price"
     # Without a price of their own cached tokens cost what others do, and never more.
-    prompt = found[Unit.TOKEN_PROMPT]
+    prompt = found.get(Unit.TOKEN_PROMPT, 0)
     found[Unit.TOKEN_CACHED] = min(found.get(Unit.TOKEN_CACHED, prompt), prompt)
     return Prices(**{unit.name.lower(): price for unit, price in found.items()})
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ids import new_id
-from raymart_marketplace.catalog.models import Model, ModelRevision
+from raymart_marketplace.catalog.models import Modality, Model, ModelRevision
 from raymart_marketplace.pricing.book import load_terms
 from raymart_marketplace.pricing.effective import OfferTerms, Sold
 from raymart_marketplace.supply.models import (
@@ -61,9 +61,9 @@ async def endpoint_facts(
     assert len(digests) <= DIGESTS_MAX
     rows = (await session.execute(_routable(node_id, digests))).all()
     endpoint_ids = await _endpoints(
-        session, node_id, {revision.id: offer.id for _, _, _, offer, revision, _ in rows}
+        session, node_id, {revision.id: offer.id for _, _, _, offer, revision, _, _ in rows}
     )
-    terms = await load_terms(session, [offer.id for _, _, _, offer, _, _ in rows])
+    terms = await load_terms(session, [offer.id for _, _, _, offer, _, _, _ in rows])
     return [
         EndpointFacts(
             id=endpoint_ids[revision.id],
@@ -79,19 +79,24 @@ async def endpoint_facts(
             quantization=revision.quantization,
             region=region,
             context_length=revision.context_length,
-            sold=Sold(model_id=revision.model_id, revision_id=revision.id, provider_id=provider.id),
+            sold=Sold(
+                model_id=revision.model_id,
+                revision_id=revision.id,
+                provider_id=provider.id,
+                modality=modality,
+            ),
             terms=terms[offer.id],
         )
-        for node_name, region, provider, offer, revision, model_slug in rows
+        for node_name, region, provider, offer, revision, model_slug, modality in rows
     ]
 
 
 def _routable(
     node_id: UUID, digests: Collection[str]
-) -> Select[str, str, Provider, Offer, ModelRevision, str]:
+) -> Select[str, str, Provider, Offer, ModelRevision, str, Modality]:
     """The offers that the announced revisions may be routed by."""
     return (
-        select(Node.name, Pool.region, Provider, Offer, ModelRevision, Model.slug)
+        select(Node.name, Pool.region, Provider, Offer, ModelRevision, Model.slug, Model.modality)
         .select_from(Node)
         .join(Provider, Provider.id == Node.provider_id)
         .join(Pool, Pool.id == Node.pool_id)

@@ -67,6 +67,7 @@ def _offered(model_slug: str | None) -> Select[*tuple[Any, ...]]:
             ModelRevision.quantization,
             ModelRevision.context_length,
             Model.slug.label("model_slug"),
+            Model.modality,
             Provider.slug.label("provider_slug"),
             Endpoint.id.label("endpoint_id"),
             Node.hardware["gpus"].label("gpus"),
@@ -97,7 +98,12 @@ def _place(
 ) -> Place:
     offer: Offer = row.Offer
     endpoint = live.get(row.endpoint_id)
-    sold = Sold(model_id=row.model_id, revision_id=offer.revision_id, provider_id=offer.provider_id)
+    sold = Sold(
+        model_id=row.model_id,
+        revision_id=offer.revision_id,
+        provider_id=offer.provider_id,
+        modality=row.modality,
+    )
     price = price_offer(terms[offer.id], sold, book, at)
     # What is live is sold at the price that this process's routing knows.
     prices = price.prices if endpoint is None else endpoint.prices

@@ -140,13 +140,15 @@ async def open_offer(
     revision_id: UUID,
     ask_prompt_nano_usd: int | None,
     ask_completion_nano_usd: int | None,
+    asks: Mapping[Unit, int | None] | None = None,
 ) -> Offer:
     """Offer the revision at these asks (nano-USD per token) and want it on the provider's nodes.
 
-    None asks the rate card's price. Raises: InvalidRequest also for an ask above the cap, NotFound, Forbidden,
-    Conflict when the revision is not published or offered already.
+    None asks the rate card's price. `asks` are those of other units (nano-USD), and bind where they name a token's.
+    Raises: InvalidRequest also for an ask above the cap, NotFound, Forbidden, Conflict when the revision is not
+    published or offered already.
     """
-    asks = _token_asks(ask_prompt_nano_usd, ask_completion_nano_usd)
+    asks = {**_token_asks(ask_prompt_nano_usd, ask_completion_nano_usd), **(asks or {})}
     await _provider_in_business(session, provider_id)
     revision = await session.get(ModelRevision, revision_id)
     if revision is None:

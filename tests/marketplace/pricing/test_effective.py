@@ -1,5 +1,6 @@
 """The price of an offer follows from what is asked and what is ruled, and from nothing else."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from raymart_core.ids import new_id
 from raymart_core.ports import Prices
 from raymart_core.units import Unit
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.pricing.effective import (
     HORIZON,
     Cap,
@@ -24,7 +26,7 @@ from raymart_marketplace.pricing.windows import Hours
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
 PROMPT, COMPLETION, CACHED = Unit.TOKEN_PROMPT, Unit.TOKEN_COMPLETION, Unit.TOKEN_CACHED
-SOLD = Sold(model_id=new_id(), revision_id=new_id(), provider_id=new_id())
+SOLD = Sold(model_id=new_id(), revision_id=new_id(), provider_id=new_id(), modality=Modality.CHAT)
 ASKS = {PROMPT: 100, COMPLETION: 300}
 LONG_AGO = MONDAY - timedelta(days=1_000)
 INSTANT = timedelta(microseconds=1)
@@ -92,6 +94,36 @@ class TestAsks:
 
     def test_nothing_is_a_price_when_it_is_asked(self):
         assert prices_of(OfferTerms(asks={PROMPT: 0, COMPLETION: 0})) == Prices()
+
+
+class TestKindsOfModels:
+    """What must have a price follows from what the model makes."""
+
+    @pytest.mark.parametrize(
+        ("modality", "priced", "missing"),
+        [
+            (Modality.IMAGE, {Unit.IMAGE_MEGAPIXEL_STEP: 2_000}, {PROMPT: 1, COMPLETION: 1}),
+            (Modality.EMBEDDING, {PROMPT: 3}, {COMPLETION: 1, Unit.IMAGE_MEGAPIXEL_STEP: 1}),
+        ],
+    )
+    def test_a_model_is_sold_by_its_own_unit_and_by_no_other(self, modality, priced, missing):
+        sold = replace(SOLD, modality=modality)
+        found = price_offer(OfferTerms(asks=priced), sold, book(), MONDAY)
+        assert {unit: price for unit, price in found.prices.items() if unit in priced} == priced
+        [unit] = priced
+        refused = price_offer(OfferTerms(asks=missing), sold, book(), MONDAY)
+        assert refused.prices is None
+        assert refused.reason == f"it asks nothing for {unit.value}, and no rate card has a price"
+
+    def test_steps_of_images_have_floors_caps_and_windows_like_tokens(self):
+        unit = Unit.IMAGE_MEGAPIXEL_STEP
+        half = window(1, 0, 60, basis_points=5_000)
+        terms = OfferTerms(asks={unit: 2_001}, floors={unit: 900}, windows=(half,))
+        sold = replace(SOLD, modality=Modality.IMAGE)
+        at_cap = price_offer(terms, sold, book(caps=[cap(unit, 950)]), MONDAY)
+        assert price_offer(terms, sold, book(), MONDAY).prices == Prices(image_megapixel_step=1_000)
+        assert at_cap.prices == Prices(image_megapixel_step=950)
+        assert price_offer(terms, sold, book(caps=[cap(unit, 899)]), MONDAY).prices is None
 
 
 class TestWindows:

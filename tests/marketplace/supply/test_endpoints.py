@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from raymart_core.units import Unit
-from raymart_marketplace.catalog.models import Model, ModelRevision, RevisionState
+from raymart_marketplace.catalog.models import Modality, Model, ModelRevision, RevisionState
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.pricing.effective import Sold
 from raymart_marketplace.supply.endpoints import endpoint_facts
@@ -78,7 +78,10 @@ class TestEndpointFacts:
         assert facts.region == "local"
         assert facts.terms.asks == {Unit.TOKEN_PROMPT: 40, Unit.TOKEN_COMPLETION: 120}
         assert facts.sold == Sold(
-            model_id=market.revision.model_id, revision_id=market.revision.id, provider_id=market.provider.id
+            model_id=market.revision.model_id,
+            revision_id=market.revision.id,
+            provider_id=market.provider.id,
+            modality=Modality.CHAT,
         )
 
     async def test_endpoint_keeps_its_id_and_is_not_written_again(self, sessions: Sessions, market: Market):

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ports import Prices
 from raymart_core.units import Unit
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions, session_scope
 from raymart_marketplace.pricing import service as pricing
 from raymart_marketplace.pricing.book import database_now
@@ -24,7 +25,12 @@ TERMS = OfferTerms(asks=ASKS)
 async def sold(sessions: Sessions) -> Sold:
     async with session_scope(sessions) as session:
         revision, provider = await make_revision(session), await make_provider(session)
-        return Sold(model_id=revision.model_id, revision_id=revision.id, provider_id=provider.id)
+        return Sold(
+            model_id=revision.model_id,
+            revision_id=revision.id,
+            provider_id=provider.id,
+            modality=Modality.CHAT,
+        )
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Loaders of models and revisions, and of what they cost."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import cast
 from uuid import UUID
 
@@ -52,6 +54,9 @@ class CatalogLoaders(LoaderPart):
         self.lowest_prices_of_model: DataLoader[UUID, TokenPrices | None] = DataLoader(
             load_fn=self._lowest_prices
         )
+        self.lowest_unit_prices_of_model: DataLoader[UUID, Mapping[Unit, int]] = DataLoader(
+            load_fn=self._lowest_unit_prices
+        )
 
     async def _models_of_revisions(self, revision_ids: list[UUID]) -> list[Model | None]:
         """One object for all revisions of a model."""
@@ -95,6 +100,26 @@ class CatalogLoaders(LoaderPart):
             if prompt is not None and completion is not None:
                 found[row.model_id] = TokenPrices.of_nano_usd(prompt=prompt, completion=completion)
         return [found.get(model_id) for model_id in model_ids]
+
+    async def _lowest_unit_prices(self, model_ids: list[UUID]) -> list[Mapping[Unit, int]]:
+        """Of each offer what it asks, else the rate card's; one statement for the offers, the terms' own for all asks."""
+        statement = (
+            select(catalog.ModelRevision.model_id, supply.Offer.revision_id, supply.Offer.id)
+            .join(supply.Offer, supply.Offer.revision_id == catalog.ModelRevision.id)
+            .join(supply.Provider, supply.Provider.id == supply.Offer.provider_id)
+            .where(catalog.ModelRevision.model_id.in_(model_ids), *SELLS)
+        )
+        async with self._reading.session() as session:
+            offers = (await session.execute(statement)).all()
+        all_terms = await self._pricing.terms_of_offer.load_many([offer.id for offer in offers])
+        book, now = await self._pricing.book()
+        lowest: dict[UUID, dict[Unit, int]] = defaultdict(dict)
+        for (model_id, revision_id, _), terms in zip(offers, all_terms, strict=True):
+            cards = card_prices(book, model_id=model_id, revision_id=revision_id, at=now)
+            found = lowest[model_id]
+            for unit, price in {**cards, **terms.asks}.items():
+                found[unit] = min(price, found.get(unit, price))
+        return [lowest[model_id] for model_id in model_ids]
 
 
 def _lower(ask: int | None, card: int | None) -> int | None:

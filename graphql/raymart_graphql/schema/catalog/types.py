@@ -68,6 +68,13 @@ class Model(Node):
         """Least asks, each kind by itself."""
         return await info.context.loaders.catalog.lowest_prices_of_model.load(self.uuid)
 
+    @resolved(
+        "The lowest base price of each unit over its open offers, such as an image model's megapixel-steps."
+    )
+    async def lowest_unit_prices(self, info: Info) -> list[UnitPrice]:
+        """Least asks, each unit by itself; without what no offer has a price of."""
+        return unit_prices(await info.context.loaders.catalog.lowest_unit_prices_of_model.load(self.uuid))
+
     @listed("Every rate card of it or of one of its revisions, newest first.")
     async def rate_cards(self, info: Info, page: Page) -> Connection[RateCard]:
         """By id."""

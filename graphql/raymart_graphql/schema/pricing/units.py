@@ -13,6 +13,7 @@ from raymart_core.ports import Prices
 from raymart_core.units import Unit as PricedUnit
 from raymart_graphql.scalars import BigInt, Money
 from raymart_graphql.schema.pricing.enums import Unit
+from raymart_marketplace.pricing.service import check_price
 
 Price = TypeVar("Price")
 
@@ -89,6 +90,28 @@ def parse_asks(given: Sequence[UnitAskInput], *, field: str) -> dict[PricedUnit,
     """Nano-USD by unit, None for the rate card's. Raises: as `parse_prices`."""
     pairs = [(each.unit, None if each.price is None else nano_usd(each.price, field)) for each in given]
     return _once(pairs, field=field)
+
+
+def offer_asks(
+    given: Sequence[UnitAskInput], *, prompt: Decimal | None, completion: Decimal | None
+) -> dict[PricedUnit, int | None]:
+    """Nano-USD by unit, of the list and of the two short fields together.
+
+    Raises: InvalidRequest for what is no price or a unit named twice.
+    """
+    asks = parse_asks(given, field="asks")
+    short = {
+        "prompt": (PricedUnit.TOKEN_PROMPT, prompt),
+        "completion": (PricedUnit.TOKEN_COMPLETION, completion),
+    }
+    for field, (unit, price) in short.items():
+        if price is None:
+            continue
+        if unit in asks:
+            raise InvalidRequest(f"{unit.value} is named in `asks` too; give it one price", param=field)
+        asks[unit] = nano_usd(price, field)
+        check_price(unit, asks[unit], param=field)
+    return asks
 
 
 def nano_usd(value: Decimal, field: str) -> int:

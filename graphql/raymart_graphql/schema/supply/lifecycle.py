@@ -13,7 +13,7 @@ from raymart_graphql.context import Info
 from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.pricing.reprice import reprice
-from raymart_graphql.schema.pricing.units import nano_usd
+from raymart_graphql.schema.pricing.units import UnitAskInput, offer_asks
 from raymart_graphql.schema.supply.types import Offer, ProviderNode
 from raymart_graphql.schema.user_error import Payload
 from raymart_marketplace.supply import models, service
@@ -33,6 +33,11 @@ class OpenOfferInput:
     )
     completion: Decimal | None = strawberry.field(
         default=None, description="US dollars for one generated token; null for the rate card's price."
+    )
+    asks: list[UnitAskInput] = strawberry.field(
+        default_factory=list,
+        description="Of any unit, such as the megapixel-steps of an image model; without a price it sells at the "
+        "rate card's.",
     )
 
 
@@ -139,8 +144,9 @@ class SupplyLifecycleMutation:
                 session,
                 provider_id=parse_global_id(Prefix.PROVIDER, input_.provider_id, field="provider_id"),
                 revision_id=parse_global_id(Prefix.REVISION, input_.revision_id, field="revision_id"),
-                ask_prompt_nano_usd=_price(input_.prompt, "prompt"),
-                ask_completion_nano_usd=_price(input_.completion, "completion"),
+                ask_prompt_nano_usd=None,
+                ask_completion_nano_usd=None,
+                asks=offer_asks(input_.asks, prompt=input_.prompt, completion=input_.completion),
             )
         await reprice(info.context.services.directory)
         return OpenOfferPayload(offer=Offer.of(row))
@@ -199,7 +205,3 @@ async def _node(info: Info, change: _NodeChange, text: str) -> ProviderNode:
         row = await change(session, node_id=parse_global_id(Prefix.NODE, text, field="node_id"))
     await reprice(info.context.services.directory)
     return ProviderNode.of(row)
-
-
-def _price(value: Decimal | None, field: str) -> int | None:
-    return None if value is None else nano_usd(value, field)

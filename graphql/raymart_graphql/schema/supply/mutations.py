@@ -1,6 +1,5 @@
 """What providers change: who joins, and what they ask."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -11,16 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import InvalidRequest, NotFound
 from raymart_core.ids import Prefix
-from raymart_core.units import Unit
 from raymart_graphql.context import Info
 from raymart_graphql.enums import NodeRole, PoolKind
 from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.pricing.reprice import reprice
-from raymart_graphql.schema.pricing.units import UnitAskInput, nano_usd, parse_asks
+from raymart_graphql.schema.pricing.units import UnitAskInput, offer_asks
 from raymart_graphql.schema.supply.types import Offer, Pool
 from raymart_graphql.schema.user_error import Payload
-from raymart_marketplace.pricing.service import check_price
 from raymart_marketplace.supply import models, service
 
 JOIN_TOKEN_TTL_S_MAX = 3_600
@@ -110,7 +107,9 @@ class SupplyMutation:
     @mutation("Change what an offer asks, from the next request on.")
     async def set_offer_asks(self, info: Info, input_: SetOfferAsksInput) -> SetOfferAsksPayload:
         """All asks at once."""
-        asks = _asks(input_)
+        asks = offer_asks(input_.asks, prompt=input_.prompt, completion=input_.completion)
+        if not asks:
+            raise InvalidRequest("name the price of one unit at least", param="asks")
         async with info.context.writing() as session:
             row = await service.set_unit_asks(
                 session,
@@ -133,22 +132,3 @@ async def _joinable_pool(
             f"there is no pool that this provider may join as {role.value}; see its `pools`", param="pool_id"
         )
     return pool
-
-
-def _asks(input_: SetOfferAsksInput) -> Mapping[Unit, int | None]:
-    """Nano-USD by unit. Raises: InvalidRequest for what is no price, a unit named twice, or none at all."""
-    asks = parse_asks(input_.asks, field="asks")
-    short = {
-        "prompt": (Unit.TOKEN_PROMPT, input_.prompt),
-        "completion": (Unit.TOKEN_COMPLETION, input_.completion),
-    }
-    for field, (unit, price) in short.items():
-        if price is None:
-            continue
-        if unit in asks:
-            raise InvalidRequest(f"{unit.value} is named in `asks` too; give it one price", param=field)
-        asks[unit] = nano_usd(price, field)
-        check_price(unit, asks[unit], param=field)
-    if not asks:
-        raise InvalidRequest("name the price of one unit at least", param="asks")
-    return asks

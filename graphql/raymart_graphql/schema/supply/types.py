@@ -361,14 +361,15 @@ class Offer(Node):
         """What it asks, what it sells, and the rate cards' prices of that."""
         loaders = info.context.loaders
         terms = await loaders.pricing.terms_of_offer.load(self.uuid)
-        revision = await loaders.catalog.revision.load_known(self.revision_uuid)
+        model = await loaders.catalog.model_of_revision.load_known(self.revision_uuid)
         book, now = await loaders.pricing.book()
         sold = effective.Sold(
-            model_id=revision.model_uuid, revision_id=self.revision_uuid, provider_id=self.provider_uuid
+            model_id=model.uuid,
+            revision_id=self.revision_uuid,
+            provider_id=self.provider_uuid,
+            modality=model.modality,
         )
-        cards = effective.card_prices(
-            book, model_id=revision.model_uuid, revision_id=self.revision_uuid, at=now
-        )
+        cards = effective.card_prices(book, model_id=model.uuid, revision_id=self.revision_uuid, at=now)
         return terms, sold, cards
 
     @resolved("Who asks.")
