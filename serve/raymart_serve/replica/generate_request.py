@@ -8,19 +8,26 @@ from raymart_serve.engines.protocol import RequestRefused
 STOPS_MAX = 4
 STOP_LENGTH_MAX = 256
 MESSAGES_MAX = 2048
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a body raises: not JSON or not of the type, not UTF-8, nested too deeply."""
 
 
 def read_generate_request(body: bytes) -> GenerateRequest:
     """The request in `body`, all ranges checked. Raises: RequestRefused with the field's name."""
     try:
         request = decode_generate_request(body)
-    except msgspec.ValidationError as error:
-        raise RequestRefused(f"the request does not fit: {error}", param=_field(str(error))) from error
-    except msgspec.DecodeError as error:
-        raise RequestRefused(f"the body is not JSON: {error}", param="body") from error
+    except UNREADABLE as error:
+        raise refused_body(error) from error
     _check_prompt(request)
     _check_sampling(request.sampling)
     return request
+
+
+def refused_body(error: Exception) -> RequestRefused:
+    """What to answer to a body that could not be decoded; `param` is the field that msgspec complains of."""
+    if isinstance(error, msgspec.ValidationError):
+        return RequestRefused(f"the request does not fit: {error}", param=_field(str(error)))
+    return RequestRefused(f"the body is not JSON: {error}", param="body")
 
 
 def _check_prompt(request: GenerateRequest) -> None:

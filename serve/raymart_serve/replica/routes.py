@@ -1,13 +1,15 @@
-"""What the replica answers on its port: generate, health, stats, drain."""
+"""What the replica answers on its port: generate, embed, rerank, predict, health, stats, drain."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
 import structlog
 
 from raymart_core.units import Fault
+from raymart_core.wire.embedding import EMBED_PATH, PREDICT_PATH, RERANK_PATH
 from raymart_core.wire.replica import (
     GENERATE_PATH,
     HEALTH_PATH,
@@ -33,8 +35,11 @@ from raymart_serve.engines.protocol import (
 )
 from raymart_serve.replica.generate_request import read_generate_request
 from raymart_serve.replica.http_exchange import Exchange, ReaderTooSlow, Request
+from raymart_serve.replica.unary_routes import UnaryRoutes
 
 log = structlog.get_logger()
+
+Handler = Callable[[Request, Exchange], Awaitable[None]]
 
 DRAIN_PATH = "/drain"
 DEADLINE_MS_MAX = 24 * 3600 * 1000
@@ -48,7 +53,7 @@ class ReplicaState(Protocol):
 
     @property
     def accepting(self) -> bool:
-        """Whether new generations are taken."""
+        """Whether new work is taken."""
 
     async def health(self) -> Health:
         """For `GET /health`."""
@@ -57,16 +62,20 @@ class ReplicaState(Protocol):
         """For `GET /stats`."""
 
     def drain(self) -> None:
-        """Take no new generations from now on."""
+        """Take no new work from now on."""
 
 
 class Routes:
-    """The handler of the replica's HTTP server. `in_flight` counts generations from admission to the last byte."""
+    """The handler of the replica's HTTP server. `in_flight` counts requests for work from admission to the last byte."""
 
     def __init__(self, replica: ReplicaState) -> None:
         self._replica = replica
-        self._routes: Mapping[str, Mapping[str, Callable[[Request, Exchange], Awaitable[None]]]] = {
-            GENERATE_PATH: {"POST": self._generate},
+        unary = UnaryRoutes(replica)
+        self._routes: Mapping[str, Mapping[str, Handler]] = {
+            GENERATE_PATH: {"POST": partial(self._admitted, self._generate)},
+            EMBED_PATH: {"POST": partial(self._admitted, unary.embed)},
+            RERANK_PATH: {"POST": partial(self._admitted, unary.rerank)},
+            PREDICT_PATH: {"POST": partial(self._admitted, unary.predict)},
             HEALTH_PATH: {"GET": self._health},
             STATS_PATH: {"GET": self._stats},
             DRAIN_PATH: {"POST": self._drain},
@@ -98,7 +107,8 @@ class Routes:
         self._replica.drain()
         exchange.send(HTTPStatus.ACCEPTED)
 
-    async def _generate(self, request: Request, exchange: Exchange) -> None:
+    async def _admitted(self, work: Handler, request: Request, exchange: Exchange) -> None:
+        """Do `work` and count it while it lasts, unless the replica takes none."""
         if not self._replica.accepting:
             message = "this replica is starting or draining; try another endpoint"
             exchange.refuse(HTTPStatus.SERVICE_UNAVAILABLE, message, fault=Fault.PROVIDER)
@@ -106,18 +116,18 @@ class Routes:
         self.in_flight += 1
         self.quiet.clear()
         try:
-            await self._answered(request, exchange)
+            await self._answered(work, request, exchange)
         finally:
             self.in_flight -= 1
             if self.in_flight == 0:
                 self.quiet.set()
 
-    async def _answered(self, request: Request, exchange: Exchange) -> None:
-        """Run the generation; every failure becomes a refusal before the first event, an error event after it."""
+    async def _answered(self, work: Handler, request: Request, exchange: Exchange) -> None:
+        """Do `work`; every failure becomes a refusal before the first event, an error event after it."""
         try:
             deadline_ms = _deadline_ms(request.headers)
             async with asyncio.timeout(None if deadline_ms is None else deadline_ms / 1000):
-                await self._stream(read_generate_request(request.body), exchange)
+                await work(request, exchange)
         except RequestRefused as error:
             exchange.refuse(HTTPStatus.BAD_REQUEST, error.message, fault=Fault.CUSTOMER, param=error.param)
         except EngineBusy as error:
@@ -127,14 +137,17 @@ class Routes:
                 exchange, HTTPStatus.SERVICE_UNAVAILABLE, "the deadline passed", late=Fault.PLATFORM
             )
         except EngineFailed as error:
-            log.warning("generation.engine_failed", reason=error.message)
+            log.warning("work.engine_failed", reason=error.message)
             await _give_up(exchange, HTTPStatus.INTERNAL_SERVER_ERROR, error.message)
         except ReaderTooSlow:
             raise
         except Exception:
-            log.exception("generation.failed")
+            log.exception("work.failed")
             message = "the replica failed in a way it did not expect"
             await _give_up(exchange, HTTPStatus.INTERNAL_SERVER_ERROR, message)
+
+    async def _generate(self, request: Request, exchange: Exchange) -> None:
+        await self._stream(read_generate_request(request.body), exchange)
 
     async def _stream(self, request: GenerateRequest, exchange: Exchange) -> None:
         engine = self._replica.engine
