@@ -109,7 +109,7 @@ class Inference:
         self, caller: Caller, request: ChatRequest, *, surface: Surface, streamed: bool, request_id: UUID
     ) -> AsyncGenerator[InferenceEvent, None]:
         caller.require(KeyScope.INFERENCE)
-        caller.require_model(request.model)
+        caller.require_model(request.reference.slug)
         self._admission.check(caller)
         life = RequestLife(
             request_id,

@@ -21,7 +21,8 @@ def needs_of(request: ChatRequest) -> Needs:
     messages = len(request.messages)
     tokens_max = request.sampling.max_tokens
     return Needs(
-        model_slug=request.model,
+        model_slug=request.reference.slug,
+        revision=request.reference.revision,
         tokens_prompt_max=request.content_bytes + TEMPLATE_TOKENS_PER_MESSAGE * messages + TEMPLATE_TOKENS,
         tokens_completion_max=tokens_max,
         tokens_min=messages + (1 if tokens_max is None else tokens_max),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from raymart_core.errors import InvalidRequest
 from raymart_core.wire.replica import ChatMessage
+from raymart_marketplace.catalog.reference import ModelReference, read_reference
 from raymart_marketplace.gateway.openai_body import ChatBody, MessageBody, decode_chat_body
 from raymart_marketplace.gateway.provider_object import routing_preference
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference
@@ -71,10 +72,12 @@ class ChatRequest:
     """One chat completion. Raises InvalidRequest when it cannot be served as it stands."""
 
     model: str
-    """Slug as the customer wrote it."""
+    """As the customer wrote it: a slug, or a slug, "@" and an alias or a revision's digest."""
     messages: tuple[ChatMessage, ...]
     sampling: Sampling = Sampling()
     routing: RoutingPreference = NO_PREFERENCE
+    reference: ModelReference = field(init=False)
+    """What `model` names."""
     content_bytes: int = field(init=False)
     """UTF-8 bytes of every content and name: they bound the prompt's tokens before the engine counts those."""
 
@@ -85,6 +88,7 @@ class ChatRequest:
                 param="model",
             )
         _utf8_length(self.model, param="model")
+        object.__setattr__(self, "reference", read_reference(self.model))
         if not self.messages:
             raise InvalidRequest("messages is empty; at least one message is needed", param="messages")
         total = 0

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from raymart_core.ports import Prices
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
-from raymart_marketplace.supply.live import LiveEndpoint
+from raymart_marketplace.supply.live import LiveEndpoint, Standing
 
 
 class Reason(StrEnum):
@@ -20,6 +20,8 @@ class Reason(StrEnum):
 
     MODEL = "model"
     """It serves another model."""
+    REVISION = "revision"
+    """It serves another revision than the one asked for, or one that is served only when asked for."""
     NOT_IN_ONLY = "not_in_only"
     """The customer named the only acceptable providers."""
     IGNORED = "ignored"
@@ -58,6 +60,18 @@ class Offered(Protocol):
     @property
     def model_slug(self) -> str:
         """What it serves."""
+
+    @property
+    def revision_digest(self) -> str:
+        """Which revision of that."""
+
+    @property
+    def standing(self) -> Standing:
+        """What the revision is to requests that name none."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Names of the revision."""
 
     @property
     def provider_slug(self) -> str:
@@ -103,6 +117,8 @@ class Needs:
     """What the customer limits the answer to; None for what the context leaves."""
     tokens_min: int
     """Least context that can hold the request."""
+    revision: str | None = None
+    """An alias or a digest; None for what the model serves by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +143,9 @@ class Routing:
 def candidates(endpoints: Iterable[LiveEndpoint], preference: RoutingPreference, needs: Needs) -> Routing:
     """Filter and rank `endpoints` for one request.
 
-    Rank: the customer's order of providers, then endpoints with a free slot before full ones, then `preference.sort`
-    (price of the request at its bounds, or load), then the other of the two, then the endpoint's id.
+    Rank: the customer's order of providers, then endpoints with a free slot before full ones, then those whose revision
+    was not superseded, then `preference.sort` (price of the request at its bounds, or load), then the other of the two,
+    then the endpoint's id.
     """
     accepted: list[LiveEndpoint] = []
     rejected: list[Rejection] = []
@@ -151,6 +168,10 @@ def verdict(offered: Offered, preference: RoutingPreference, needs: Needs) -> Ve
     """Why `offered` may not serve what `needs` says; None when it may. The one place that decides it."""
     if offered.model_slug != needs.model_slug:
         return Verdict(Reason.MODEL, f"serves {offered.model_slug}")
+    if needs.revision is not None or offered.standing is Standing.CANDIDATE:
+        found = _wrong_revision(offered, needs.revision)
+        if found is not None:
+            return found
     # Most requests wish nothing; this function runs for every endpoint of every request.
     if preference is not NO_PREFERENCE:
         found = _ruled_out(offered, preference) or _too_expensive(offered, preference)
@@ -164,6 +185,18 @@ def verdict(offered: Offered, preference: RoutingPreference, needs: Needs) -> Ve
     if offered.quarantined:
         return Verdict(Reason.QUARANTINED, "failed a moment ago and is left alone for seconds")
     return None
+
+
+def _wrong_revision(offered: Offered, revision: str | None) -> Verdict | None:
+    if revision is None:
+        detail = (
+            f"serves {offered.revision_digest}, which is not stable; name it after an @ to be served by it"
+        )
+        return Verdict(Reason.REVISION, detail)
+    if revision == offered.revision_digest or revision in offered.aliases:
+        return None
+    names = f" ({', '.join(offered.aliases)})" if offered.aliases else ""
+    return Verdict(Reason.REVISION, f"serves {offered.revision_digest}{names}, not {revision}")
 
 
 def _ruled_out(offered: Offered, preference: RoutingPreference) -> Verdict | None:
@@ -190,17 +223,18 @@ def _too_expensive(offered: Offered, preference: RoutingPreference) -> Verdict |
 
 def rank_key(
     preference: RoutingPreference, needs: Needs
-) -> Callable[[Offered], tuple[int, bool, float, float, UUID]]:
+) -> Callable[[Offered], tuple[int, bool, bool, float, float, UUID]]:
     """The key that sorts the best first."""
     places = {slug: place for place, slug in reversed(list(enumerate(preference.order)))}
     by_price = preference.sort is Sort.PRICE
 
-    def rank(offered: Offered) -> tuple[int, bool, float, float, UUID]:
+    def rank(offered: Offered) -> tuple[int, bool, bool, float, float, UUID]:
         place = places.get(offered.provider_slug, len(places))
         full = offered.running >= offered.capacity
         price, load = price_at_bounds(offered, needs), offered.running / max(offered.capacity, 1)
         first, second = (price, load) if by_price else (load, price)
-        return place, full, first, second, offered.id
+        old = offered.standing is Standing.SUPERSEDED
+        return place, full, old, first, second, offered.id
 
     return rank
 

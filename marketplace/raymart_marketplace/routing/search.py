@@ -12,7 +12,7 @@ from raymart_core.ports import Prices
 from raymart_core.units import Unit
 from raymart_marketplace.routing.preference import RoutingPreference
 from raymart_marketplace.routing.route import Needs, Reason, Verdict, rank_key, verdict
-from raymart_marketplace.supply.live import LiveEndpoint
+from raymart_marketplace.supply.live import LiveEndpoint, Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class Place:
     provider_id: UUID
     provider_slug: str
     revision_id: UUID
+    revision_digest: str
     model_slug: str
     quantization: str
     context_length: int
@@ -45,6 +46,8 @@ class Place:
     unsellable: str
     live: LiveEndpoint | None
     """What this process may send requests to."""
+    standing: Standing = Standing.CURRENT
+    aliases: tuple[str, ...] = ()
 
     @property
     def capacity(self) -> int:

@@ -6,11 +6,23 @@ these is `supply.directory`; it is memory only and rebuilds itself from the link
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
 from raymart_core.ports import Prices
 from raymart_marketplace.supply.upstream import Upstream
+
+
+class Standing(StrEnum):
+    """What a revision is to requests that name none: by the model's alias `stable` for its number format."""
+
+    CURRENT = "current"
+    """It is the stable one, or no revision of its format is."""
+    SUPERSEDED = "superseded"
+    """It was, and another is now: it serves where that one cannot, until its replicas are gone."""
+    CANDIDATE = "candidate"
+    """Another is, and it never was: served only to requests that name it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +52,10 @@ class LiveEndpoint:
     """Requests in flight from this gateway, plus what the node last reported of others."""
     quarantined: bool
     """Whether recent failures keep it out of routing for now."""
+    standing: Standing = Standing.CURRENT
+    """Of the revision, for requests that name none."""
+    aliases: tuple[str, ...] = ()
+    """Of the revision."""
 
 
 class EndpointDirectory(Protocol):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from raymart_core.ports import Prices
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
 from raymart_marketplace.routing.route import Needs, Reason, candidates
-from raymart_marketplace.supply.live import LiveEndpoint
+from raymart_marketplace.supply.live import LiveEndpoint, Standing
 
 NEEDS = Needs(model_slug="m", tokens_prompt_max=100, tokens_completion_max=100, tokens_min=101)
 PROVIDERS = ("north", "south", "east", "west")
@@ -34,6 +34,29 @@ def prices(prompt: int, completion: int) -> Prices:
 
 def ids(endpoints: tuple[LiveEndpoint, ...]) -> list[int]:
     return [each.id.int for each in endpoints]
+
+
+class TestRevision:
+    def test_without_a_name_a_candidate_gets_no_request(self):
+        routing = candidates([endpoint(1), endpoint(2, standing=Standing.CANDIDATE)], NO_PREFERENCE, NEEDS)
+
+        assert ids(routing.ranked) == [1]
+        assert [(each.endpoint.id.int, each.reason) for each in routing.rejected] == [(2, Reason.REVISION)]
+
+    def test_a_superseded_one_serves_where_the_current_cannot(self):
+        old = endpoint(1, standing=Standing.SUPERSEDED, prices=prices(1, 1))
+        assert ids(candidates([old, endpoint(2)], NO_PREFERENCE, NEEDS).ranked) == [2, 1]
+        assert ids(candidates([old, endpoint(2, running=4)], NO_PREFERENCE, NEEDS).ranked) == [1, 2]
+        assert ids(candidates([old], NO_PREFERENCE, NEEDS).ranked) == [1]
+
+    @pytest.mark.parametrize("name", ["latest", "sha256:01"])
+    def test_by_alias_or_digest_only_that_revision_serves(self, name):
+        named = dataclasses.replace(NEEDS, revision=name)
+        wanted = endpoint(1, standing=Standing.CANDIDATE, aliases=("latest",), revision_digest="sha256:01")
+        routing = candidates([wanted, endpoint(2, aliases=("stable",))], NO_PREFERENCE, named)
+
+        assert ids(routing.ranked) == [1]
+        assert routing.rejected[0].detail == f"serves sha256:00 (stable), not {name}"
 
 
 class TestRank:

@@ -50,6 +50,7 @@ def place(live: LiveEndpoint, /, **changes: Any) -> Place:
         provider_id=live.provider_id,
         provider_slug=live.provider_slug,
         revision_id=live.revision_id,
+        revision_digest=live.revision_digest,
         model_slug=live.model_slug,
         quantization=live.quantization,
         context_length=live.context_length,

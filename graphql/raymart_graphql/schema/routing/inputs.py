@@ -7,6 +7,7 @@ from raymart_graphql.scalars import BigInt
 from raymart_graphql.schema.inference.request import PROVIDERS_MAX, chat_messages, routing_preference
 from raymart_graphql.schema.inference.types import ChatMessageInput, ProviderPreferenceInput
 from raymart_graphql.schema.pricing.units import UnitPriceInput, parse_prices
+from raymart_marketplace.catalog.reference import read_reference
 from raymart_marketplace.gateway.quote import needs_of
 from raymart_marketplace.gateway.request import ChatRequest, Sampling
 from raymart_marketplace.routing.preference import RoutingPreference, Sort
@@ -93,7 +94,9 @@ class OfferFilter:
 class ExplainRouteInput:
     """Either the conversation itself, or an upper bound of its tokens."""
 
-    model: str = strawberry.field(description="Slug of the model, such as 'raymart/demo-chat'.")
+    model: str = strawberry.field(
+        description="Slug of the model, such as 'raymart/demo-chat'; of one revision with '@' and its alias or digest."
+    )
     messages: list[ChatMessageInput] | None = strawberry.field(
         default=None, description="The conversation; it is measured and not kept."
     )
@@ -126,8 +129,10 @@ class ExplainRouteInput:
             raise InvalidRequest(
                 f"{self.tokens_prompt_max} tokens are outside 1 to {TOKENS_MAX}", param="tokens_prompt_max"
             )
+        reference = read_reference(self.model)
         return Needs(
-            model_slug=self.model,
+            model_slug=reference.slug,
+            revision=reference.revision,
             tokens_prompt_max=self.tokens_prompt_max,
             tokens_completion_max=self.max_tokens,
             tokens_min=1 + (1 if self.max_tokens is None else self.max_tokens),

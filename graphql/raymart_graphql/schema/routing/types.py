@@ -27,6 +27,7 @@ expose(
     description="Why an endpoint or an offer is left out.",
     values={
         "MODEL": "It serves another model.",
+        "REVISION": "It serves another revision than the one asked for, or one that is served only when asked for.",
         "NOT_IN_ONLY": "The only acceptable providers are named, and it is none of them.",
         "IGNORED": "Its provider is ruled out.",
         "NOT_IN_ORDER": "An order of providers is named without it, and fallbacks are forbidden.",
