@@ -64,6 +64,7 @@ def _offered(model_slug: str | None) -> Select[*tuple[Any, ...]]:
         select(
             Offer,
             ModelRevision.model_id,
+            ModelRevision.digest,
             ModelRevision.quantization,
             ModelRevision.context_length,
             Model.slug.label("model_slug"),
@@ -114,6 +115,7 @@ def _place(
         provider_id=offer.provider_id,
         provider_slug=row.provider_slug,
         revision_id=offer.revision_id,
+        revision_digest=row.digest,
         model_slug=row.model_slug,
         quantization=row.quantization,
         context_length=row.context_length,
