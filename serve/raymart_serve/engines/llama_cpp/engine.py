@@ -61,11 +61,14 @@ class LlamaCppEngine:
         self._vocabulary: Vocabulary | None = None
         self._tokens_generated = 0
         self._requests_aborted = 0
+        self._closed = False
+        # Read once: looking it up takes longer than a token, and routes ask for it at every request.
+        self._label = f"llama_cpp {version('xllamacpp')}"
 
     @property
     def label(self) -> str:
         """Name and version of the library."""
-        return f"llama_cpp {version('xllamacpp')}"
+        return self._label
 
     @property
     def context_length(self) -> int:
@@ -126,6 +129,8 @@ class LlamaCppEngine:
 
         The listener has threads of its own and would answer beside a computation that hangs.
         """
+        if self._closed:
+            return EngineHealth(state="failing", reason="the engine is closed")
         if self._listener is None:
             return EngineHealth(state="loading", percent=0)
         now = time.monotonic()
@@ -156,11 +161,14 @@ class LlamaCppEngine:
 
     async def close(self) -> None:
         """Abort all generations, wait for their threads, free the model."""
+        self._closed = True
         for events in tuple(self._open):
             events.channel.close()
         await asyncio.get_running_loop().run_in_executor(None, self._shut_down)
 
     def _loaded_listener(self) -> Listener:
+        if self._closed:
+            raise EngineFailed("the engine is closed")
         if self._listener is None:
             raise EngineFailed("the model is not loaded; call load first")
         return self._listener
@@ -209,8 +217,8 @@ class LlamaCppEngine:
             self._requests_aborted += not events.finished
 
     def _request(self, ids: list[int], sampling: Sampling) -> tuple[bytes, ChunkReader]:
-        if self._vocabulary is None:
-            raise EngineFailed("the model is not loaded; call load first")
+        self._loaded_listener()
+        assert self._vocabulary is not None
         if not ids:
             raise RequestRefused("the prompt has no tokens; give at least one", param="prompt")
         if not 0 <= min(ids) <= max(ids) < self._vocabulary.size:

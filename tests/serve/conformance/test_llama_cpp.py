@@ -1,0 +1,24 @@
+"""The llama.cpp engine keeps what every engine promises."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from raymart_serve.conformance import Check, Rig, Subject, checks_for
+from raymart_serve.engines.llama_cpp import LlamaCppEngine
+from raymart_serve.engines.protocol import EngineSpec, Generates
+from raymart_serve.models import resolve
+
+DEMO = ("bundled:demo-llm.gguf", "6a468f3a94710bd2f7e0c79f63955d70656949835144336d1277bea303bd43a3")
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    spec = EngineSpec(path=resolve(*DEMO), context_length=1024, slots=2, waiting_max=3)
+    with Rig(Subject(factory=LlamaCppEngine, spec=spec, response_format=False)) as rig:
+        yield rig
+
+
+@pytest.mark.parametrize("check", checks_for(Generates), ids=str)
+def test_llama_cpp_conforms(rig: Rig, check: Check) -> None:
+    rig.run(check)
