@@ -1,4 +1,4 @@
-"""Accounts, model, offers and credit of the demo. Idempotent: it runs at every `raymart up`.
+"""Accounts, models, offers and credit of the demo. Idempotent: it runs at every `raymart up`.
 
 Only the demo's own rows are touched, and what people changed in them (asks, a paused offer) stays. Secrets live in
 `credentials.json` alone; what it has and the database accepts is kept, anything else is made anew. So a crash between
@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from raymart_billing.credits import grant
 from raymart_core.ids import Prefix, show
 from raymart_core.money import Money
-from raymart_core.units import Unit
 from raymart_graphql.operator.secret_file import write_secret
+from raymart_graphql.seed_models import DEMO_MODELS, DemoModel, ensure_rate_card, ensure_revision
 from raymart_graphql.seed_wallets import DemoWallets, ensure_payout_wallet
 from raymart_marketplace.accounts.api_keys import hash_key
 from raymart_marketplace.accounts.models import Organization, OrganizationKind, Project, Role, User
@@ -37,11 +37,8 @@ from raymart_marketplace.accounts.service import (
     user_by_email,
 )
 from raymart_marketplace.accounts.tokens import AccessTokens
-from raymart_marketplace.catalog.models import Modality, ModelRevision
-from raymart_marketplace.catalog.service import ensure_model, publish_revision
+from raymart_marketplace.catalog.models import ModelRevision
 from raymart_marketplace.db.session import Sessions, session_scope
-from raymart_marketplace.pricing.models import RateCard
-from raymart_marketplace.pricing.service import publish_rate_card
 from raymart_marketplace.supply.models import Node, NodeRole, Pool, PoolKind, Provider, ProviderState
 from raymart_marketplace.supply.service import (
     create_join_token,
@@ -64,14 +61,6 @@ POOL_SLUG = "house"
 POOL_REGION = "local"
 CONTROLLER_NAME = "controller"
 
-MODEL_SLUG = "raymart/demo-chat"
-MODEL_SOURCE = "bundled:demo-llm.gguf"
-MODEL_SHA256 = "6a468f3a94710bd2f7e0c79f63955d70656949835144336d1277bea303bd43a3"
-"""Of the file in `raymart_serve/models/bundled`, which a test compares."""
-MODEL_CONTEXT_LENGTH = 1_024
-
-RATE_CARD_NANO_USD = {Unit.TOKEN_PROMPT: 50, Unit.TOKEN_COMPLETION: 150}
-
 _ADVISORY_LOCK = 7_240_002
 """Key of the lock that keeps two seeds apart."""
 
@@ -84,8 +73,8 @@ class DemoProvider:
     name: str
     email: str
     node_name: str
-    ask_prompt_nano_usd: int
-    ask_completion_nano_usd: int
+    ask_basis_points: int
+    """At what share of the rate card it sells."""
 
 
 PROVIDERS = (
@@ -94,16 +83,14 @@ PROVIDERS = (
         name="Alpha Compute",
         email="alpha@raymart.test",
         node_name="demo-a",
-        ask_prompt_nano_usd=40,
-        ask_completion_nano_usd=120,
+        ask_basis_points=8_000,
     ),
     DemoProvider(
         slug="beta",
         name="Beta Compute",
         email="beta@raymart.test",
         node_name="demo-b",
-        ask_prompt_nano_usd=50,
-        ask_completion_nano_usd=150,
+        ask_basis_points=10_000,
     ),
 )
 
@@ -149,8 +136,9 @@ async def _rows(
     admin, admin_login = await _admin(session, people)
     treasurer_login = await _treasurer(session, people)
     customer_login = await _customer(session, people, kept, admin)
-    revision = await _revision(session)
-    await _rate_card(session, revision, admin)
+    models = [(demo, await ensure_revision(session, demo)) for demo in DEMO_MODELS]
+    for model, revision in models:
+        await ensure_rate_card(session, model, revision, admin)
     pool = await pool_by_slug(session, POOL_SLUG) or await create_pool(
         session, slug=POOL_SLUG, kind=PoolKind.HOUSE, region=POOL_REGION
     )
@@ -161,7 +149,8 @@ async def _rows(
         if wallets is not None:
             owner_id = tokens.verify(str(login["token"])).user_id
             await ensure_payout_wallet(session, wallets, provider=provider, owner_id=owner_id)
-        await _offer(session, demo, provider, revision)
+        for model, revision in models:
+            await _offer(session, demo, provider, model=model, revision=revision)
         joins[demo.node_name] = await _join_token(session, pool, name=demo.node_name, provider=provider)
         provider_logins.append(login)
     joins[CONTROLLER_NAME] = await _join_token(session, pool, name=CONTROLLER_NAME, provider=None)
@@ -265,28 +254,6 @@ async def _api_key(session: AsyncSession, user: User, project: Project, kept_key
     return text
 
 
-async def _revision(session: AsyncSession) -> ModelRevision:
-    """The bundled model, published."""
-    model = await ensure_model(
-        session,
-        slug=MODEL_SLUG,
-        name="Raymart demo chat",
-        description="A tiny bundled language model: capitals, sums, short stories. It shows the product without a GPU.",
-        modality=Modality.CHAT,
-        licence="Apache-2.0",
-    )
-    return await publish_revision(
-        session,
-        model=model,
-        engine="llama_cpp",
-        source=MODEL_SOURCE,
-        sha256=MODEL_SHA256,
-        quantization="q8_0",
-        context_length=MODEL_CONTEXT_LENGTH,
-        capabilities=("chat", "logprobs", "seed", "stop"),
-    )
-
-
 async def _provider(
     session: AsyncSession, people: _People, demo: DemoProvider
 ) -> tuple[Provider, dict[str, object]]:
@@ -305,19 +272,13 @@ async def _provider(
     return provider, login | {"provider_id": show(Prefix.PROVIDER, provider.id)}
 
 
-async def _rate_card(session: AsyncSession, revision: ModelRevision, admin: User) -> None:
-    """The model's prices, unless it has a card of its own already: what people published since stays."""
-    if (
-        await session.scalar(select(RateCard.id).where(RateCard.model_id == revision.model_id).limit(1))
-        is None
-    ):
-        await publish_rate_card(
-            session, model_id=revision.model_id, prices=RATE_CARD_NANO_USD, actor_id=admin.id
-        )
-
-
 async def _offer(
-    session: AsyncSession, demo: DemoProvider, provider: Provider, revision: ModelRevision
+    session: AsyncSession,
+    demo: DemoProvider,
+    provider: Provider,
+    *,
+    model: DemoModel,
+    revision: ModelRevision,
 ) -> None:
     """The provider's offer of the revision, unless it has one: asks that were changed since stay."""
     if any(offer.revision_id == revision.id for offer in await offers_of(session, provider.id)):
@@ -326,8 +287,9 @@ async def _offer(
         session,
         provider_id=provider.id,
         revision_id=revision.id,
-        ask_prompt_nano_usd=demo.ask_prompt_nano_usd,
-        ask_completion_nano_usd=demo.ask_completion_nano_usd,
+        ask_prompt_nano_usd=None,
+        ask_completion_nano_usd=None,
+        asks=model.asks(demo.ask_basis_points),
     )
 
 

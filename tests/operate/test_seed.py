@@ -1,7 +1,6 @@
 """The demo's accounts: made once, kept, repaired, and never readable by others."""
 
 import asyncio
-import hashlib
 import json
 import stat
 import threading
@@ -16,7 +15,6 @@ from solders.keypair import Keypair
 from solders.signature import Signature
 from sqlalchemy import func, select, update
 
-import raymart_serve
 from raymart_billing.ledger import balance, trial_balance
 from raymart_billing.payout_wallets import PayoutWallet, WalletRules, current_wallet
 from raymart_core.ids import Prefix, parse
@@ -24,6 +22,7 @@ from raymart_core.money import Money
 from raymart_core.units import Unit
 from raymart_graphql import seed as seeding
 from raymart_graphql.seed import PROVIDERS, seed
+from raymart_graphql.seed_models import DEMO_MODELS, DemoModel
 from raymart_graphql.seed_wallets import DemoWallets, wallet_keypair
 from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.accounts.authenticator import Authenticator
@@ -35,6 +34,7 @@ from raymart_marketplace.accounts.wallet_challenges import WalletChallenges
 from raymart_marketplace.accounts.wallet_proofs import WalletProof, withdraw_proof
 from raymart_marketplace.catalog.service import model_by_slug, revisions
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions, session_scope
+from raymart_marketplace.pricing.book import load_terms
 from raymart_marketplace.pricing.models import RateCard
 from raymart_marketplace.pricing.service import publish_rate_card
 from raymart_marketplace.shared_state import make_redis
@@ -47,6 +47,7 @@ from raymart_marketplace.supply.service import (
     provider_by_slug,
     set_asks,
 )
+from raymart_serve.models import resolve
 from support.logins import log_in
 from support.market import enrol_message
 
@@ -186,7 +187,7 @@ class TestRepeat:
     async def test_changes_that_people_made_stay(self, demo: Demo):
         await demo.seed()
         async with session_scope(demo.sessions) as session:
-            [offer] = await offers_of(session, (await provider_by_slug(session, "alpha")).id)
+            offer, *_ = await offers_of(session, (await provider_by_slug(session, "alpha")).id)
             await set_asks(session, offer_id=offer.id, ask_prompt_nano_usd=1, ask_completion_nano_usd=2)
             await pause_offer(session, offer_id=offer.id)
         await demo.seed()
@@ -203,20 +204,20 @@ class TestMarket:
             assert (await balance_of(session, document)).available == Money(1_000_000_000)
             assert (await trial_balance(session)).balanced
 
-    async def test_both_providers_offer_the_bundled_model_at_different_asks(self, demo: Demo):
+    async def test_both_providers_offer_each_bundled_model_at_their_share_of_its_rate_card(self, demo: Demo):
         await demo.seed()
+        offered = {}
         async with session_scope(demo.sessions) as session:
-            model = await model_by_slug(session, "raymart/demo-chat")
-            [revision] = await revisions(session, model)
-            offers = {
-                slug: (await offers_of(session, (await provider_by_slug(session, slug)).id))[0]
-                for slug in ("alpha", "beta")
-            }
-        assert {offer.revision_id for offer in offers.values()} == {revision.id}
-        asks = {
-            slug: (each.ask_prompt_nano_usd, each.ask_completion_nano_usd) for slug, each in offers.items()
-        }
-        assert asks == {"alpha": (40, 120), "beta": (50, 150)}
+            for slug in ("alpha", "beta"):
+                offers = await offers_of(session, (await provider_by_slug(session, slug)).id)
+                terms = await load_terms(session, [offer.id for offer in offers])
+                offered[slug] = {offer.revision_id: terms[offer.id].asks for offer in offers}
+            for model in DEMO_MODELS:
+                [revision] = await revisions(session, await model_by_slug(session, model.slug))
+                assert offered["beta"].pop(revision.id) == model.prices
+                share = {unit: price * 8 // 10 for unit, price in model.prices.items()}
+                assert offered["alpha"].pop(revision.id) == share
+        assert offered == {"alpha": {}, "beta": {}}
 
     async def test_the_model_has_one_published_rate_card_and_what_people_publish_stays(self, demo: Demo):
         await demo.seed()
@@ -230,13 +231,9 @@ class TestMarket:
             )
             assert [(card.version, card.state.value) for card in cards] == [(1, "retired"), (2, "published")]
 
-    def test_digest_is_of_the_file_that_is_shipped(self):
-        shipped = (
-            Path(raymart_serve.__file__).parent
-            / "models/bundled"
-            / seeding.MODEL_SOURCE.removeprefix("bundled:")
-        )
-        assert hashlib.sha256(shipped.read_bytes()).hexdigest() == seeding.MODEL_SHA256
+    @pytest.mark.parametrize("model", DEMO_MODELS, ids=lambda model: model.slug)
+    def test_digest_is_of_what_is_shipped(self, model: DemoModel):
+        assert resolve(model.source, model.sha256).exists()
 
 
 class TestJoinTokens:
