@@ -27,6 +27,7 @@ from raymart_graphql.top_up_codes import top_up_code_routes
 from raymart_graphql.webhooks import webhook_routes
 from raymart_marketplace.gateway.collector import rare_collections
 from raymart_marketplace.gateway.routes import gateway_routes
+from raymart_marketplace.objects import object_routes
 from raymart_marketplace.settings import ControlSettings
 
 GRAPHQL_PATH = "/graphql"
@@ -50,6 +51,7 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
             *top_up_code_routes(services),
             *audit_routes(services),
             *export_routes(services),
+            *object_routes(services.objects),
             *health_routes(services),
             *webhook_routes(services),
             *oidc_routes(services),

@@ -36,6 +36,7 @@ from raymart_marketplace.gateway.http_client import DirectUpstream
 from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
+from raymart_marketplace.objects import Objects, open_objects
 from raymart_marketplace.oversight.live import LiveControls
 from raymart_marketplace.retention.writer import RetentionWriter
 from raymart_marketplace.settings import ControlSettings
@@ -74,6 +75,7 @@ class Services:
     usage_sink: LedgerUsageSink
     spill: Spill
     inference: Inference
+    objects: Objects
     controls: LiveControls
     link: LinkEndpoint
     machine_access: MachineAccess
@@ -91,7 +93,7 @@ class Services:
 
 
 def build_services(settings: ControlSettings) -> Services:
-    """Wire the services. Opens nothing."""
+    """Wire the services. Opens nothing, but makes the folder of files where they lie on this machine."""
     engine = make_engine(settings.database_url)
     sessions = make_sessions(engine)
     pool = make_pool(settings.database_url, name="gateway")
@@ -153,6 +155,7 @@ def build_services(settings: ControlSettings) -> Services:
         usage_sink=usage_sink,
         spill=spill,
         inference=inference,
+        objects=open_objects(settings),
         controls=controls,
         link=LinkEndpoint(
             sessions,

@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from raymart_marketplace.chain_settings import ChainSettings
 from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
+from raymart_marketplace.object_settings import ObjectSettings
 
 
 class OidcProviderSettings(BaseModel):
@@ -34,7 +35,7 @@ class OidcProviderSettings(BaseModel):
         return value
 
 
-class ControlSettings(ChainSettings):
+class ControlSettings(ObjectSettings, ChainSettings):
     """Read once in main; every name is in the environment as `RAYMART_<NAME>` unless an alias says otherwise."""
 
     database_url: str = Field(validation_alias="DATABASE_URL")
@@ -207,6 +208,11 @@ class ControlSettings(ChainSettings):
     def spill_dir(self) -> Path | None:
         """The folder of spilled usage."""
         return None if self.data_dir is None else self.data_dir / "spill"
+
+    @property
+    def objects_dir(self) -> Path | None:
+        """The folder of images and artifacts where they are not kept elsewhere; the API and the workers share it."""
+        return None if self.data_dir is None else self.data_dir / "objects"
 
     @property
     def exports_dir(self) -> Path | None:
