@@ -406,6 +406,7 @@ OPEN_ROUTES = {
     "/graphql",
     "/link",
     "/webhooks/stripe",
+    "/objects/{key:path}",
 }
 """Paths that no bearer credential guards: public, or with a proof of their own (GraphQL's rules, node keys, signatures)."""
 TENANTS_ROUTES = {

@@ -16,6 +16,7 @@ UNDESCRIBED = {
     "/webhooks/stripe": "is Stripe's alone",
     "/auth/oidc/{provider}/start": "is for browsers",
     "/auth/oidc/{provider}/callback": "is for browsers",
+    "/objects/{key:path}": "is a URL that comes signed and whole",
     "/v1/{rest:path}": "is a refusal",
     "/openapi.json": "is the document",
     "/docs": "is its page",

@@ -100,9 +100,9 @@ class TestKeys:
          "a/b#1", "C:\\x"],
         ids=lambda key: f"{len(key)}-{key.encode().hex()[:20]}",
     )  # fmt: skip
-    async def test_a_key_that_leads_elsewhere_names_nothing(self, objects, key):
-        for ask in (objects.put(key, b""), objects.open(key), objects.head(key), objects.delete([key]),
-                    objects.signed_url(key, expires_s=60)):  # fmt: skip
+    async def test_a_key_that_leads_elsewhere_names_nothing(self, on_disk, key):
+        for ask in (on_disk.put(key, b""), on_disk.open(key), on_disk.head(key), on_disk.delete([key]),
+                    on_disk.signed_url(key, expires_s=60)):  # fmt: skip
             with pytest.raises(NotFound):
                 await ask
 
