@@ -95,7 +95,9 @@ BY_FUNCTION_ONLY = {
     "gateway", "credit_lease", "lease_budget", "budget", "budget_period", "billing_block", "usage_hour", "usage_day", "usage_day_part",
     "alembic_version", "audit_entry", "audit_origin", "audit_seal",
 }  # fmt: skip
-KEPT = {"request", "attempt", "usage_record", "ledger_check", "payout_policy", "self_billing_invoice"}
+KEPT = {
+    "request", "attempt", "usage_record", "ledger_check", "payout_policy", "self_billing_invoice", "model_alias_change",
+}  # fmt: skip
 """Tables that the runtime adds to and does not change."""
 INTERNAL = {
     "budget_set_for_any", "budget_remove_for_any", "lease_resize", "lease_lock_organization", "lease_elsewhere", "usage_day_sums", "usage_day_part_sums", "usage_hour_sums", "usage_roll_up", "detach_usage_month",

@@ -5,12 +5,14 @@ import secrets
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.wire import link
 from raymart_marketplace.accounts.models import OrganizationKind, User
 from raymart_marketplace.accounts.service import create_organization, memberships, projects, sign_up
-from raymart_marketplace.catalog.models import Modality, Model, ModelRevision
+from raymart_marketplace.catalog.models import Modality, Model, ModelRevision, RevisionState
+from raymart_marketplace.catalog.registry_models import ModelAlias
 from raymart_marketplace.catalog.service import ensure_model, publish_revision
 from raymart_marketplace.supply.enrolment import enrol
 from raymart_marketplace.supply.models import Node, NodeRole, Pool, PoolKind, Provider, ProviderState
@@ -87,6 +89,13 @@ async def make_revision(session: AsyncSession, *, model: Model | None = None) ->
         quantization="q8_0",
         context_length=1_024,
     )
+
+
+async def put_in_state(session: AsyncSession, revision: ModelRevision, state: RevisionState) -> None:
+    """Let the revision stand there, whatever the rules say; nothing names it any more."""
+    await session.execute(delete(ModelAlias).where(ModelAlias.revision_id == revision.id))
+    await session.execute(update(ModelRevision).where(ModelRevision.id == revision.id).values(state=state))
+    await session.refresh(await session.merge(revision))
 
 
 def enrol_message(

@@ -47,6 +47,10 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.SECRET: "key_hash former_key_hash",
         _C.PERSON: "created_by",
     },
+    "artifact": {
+        _C.PLAIN: "id created_at organization_id sha256 size_bytes stored_sha256 stored_bytes key_id",
+        _C.SECRET: "sealed_key",
+    },
     "attempt": {
         _C.PLAIN: "id created_at request_id position endpoint_id provider_id node_id outcome fault tokens_delivered first_token_ms duration_ms",
         _C.TEXT: "reason",
@@ -176,9 +180,23 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     "ledger_check": {_C.PLAIN: "id kind checked_at duration_ms findings", _C.TEXT: "finding"},
     "ledger_snapshot": {_C.PLAIN: "day taken_at horizon"},
     "membership": {_C.PLAIN: "id created_at organization_id role", _C.PERSON: "user_id"},
-    "model": {_C.PLAIN: "id created_at slug name description modality licence"},
+    "model": {_C.PLAIN: "id created_at slug name description modality licence organization_id visibility"},
+    "model_alias": {
+        _C.PLAIN: "model_id name revision_id changed_at change",
+        _C.PERSON: "changed_by",
+        _C.TEXT: "reason",
+    },
+    "model_alias_change": {
+        _C.PLAIN: "id created_at model_id name change before_id after_id",
+        _C.PERSON: "changed_by",
+        _C.TEXT: "reason",
+    },
     "model_revision": {
-        _C.PLAIN: "id created_at model_id digest engine quantization source sha256 context_length capabilities state"
+        _C.PLAIN: "id created_at model_id digest engine quantization source sha256 context_length capabilities state manifest size_bytes published_at"
+    },
+    "model_share": {
+        _C.PLAIN: "model_id organization_id owner_id access created_at ended_at",
+        _C.PERSON: "created_by",
     },
     "node": {
         _C.PLAIN: "id created_at pool_id provider_id role public_key join_token_id state last_seen_at revoked_at",
@@ -313,6 +331,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PERSON: "resolved_by",
     },
     "stripe_replay": {_C.PLAIN: "is_only through_at"},
+    "revision_file": {_C.PLAIN: "revision_id path artifact_id"},
     "self_billing_invoice": {
         _C.PLAIN: "id created_at organization_id provider_id payout_item_id number after_transfer_id up_to_transfer_id recipient content_sha256",
         _C.MONEY: "opening_nano_usd earned_nano_usd closing_nano_usd paid_micro_usdc lines",

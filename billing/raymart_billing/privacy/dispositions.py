@@ -10,6 +10,7 @@ from collections.abc import Mapping
 _OWN = "organization_id = :id"
 _PROVIDERS = f"(select id from provider where {_OWN})"
 _PROJECTS = f"(select id from project where {_OWN})"
+_PRIVATE_MODELS = f"model_id in (select id from model where {_OWN} and visibility = 'private')"
 _USERS = "user_id = any (:users)"
 _ANYBODY = "'erased-' || substr(md5(gen_random_uuid()::text), 1, 8)"
 _UNKNOWN_HASH = "sha256(convert_to(gen_random_uuid()::text, 'UTF8'))"
@@ -28,6 +29,7 @@ DELETED: Mapping[str, str] = {
     "totp_credential": _USERS,
     "oidc_identity": _USERS,
     "membership": _OWN,
+    "model_alias": _PRIVATE_MODELS,
 }
 """Rows that go, by table, in this order."""
 DELETED_WITH: Mapping[str, str] = {"refresh_token": "user_session", "audit_origin": "audit_forget_origins"}
@@ -64,6 +66,9 @@ REPLACED: Mapping[str, tuple[str, Mapping[str, str]]] = {
         {"reason": ":pseudonym", "closed_at": "coalesce(closed_at, clock_timestamp())"},
     ),
     "deposit": (_OWN, {"session_url": "null"}),
+    "model_revision": (_PRIVATE_MODELS, {"state": "'withdrawn'"}),
+    # Without its data key a sealed file is noise, wherever copies of it lie.
+    "artifact": (_OWN, {"sealed_key": "''"}),
     "pool": (f"provider_id in {_PROVIDERS}", {"slug": "'erased-' || replace(id::text, '-', '')"}),
     "node": (
         f"provider_id in {_PROVIDERS}",
@@ -156,6 +161,7 @@ KEPT: Mapping[str, str] = {
     "placement.reason": "a failure in our own words",
     "organization_erasure.waits_for": "what was in the way, in our own words",
     "fee_schedule.reason": _MARKET,
+    "model_alias_change.reason": "why a model was rolled forth or back, which its customers may ask",
     "price_cap.reason": _MARKET,
     "stripe_event.detail": "the processor's ids",
     "stripe_event.resolution": _OVERSIGHT,

@@ -22,7 +22,7 @@ from raymart_core.units import Unit
 from raymart_graphql.operator.listing import Output, print_rows
 from raymart_graphql.operator.running import database_settings, with_database
 from raymart_marketplace.accounts.service import user_by_email
-from raymart_marketplace.catalog.models import Model, ModelRevision
+from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision
 from raymart_marketplace.catalog.service import model_by_slug
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.pricing import service
@@ -30,7 +30,6 @@ from raymart_marketplace.pricing.book import database_now, load_book, load_terms
 from raymart_marketplace.pricing.effective import Sold, price_offer
 from raymart_marketplace.pricing.models import FeeSchedule, Price, PriceCap, RateCard
 from raymart_marketplace.supply.models import Offer, OfferState, Provider, ProviderState
-from raymart_marketplace.supply.placements import SERVED
 from raymart_marketplace.supply.service import provider_by_slug
 
 LISTING_MAX = 1_000

@@ -2,21 +2,22 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import InvalidRequest, ModelNotFound
 from raymart_core.ids import new_id
+from raymart_core.wire.manifest import Manifest, check_manifest
+from raymart_marketplace.catalog.aliases import point_alias
 from raymart_marketplace.catalog.manifest import manifest_digest
 from raymart_marketplace.catalog.models import Modality, Model, ModelRevision, RevisionState
+from raymart_marketplace.catalog.naming import LATEST, SLUG_CHARACTERS_MAX, is_slug
 
-SLUG_CHARACTERS_MAX = 100
 NEAREST_CUTOFF = 0.5
 """How alike, 0 to 1, a slug must be to be suggested."""
-_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -27,7 +28,7 @@ async def all_models(session: AsyncSession) -> Sequence[Model]:
 
 async def model_by_slug(session: AsyncSession, slug: str) -> Model:
     """The model with this slug. Raises: ModelNotFound, naming the most alike one."""
-    model = await session.scalar(select(Model).where(Model.slug == slug)) if _is_slug(slug) else None
+    model = await session.scalar(select(Model).where(Model.slug == slug)) if is_slug(slug) else None
     if model is None:
         slugs = (await session.scalars(select(Model.slug))).all()
         raise ModelNotFound(slug[:SLUG_CHARACTERS_MAX], nearest=nearest_slug(slug, slugs))
@@ -51,7 +52,7 @@ async def ensure_model(
     session: AsyncSession, *, slug: str, name: str, description: str, modality: Modality, licence: str
 ) -> Model:
     """The model with this slug, made unless it exists; an existing one is left as it is. Raises: InvalidRequest."""
-    if not _is_slug(slug):
+    if not is_slug(slug):
         raise InvalidRequest(f"{slug!r} is not a model slug such as 'raymart/demo-chat'", param="slug")
     await session.execute(
         insert(Model)
@@ -74,9 +75,10 @@ async def publish_revision(
     context_length: int,
     capabilities: Sequence[str] = (),
 ) -> ModelRevision:
-    """Publish these weights as a revision of `model`. Idempotent by the manifest's digest: a repeat returns the same.
+    """Publish bundled weights that have no manifest as a revision of `model`, named by what is given here.
 
-    A draft becomes published; what was deprecated or withdrawn meanwhile stays so. Raises: InvalidRequest.
+    Idempotent: a repeat returns the same. A draft becomes published; what was deprecated or withdrawn meanwhile stays
+    so. Raises: InvalidRequest.
     """
     _check_weights(sha256=sha256, context_length=context_length)
     digest = manifest_digest(
@@ -86,29 +88,66 @@ async def publish_revision(
         quantization=quantization,
         context_length=context_length,
     )
-    made = insert(ModelRevision).values(
-        id=new_id(),
-        model_id=model.id,
-        digest=digest,
-        engine=engine,
-        quantization=quantization,
-        source=source,
-        sha256=sha256,
-        context_length=context_length,
-        capabilities=list(capabilities),
-        state=RevisionState.PUBLISHED,
+    return await _publish(
+        session,
+        {
+            "model_id": model.id,
+            "digest": digest,
+            "engine": engine,
+            "quantization": quantization,
+            "source": source,
+            "sha256": sha256,
+            "context_length": context_length,
+            "capabilities": list(capabilities),
+        },
     )
-    await session.execute(
+
+
+async def publish_bundled(
+    session: AsyncSession, *, model: Model, manifest: Manifest, source: str, sha256: str
+) -> ModelRevision:
+    """Publish files that come with the engine's package as a revision of `model`, named by its manifest's digest.
+
+    `source` is "bundled:<file or folder>", `sha256` of that file or tree, as the node checks it. Idempotent as
+    `publish_revision`. Raises: InvalidRequest.
+    """
+    check_manifest(manifest)
+    _check_weights(sha256=sha256, context_length=manifest.context_length)
+    return await _publish(
+        session,
+        {
+            "model_id": model.id,
+            "digest": manifest.digest(),
+            "engine": manifest.engine,
+            "quantization": manifest.quantization,
+            "source": source,
+            "sha256": sha256,
+            "context_length": manifest.context_length,
+            "capabilities": list(manifest.capabilities),
+            "manifest": manifest.canonical(),
+            "size_bytes": manifest.total_bytes() or None,
+        },
+    )
+
+
+async def _publish(session: AsyncSession, values: Mapping[str, object]) -> ModelRevision:
+    """Make the row, or publish the draft that is there; what is new is `latest`. Raises: InvalidRequest."""
+    made = insert(ModelRevision).values(
+        id=new_id(), state=RevisionState.PUBLISHED, published_at=func.clock_timestamp(), **values
+    )
+    published = await session.scalar(
         made.on_conflict_do_update(
             index_elements=[ModelRevision.digest],
-            set_={"state": RevisionState.PUBLISHED},
+            set_={"state": RevisionState.PUBLISHED, "published_at": made.excluded.published_at},
             where=ModelRevision.state == RevisionState.DRAFT,
-        )
+        ).returning(ModelRevision.id)
     )
-    found = select(ModelRevision).where(ModelRevision.digest == digest)
+    found = select(ModelRevision).where(ModelRevision.digest == values["digest"])
     revision = (await session.scalars(found.execution_options(populate_existing=True))).one()
-    if revision.model_id != model.id:
-        raise InvalidRequest(f"these weights are published under another model already, as {digest}")
+    if revision.model_id != values["model_id"]:
+        raise InvalidRequest(f"these weights are published under another model already, as {revision.digest}")
+    if published is not None:
+        await point_alias(session, model_id=revision.model_id, name=LATEST, revision_id=revision.id)
     return revision
 
 
@@ -126,8 +165,3 @@ def _check_weights(*, sha256: str, context_length: int) -> None:
         raise InvalidRequest(f"{sha256[:80]!r} is not a SHA-256 in 64 lower-case hex digits", param="sha256")
     if context_length < 1:
         raise InvalidRequest(f"a context of {context_length} tokens is too short", param="context_length")
-
-
-def _is_slug(text: str) -> bool:
-    """Whether `text` could be a model's slug; what could not is not looked up (it may hold a NUL)."""
-    return len(text) <= SLUG_CHARACTERS_MAX and _SLUG.fullmatch(text) is not None

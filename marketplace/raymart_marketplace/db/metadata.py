@@ -9,6 +9,7 @@ from raymart_marketplace.accounts import session_models as sessions
 from raymart_marketplace.accounts import wallet_proofs
 from raymart_marketplace.audit import models as audit
 from raymart_marketplace.catalog import models as catalog
+from raymart_marketplace.catalog import registry_models as registry
 from raymart_marketplace.db.base import Base
 from raymart_marketplace.metering import models as metering
 from raymart_marketplace.oversight import models as oversight
@@ -29,6 +30,7 @@ __all__ = [
     "oidc",
     "oversight",
     "pricing",
+    "registry",
     "retention",
     "second_factors",
     "sessions",

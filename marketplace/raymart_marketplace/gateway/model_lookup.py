@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from raymart_core.errors import ModelNotFound, Unavailable
-from raymart_marketplace.catalog.models import Model, ModelRevision, RevisionState
+from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision
 from raymart_marketplace.db.session import Sessions
 
 QUERY_TIMEOUT_S = 5.0
@@ -74,7 +74,7 @@ class CatalogModels:
         statement = (
             select(Model, ModelRevision)
             .join(ModelRevision, ModelRevision.model_id == Model.id)
-            .where(ModelRevision.state.in_((RevisionState.PUBLISHED, RevisionState.DEPRECATED)))
+            .where(ModelRevision.state.in_(SERVED))
             .order_by(Model.slug)
         )
         revisions: dict[str, list[ModelRevision]] = {}

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ids import new_id
-from raymart_marketplace.catalog.models import Modality, Model, ModelRevision
+from raymart_marketplace.catalog.models import SERVED, Modality, Model, ModelRevision
 from raymart_marketplace.pricing.book import load_terms
 from raymart_marketplace.pricing.effective import OfferTerms, Sold
 from raymart_marketplace.supply.models import (
@@ -23,7 +23,6 @@ from raymart_marketplace.supply.models import (
     Provider,
     ProviderState,
 )
-from raymart_marketplace.supply.placements import SERVED
 
 DIGESTS_MAX = 1_000
 """Revisions that one node may announce at a time."""

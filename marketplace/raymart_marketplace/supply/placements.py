@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core import ids
 from raymart_core.wire import link
-from raymart_marketplace.catalog.models import Model, ModelRevision, RevisionState
+from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision, RevisionState
+from raymart_marketplace.catalog.revisions import manifest_of
 from raymart_marketplace.supply.models import (
     Node,
     NodeRole,
@@ -32,8 +33,6 @@ SLOTS = 4
 REASON_CHARACTERS_MAX = 500
 REPLICAS_SEEN_MAX = 1_000_000
 """Anything above is a controller's mistake, and would not fit its column."""
-SERVED = (RevisionState.PUBLISHED, RevisionState.DEPRECATED)
-"""States of a revision that is still routed to and kept running; only a published one is placed anew."""
 
 
 async def place_offers(session: AsyncSession, *, provider_id: UUID) -> None:
@@ -117,6 +116,7 @@ async def desired(session: AsyncSession, pool_id: UUID) -> tuple[link.Placement,
             replicas_min=placement.replicas_min,
             replicas_max=placement.replicas_max,
             slots=placement.slots,
+            parameters=manifest.parameters if (manifest := manifest_of(revision)) is not None else {},
         )
         for placement, node_name, slug, revision in await session.execute(statement)
     )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import InvalidRequest
 from raymart_core.ports import Prices
-from raymart_marketplace.catalog.models import Model, ModelRevision
+from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision
 from raymart_marketplace.pricing.book import load_terms
 from raymart_marketplace.pricing.effective import OfferTerms, PriceBook, Sold, price_offer
 from raymart_marketplace.routing.search import Gpu, Place
@@ -25,7 +25,6 @@ from raymart_marketplace.supply.models import (
     Provider,
     ProviderState,
 )
-from raymart_marketplace.supply.placements import SERVED
 
 PLACES_MAX = 2_000
 """Places that one search looks at; anybody may ask, so it is bounded. To filter and rank as many takes 20 ms."""

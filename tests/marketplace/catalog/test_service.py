@@ -15,7 +15,7 @@ from raymart_marketplace.catalog.service import (
     revisions,
 )
 from raymart_marketplace.db.session import Sessions, session_scope
-from support.market import make_revision, unique
+from support.market import make_revision, put_in_state, unique
 
 SLUGS = ("raymart/demo-chat", "raymart/demo-image", "acme/llama-3.1-8b", "acme/llama-3.1-70b")
 
@@ -147,8 +147,7 @@ class TestPublishRevision:
         async with session_scope(sessions) as session:
             model = await make_model(session)
             revision = await _publish(session, model)
-            revision.state = state
-            await session.flush()
+            await put_in_state(session, revision, state)
             assert (await _publish(session, model)).state is after
 
     async def test_weights_of_another_model_are_refused(self, sessions: Sessions):

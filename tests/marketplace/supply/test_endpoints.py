@@ -28,7 +28,7 @@ from raymart_marketplace.supply.service import (
     revoke_node,
     set_asks,
 )
-from support.market import make_node, make_pool, make_provider, make_revision
+from support.market import make_node, make_pool, make_provider, make_revision, put_in_state
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,7 @@ class TestEndpointFacts:
         self, sessions, market, state, count
     ):
         async with session_scope(sessions) as session:
-            await session.execute(
-                update(ModelRevision).where(ModelRevision.id == market.revision.id).values(state=state)
-            )
+            await put_in_state(session, market.revision, state)
         assert len(await facts_of(sessions, market)) == count
 
     async def test_revoked_node_is_left_out(self, sessions: Sessions, market: Market):

@@ -20,7 +20,7 @@ from raymart_marketplace.supply.models import (
 )
 from raymart_marketplace.supply.placements import apply_report, desired, place_offers, unplace
 from raymart_marketplace.supply.service import open_offer, revoke_node
-from support.market import make_node, make_pool, make_provider, make_revision
+from support.market import make_node, make_pool, make_provider, make_revision, put_in_state
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,7 @@ class TestDesired:
         self, sessions: Sessions, market: Market, state: RevisionState, count: int
     ):
         async with session_scope(sessions) as session:
-            await session.execute(
-                update(ModelRevision).where(ModelRevision.id == market.revision.id).values(state=state)
-            )
+            await put_in_state(session, market.revision, state)
             assert len(await desired(session, market.pool.id)) == count
 
     @pytest.mark.parametrize("state", [ProviderState.APPLIED, ProviderState.SUSPENDED, ProviderState.CLOSED])

@@ -24,7 +24,15 @@ from raymart_marketplace.supply.models import (
     Provider,
     ProviderState,
 )
-from support.market import make_customer, make_node, make_pool, make_provider, make_revision, unique
+from support.market import (
+    make_customer,
+    make_node,
+    make_pool,
+    make_provider,
+    make_revision,
+    put_in_state,
+    unique,
+)
 
 ASKS = {"ask_prompt_nano_usd": 40, "ask_completion_nano_usd": 120}
 
@@ -224,8 +232,7 @@ class TestOffer:
     async def test_revision_that_is_not_published_is_refused(self, sessions: Sessions, state: RevisionState):
         async with session_scope(sessions) as session:
             provider, revision = await make_provider(session), await make_revision(session)
-            revision.state = state
-            await session.flush()
+            await put_in_state(session, revision, state)
             with pytest.raises(Conflict, match=state.value):
                 await service.open_offer(session, provider_id=provider.id, revision_id=revision.id, **ASKS)
 

@@ -17,12 +17,11 @@ from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.supply.types import Offer
 from raymart_marketplace.catalog import models as catalog
-from raymart_marketplace.catalog.models import RevisionState
+from raymart_marketplace.catalog.models import SERVED
 from raymart_marketplace.pricing.effective import card_prices
 from raymart_marketplace.supply import models as supply
 from raymart_marketplace.supply.models import OfferState, ProviderState
 
-SERVED = (RevisionState.PUBLISHED, RevisionState.DEPRECATED)
 SELLS = (
     supply.Offer.state == OfferState.OPEN,
     supply.Provider.state == ProviderState.ACTIVE,

@@ -1,0 +1,26 @@
+"""The model registry: manifests, artifacts, aliases and their history, private models. The SQL is `0040_model_registry.sql`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alembic import op
+
+revision: str = "0040"
+down_revision: str | Sequence[str] | None = "0039"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    run("0040_model_registry.sql")
+
+
+def downgrade() -> None:
+    run("0040_model_registry_down.sql")
+
+
+def run(name: str) -> None:
+    # SQLAlchemy would take the colons of casts and keys for its own parameters.
+    op.execute((HERE / name).read_text().replace(":", r"\:"))
