@@ -51,25 +51,23 @@ async def one_too_many_is_refused_at_once(rig: Rig) -> None:
     require(rig.spec.waiting_max <= 16, "the subject's waiting_max must be small, 16 at most")
     await rig.idle()
     ids = await rig.ask(rig.subject.story)
-    async with AsyncExitStack() as running:
+    short = greedy(max_tokens=2, ignore_eos=True)
+    async with asyncio.TaskGroup() as waiting, AsyncExitStack() as running:
         for _ in range(rig.engine.capacity):
-            sampling = greedy(max_tokens=400, ignore_eos=True)
-            events = await running.enter_async_context(rig.generates.generate(ids, sampling=sampling))
-            await anext(events)
-        short = greedy(max_tokens=2, ignore_eos=True)
-        waiting = [asyncio.create_task(generated(rig, ids, short)) for _ in range(rig.spec.waiting_max)]
+            generation = rig.generates.generate(ids, sampling=greedy(max_tokens=400, ignore_eos=True))
+            await anext(await running.enter_async_context(generation))
+        tasks = [waiting.create_task(generated(rig, ids, short)) for _ in range(rig.spec.waiting_max)]
         await rig.until(
-            lambda: (
-                rig.engine.stats().waiting == rig.spec.waiting_max or any(task.done() for task in waiting)
-            ),
+            lambda: rig.engine.stats().waiting == len(tasks) or any(task.done() for task in tasks),
             "the queue did not fill",
         )
-        if not any(task.done() for task in waiting):
-            error = await _refusal(rig, ids, greedy(max_tokens=2))
+        # Where the model ended meanwhile and one that waited has run, there is room for one more.
+        if not any(task.done() for task in tasks):
+            error = await _refusal(rig, ids, short)
             require(isinstance(error, EngineBusy), f"one too many must be EngineBusy, not {error!r}")
             _require_speakable(rig, error)
-    for whole in await asyncio.gather(*waiting):
-        require(whole.finish.usage.completion == 2, "one that waited was not answered")
+    for task in tasks:
+        require(task.result().finish.usage.completion == 2, "one that waited was not answered")
     await rig.idle()
 
 
@@ -113,6 +111,7 @@ async def a_broken_schema_is_refused(rig: Rig) -> None:
 async def a_refusal_leaves_no_trace(rig: Rig) -> None:
     """Refusals hold no slot and break nothing: the next request is answered as ever."""
     _, whole = await answer(rig)
+    await rig.idle()
     before = rig.engine.stats()
     for _ in range(rig.engine.capacity * 2):
         await _refusal(rig, (), greedy())

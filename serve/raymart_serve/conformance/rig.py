@@ -12,8 +12,8 @@ from typing import Any, Self, TypeVar
 import uvloop
 
 from raymart_core.wire.replica import ChatMessage
-from raymart_serve.conformance.checks import Check, require
-from raymart_serve.engines.protocol import Engine, EngineSpec, EngineStats, Generates
+from raymart_serve.conformance.checks import Check, Nonconformance, require
+from raymart_serve.engines.protocol import Engine, EngineError, EngineSpec, EngineStats, Generates
 
 Result = TypeVar("Result")
 
@@ -43,10 +43,12 @@ class Subject:
 class Rig:
     """Runs checks against one engine. Blocking; use it as a context manager."""
 
-    def __init__(self, subject: Subject, *, check_timeout_s: float = 120.0) -> None:
+    def __init__(self, subject: Subject, *, check_timeout_s: float = 120.0, settle_s: float = 10.0) -> None:
+        """`settle_s` is how long the engine may take to be idle after its last reader has left."""
         self.subject = subject
         self.spec = subject.spec
         self._check_timeout_s = check_timeout_s
+        self._settle_s = settle_s
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="conformance", daemon=True)
         self.engine: Engine = subject.factory(subject.spec)
@@ -114,8 +116,15 @@ class Rig:
         self.warm_stats = self.engine.stats()
 
     async def _checked(self, check: Check) -> None:
-        async with asyncio.timeout(self._check_timeout_s):
-            await check.run(self)
+        try:
+            async with asyncio.timeout(self._check_timeout_s):
+                await check.run(self)
+        except TimeoutError as error:
+            raise Nonconformance(f"it did not come to an end in {self._check_timeout_s} s") from error
+        except EngineError as error:
+            raise Nonconformance(f"it raised {error!r} where it must not") from error
+        except ExceptionGroup as error:
+            raise Nonconformance(f"of several at once: {'; '.join(map(repr, error.exceptions))}") from error
 
     def _load(self) -> tuple[int, int]:
         stats = self.engine.stats()

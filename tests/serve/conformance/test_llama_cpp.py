@@ -15,7 +15,7 @@ DEMO = ("bundled:demo-llm.gguf", "6a468f3a94710bd2f7e0c79f63955d7065694983514433
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
     spec = EngineSpec(path=resolve(*DEMO), context_length=1024, slots=2, waiting_max=3)
-    with Rig(Subject(factory=LlamaCppEngine, spec=spec, response_format=False)) as rig:
+    with Rig(Subject(factory=LlamaCppEngine, spec=spec)) as rig:
         yield rig
 
 

@@ -12,6 +12,7 @@ import msgspec
 from raymart_core.units import FinishReason
 from raymart_core.wire.replica import TokenLogprob, Usage
 from raymart_serve.engines.hold_back import HoldBack, Piece
+from raymart_serve.engines.llama_cpp.formats import FormatWatch
 from raymart_serve.engines.llama_cpp.vocabulary import Vocabulary
 from raymart_serve.engines.protocol import EngineFailed, GenerationEvent, GenerationFinish, GenerationStep
 
@@ -65,11 +66,18 @@ class ChunkReader:
     """Turns the chunks of one generation into events, in order. `finished` tells when no more are wanted."""
 
     def __init__(
-        self, vocabulary: Vocabulary, *, tokens_prompt: int, stops: tuple[str, ...], top_logprobs: int | None
+        self,
+        vocabulary: Vocabulary,
+        *,
+        tokens_prompt: int,
+        stops: tuple[str, ...],
+        top_logprobs: int | None,
+        watch: FormatWatch | None = None,
     ) -> None:
         self._vocabulary = vocabulary
         self._tokens_prompt = tokens_prompt
         self._top_logprobs = top_logprobs
+        self._watch = watch
         self._hold_back = HoldBack(stops)
         self._textless: Piece | None = None
         self._predicted = 0
@@ -95,6 +103,8 @@ class ChunkReader:
         if choice.finish_reason is not None:
             cached = chunk.usage.prompt_tokens_details.cached_tokens if chunk.usage else 0
             return self._end(verbose, cached=cached)
+        if self._watch is not None:
+            self._watch.read(choice.text)
         piece = self._joined(self._piece(choice, verbose))
         if not piece.text:
             self._textless = piece
@@ -139,6 +149,8 @@ class ChunkReader:
 
     def _end(self, verbose: _Verbose, *, cached: int) -> list[GenerationEvent]:
         by_eos = verbose.stop_type == "eos"
+        if by_eos and self._watch is not None:
+            self._watch.end()
         pieces = self._hold_back.flush()
         rest = self._tail(verbose.tokens_predicted - self._predicted, by_eos=by_eos)
         if rest is not None:

@@ -6,7 +6,6 @@ reader therefore holds its slot for at most one context's worth of tokens.
 """
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -15,11 +14,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling
 from raymart_serve.engines.llama_cpp.channel import ChannelClosed, StepChannel
 from raymart_serve.engines.llama_cpp.chunks import ChunkReader
+from raymart_serve.engines.llama_cpp.formats import FormatWatch, format_grammar
+from raymart_serve.engines.llama_cpp.library import completion_request, server_parameters
 from raymart_serve.engines.llama_cpp.listener import Listener
 from raymart_serve.engines.llama_cpp.vocabulary import Vocabulary, read_vocabulary
 from raymart_serve.engines.protocol import (
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 _CHANNEL_STEPS_MAX = 64
 _HEALTH_TIMEOUT_S = 3.0
 _IDLE_WITHIN_S = 10.0
-_SEED_RANDOM = 2**32 - 1
-"""llama.cpp draws a seed of its own when it is given this one."""
 
 _Channel = StepChannel[GenerationEvent | EngineFailed]
 
@@ -120,9 +117,7 @@ class LlamaCppEngine:
         """See the protocol. A token inside a multi-byte character has no logprob of its own: llama.cpp sends only
         that of the character's last token, with the whole character as its text.
         """
-        if options.response_format is not None:
-            raise RequestRefused("this engine cannot hold to a format", param="response_format")
-        return self._generation([*prompt_ids, *resume_ids], sampling)
+        return self._generation([*prompt_ids, *resume_ids], sampling, options, resumed=len(resume_ids))
 
     async def health(self) -> EngineHealth:
         """Loading before `load`; failing when llama.cpp's listener is silent or a generation gets no step for long.
@@ -180,7 +175,7 @@ class LlamaCppEngine:
         self._vocabulary = read_vocabulary(self._spec.path)
         key = secrets.token_hex(32)
         try:
-            self._server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), self._spec, key=key))
+            self._server = xllamacpp.Server(server_parameters(xllamacpp.CommonParams(), self._spec, key=key))
         except Exception as error:  # the library raises RuntimeError and more, by version
             raise EngineFailed(f"llama.cpp cannot load {self._spec.path.name!r}: {error}") from error
         # Freed before its loop has begun, the library would wait for that loop for ever: `terminate` is forgotten when
@@ -197,9 +192,11 @@ class LlamaCppEngine:
 
     @asynccontextmanager
     async def _generation(
-        self, ids: list[int], sampling: Sampling
+        self, ids: list[int], sampling: Sampling, options: GenerationOptions, *, resumed: int
     ) -> AsyncGenerator[AsyncIterator[GenerationEvent], None]:
-        body, reader = self._request(ids, sampling)
+        self._check(ids)
+        grammar = await self._grammar(options, resumed=resumed)
+        body, reader = self._request(ids, sampling, grammar)
         await self._gate.acquire()
         loop = asyncio.get_running_loop()
         channel = _Channel(loop, size_max=_CHANNEL_STEPS_MAX)
@@ -216,7 +213,7 @@ class LlamaCppEngine:
             self._tokens_generated += events.tokens
             self._requests_aborted += not events.finished
 
-    def _request(self, ids: list[int], sampling: Sampling) -> tuple[bytes, ChunkReader]:
+    def _check(self, ids: list[int]) -> None:
         self._loaded_listener()
         assert self._vocabulary is not None
         if not ids:
@@ -224,16 +221,32 @@ class LlamaCppEngine:
         if not 0 <= min(ids) <= max(ids) < self._vocabulary.size:
             limit = self._vocabulary.size - 1
             raise RequestRefused(f"token ids must lie in 0..{limit} for this model", param="prompt_ids")
-        room = self._spec.context_length - len(ids)
-        if room < 1:
+        if len(ids) >= self._spec.context_length:
             raise PromptTooLong(tokens_prompt=len(ids), context_length=self._spec.context_length)
+
+    async def _grammar(self, options: GenerationOptions, *, resumed: int) -> str | None:
+        if options.response_format is None:
+            return None
+        if resumed:
+            # llama.cpp starts a grammar at the first new token; there is no way to start it in the middle.
+            raise RequestRefused(
+                "an answer with a response format cannot be resumed; ask for it anew", param="resume_ids"
+            )
+        return await asyncio.get_running_loop().run_in_executor(
+            self._askers, format_grammar, options.response_format
+        )
+
+    def _request(self, ids: list[int], sampling: Sampling, grammar: str | None) -> tuple[bytes, ChunkReader]:
+        assert self._vocabulary is not None
         reader = ChunkReader(
             self._vocabulary,
             tokens_prompt=len(ids),
             stops=sampling.stop,
             top_logprobs=sampling.top_logprobs,
+            watch=None if grammar is None else FormatWatch(grammar),
         )
-        return _body(ids, sampling, max_tokens=min(sampling.max_tokens, room)), reader
+        max_tokens = min(sampling.max_tokens, self._spec.context_length - len(ids))
+        return completion_request(ids, sampling, max_tokens=max_tokens, grammar=grammar), reader
 
     def _run(self, body: bytes, reader: ChunkReader, events: "_Events") -> None:
         """In a worker thread: one blocking call; every way out puts a finish or a failure, or finds the reader gone."""
@@ -293,54 +306,3 @@ class _Events(AsyncIterator[GenerationEvent]):
         else:
             self.finished = True
         return event
-
-
-def _parameters(
-    parameters: "xllamacpp.CommonParams", spec: EngineSpec, *, key: str
-) -> "xllamacpp.CommonParams":
-    parameters.model.path = str(spec.path)
-    # One context's worth per slot; what is asked for beyond it is refused, never shifted out of sight.
-    parameters.n_ctx = spec.context_length * spec.slots
-    parameters.n_parallel = spec.slots
-    parameters.kv_unified = False
-    parameters.ctx_shift = False
-    parameters.use_jinja = True
-    # llama.cpp's threads spin while they wait: with every processor taken it is many times slower (facts: engines).
-    threads = spec.threads or max(1, (os.cpu_count() or 2) - 1)
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
-    parameters.api_keys = [key]
-    parameters.n_threads_http = 4
-    parameters.ui = parameters.endpoint_slots = False
-    parameters.offline = True
-    parameters.warmup = False
-    parameters.fit_params = False
-    # The prompt cache of idle slots would take up to 8 GiB and outlive a customer's request.
-    parameters.cache_ram_mib = 0
-    parameters.cache_idle_slots = False
-    parameters.verbosity = 0
-    return parameters
-
-
-def _body(ids: list[int], sampling: Sampling, *, max_tokens: int) -> bytes:
-    body: dict[str, object] = {
-        "prompt": ids,
-        "max_tokens": max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        # llama.cpp's own defaults, and a model file's, narrow the choice further; ours are the API's defaults.
-        "top_k": 0,
-        "min_p": 0.0,
-        "repeat_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "ignore_eos": sampling.ignore_eos,
-        "stream": True,
-        "verbose": True,
-    }
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed % _SEED_RANDOM
-        # A reused prompt is computed in other batch sizes, which may tip a nearly even draw.
-        body["cache_prompt"] = False
-    if sampling.top_logprobs is not None:
-        body["logprobs"] = max(1, sampling.top_logprobs)
-    return msgspec.json.encode(body)
