@@ -20,7 +20,7 @@ alter table model_revision
     add constraint ck_model_revision_named_by_manifest
         check (manifest is null or digest = 'sha256:' || encode(sha256(manifest), 'hex')),
     add constraint ck_model_revision_size_positive check (size_bytes > 0),
-    add constraint uq_model_revision_model_id_id unique (model_id, id);
+    add constraint uq_model_revision_model_id_quantization_id unique (model_id, quantization, id);
 
 -- A file that the object store holds, once for everybody or, sealed, once for an organization.
 create table artifact (
@@ -60,17 +60,20 @@ create table revision_file (
 );
 create index ix_revision_file_artifact_id on revision_file (artifact_id);
 
+-- One of a name for each number format: a model's stable q8_0 and its stable f16 are different revisions.
 create table model_alias (
     model_id uuid not null,
     name varchar not null,
+    quantization varchar not null,
     revision_id uuid not null,
     changed_at timestamp with time zone not null default clock_timestamp(),
     changed_by uuid,
     change varchar(32) not null,
     reason varchar not null,
-    constraint pk_model_alias primary key (model_id, name),
-    constraint fk_model_alias_model_id_revision_id_model_revision
-        foreign key (model_id, revision_id) references model_revision (model_id, id) on delete restrict,
+    constraint pk_model_alias primary key (model_id, name, quantization),
+    constraint fk_model_alias_model_id_quantization_revision_id_model_revision
+        foreign key (model_id, quantization, revision_id)
+        references model_revision (model_id, quantization, id) on delete restrict,
     constraint fk_model_alias_changed_by_user foreign key (changed_by) references "user" (id) on delete restrict,
     constraint ck_model_alias_name_is_short check (name ~ '^[a-z][a-z0-9-]{0,39}$'),
     constraint ck_model_alias_aliaschangekind check (change in ('set', 'rollback', 'removed')),
@@ -84,6 +87,7 @@ create table model_alias_change (
     created_at timestamp with time zone not null default clock_timestamp(),
     model_id uuid not null,
     name varchar not null,
+    quantization varchar not null,
     change varchar(32) not null,
     before_id uuid,
     after_id uuid,
@@ -100,7 +104,8 @@ create table model_alias_change (
     constraint ck_model_alias_change_aliaschangekind check (change in ('set', 'rollback', 'removed')),
     constraint ck_model_alias_change_removed_names_nothing check ((change = 'removed') = (after_id is null))
 );
-create index ix_model_alias_change_model_id_name_id on model_alias_change (model_id, name, id);
+create index ix_model_alias_change_model_id_name_quantization_id
+    on model_alias_change (model_id, name, quantization, id);
 
 -- Who besides its owner may call a private model, or serve it. What was ever shared stays named in usage and earnings.
 create table model_share (
@@ -157,8 +162,8 @@ declare
     v_state text;
 begin
     if tg_op = 'DELETE' then
-        insert into model_alias_change (model_id, name, change, before_id, reason)
-        values (old.model_id, old.name, 'removed', old.revision_id, '');
+        insert into model_alias_change (model_id, name, quantization, change, before_id, reason)
+        values (old.model_id, old.name, old.quantization, 'removed', old.revision_id, '');
         return null;
     end if;
     -- Who withdraws the revision at this moment is waited for, or waits.
@@ -168,8 +173,8 @@ begin
             errcode = 'check_violation', constraint = 'ck_model_alias_names_what_is_served', table = 'model_alias',
             message = 'the revision is ' || v_state || '; an alias names one that is published or deprecated';
     end if;
-    insert into model_alias_change (model_id, name, change, before_id, after_id, changed_by, reason)
-    values (new.model_id, new.name, new.change, case tg_op when 'UPDATE' then old.revision_id end, new.revision_id,
+    insert into model_alias_change (model_id, name, quantization, change, before_id, after_id, changed_by, reason)
+    values (new.model_id, new.name, new.quantization, new.change, case tg_op when 'UPDATE' then old.revision_id end, new.revision_id,
             new.changed_by, new.reason);
     return null;
 end $$;

@@ -27,7 +27,7 @@ drop trigger refuse_hiding on model;
 drop function registry_refuse();
 alter table model_revision
     drop constraint ck_model_revision_named_by_manifest,
-    drop constraint uq_model_revision_model_id_id,
+    drop constraint uq_model_revision_model_id_quantization_id,
     drop column published_at,
     drop column size_bytes,
     drop column manifest;

@@ -70,7 +70,9 @@ async def make_pool(session: AsyncSession, *, owner: Provider | None = None) -> 
     )
 
 
-async def make_revision(session: AsyncSession, *, model: Model | None = None) -> ModelRevision:
+async def make_revision(
+    session: AsyncSession, *, model: Model | None = None, quantization: str = "q8_0"
+) -> ModelRevision:
     """Published, of a new model unless one is given."""
     made = model or await ensure_model(
         session,
@@ -86,7 +88,7 @@ async def make_revision(session: AsyncSession, *, model: Model | None = None) ->
         engine="llama_cpp",
         source="bundled:demo-llm.gguf",
         sha256=hashlib.sha256(secrets.token_bytes(8)).hexdigest(),
-        quantization="q8_0",
+        quantization=quantization,
         context_length=1_024,
     )
 

@@ -182,12 +182,12 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     "membership": {_C.PLAIN: "id created_at organization_id role", _C.PERSON: "user_id"},
     "model": {_C.PLAIN: "id created_at slug name description modality licence organization_id visibility"},
     "model_alias": {
-        _C.PLAIN: "model_id name revision_id changed_at change",
+        _C.PLAIN: "model_id name quantization revision_id changed_at change",
         _C.PERSON: "changed_by",
         _C.TEXT: "reason",
     },
     "model_alias_change": {
-        _C.PLAIN: "id created_at model_id name change before_id after_id",
+        _C.PLAIN: "id created_at model_id name quantization change before_id after_id",
         _C.PERSON: "changed_by",
         _C.TEXT: "reason",
     },

@@ -1,5 +1,6 @@
 """Aliases: names that move between a model's revisions, and back. Takes a session, flushes, never commits.
 
+One of a name for each number format: publishing a q8_0 revision leaves the f16 one that is `latest` as it is.
 A trigger writes each change into `model_alias_change`, and refuses an alias of what is not served.
 """
 
@@ -30,6 +31,7 @@ class AliasMove:
 
     model_id: UUID
     name: str
+    quantization: str
     before_id: UUID | None
     """The revision it named; None for a new alias."""
     after: ModelRevision
@@ -89,68 +91,74 @@ async def roll_back(
     *,
     model_id: UUID,
     name: str = LATEST,
-    to_id: UUID | None = None,
+    quantization: str | None = None,
     actor_id: UUID | None = None,
     reason: str = "",
-) -> AliasMove:
-    """Let the alias name again what it named before, or `to_id` of what it ever named; in one step, whoever looks.
+) -> Sequence[AliasMove]:
+    """Let the alias name again what it named before, of one number format or of each; in one step, whoever looks.
 
     Repeated, it goes further back. What was withdrawn meanwhile is passed over; what was deprecated is published again,
     so that it can be placed. The revision that is left stays published: withdraw it when it must never run again.
-    Raises: InvalidRequest, NotFound for an alias that is not there, Conflict when there is nothing to go back to.
+    Formats with nothing to go back to stay. Raises: InvalidRequest, NotFound for an alias that is not there, Conflict
+    when no format has anything to go back to.
     """
     _check(name, reason)
     await lock_model(session, model_id)
-    changes = await alias_history(session, model_id=model_id, name=name)
-    if not changes or changes[0].after_id is None:
-        raise NotFound(f"the model has no alias {name!r}", param="alias")
-    earlier = targets_before(changes[::-1])
-    if to_id is not None:
-        ever = {change.after_id for change in changes}
-        if to_id not in ever:
-            raise Conflict(f"{name!r} never named that revision; point it there instead")
-        earlier = (to_id,)
-    rows = await session.execute(
-        select(ModelRevision.id, ModelRevision.state).where(ModelRevision.id.in_(earlier))
-    )
-    states = {row.id: row.state for row in rows}
-    target = next((each for each in earlier if states[each] in SERVED), None)
-    if target is None:
+    there = [
+        alias.quantization
+        for alias in await aliases(session, model_id)
+        if alias.name == name and quantization in {None, alias.quantization}
+    ]
+    if not there:
+        raise NotFound(f"the model has no alias {name!r}{_of_format(quantization)}", param="alias")
+    moves = []
+    for each in there:
+        target = await _target(session, model_id, name, each)
+        if target is not None:
+            pointed = _Pointed(AliasChangeKind.ROLLBACK, target, actor_id, reason)
+            moves.append(await _move(session, model_id, name, pointed))
+    if not moves:
         raise Conflict(
-            f"{name!r} has nothing to go back to: what it named before was withdrawn, or it named nothing else"
+            f"{name!r}{_of_format(quantization)} has nothing to go back to: what it named before was withdrawn, or it named"
+            " nothing else"
         )
-    if states[target] is RevisionState.DEPRECATED:
-        await publish(session, revision_id=target)
-    pointed = _Pointed(AliasChangeKind.ROLLBACK, target, actor_id, reason)
-    return await _move(session, model_id, name, pointed)
+    return moves
 
 
-async def remove_alias(session: AsyncSession, *, model_id: UUID, name: str) -> None:
-    """Let the name name nothing; its history stays. Raises: NotFound."""
+async def remove_alias(
+    session: AsyncSession, *, model_id: UUID, name: str, quantization: str | None = None
+) -> None:
+    """Let the name name nothing, for one number format or for all; its history stays. Raises: NotFound."""
     await lock_model(session, model_id)
-    gone = await session.scalar(
-        delete(ModelAlias)
-        .where(ModelAlias.model_id == model_id, ModelAlias.name == name)
-        .returning(ModelAlias.name)
-        .execution_options(synchronize_session=False)
+    gone = delete(ModelAlias).where(ModelAlias.model_id == model_id, ModelAlias.name == name)
+    if quantization is not None:
+        gone = gone.where(ModelAlias.quantization == quantization)
+    removed = await session.scalars(
+        gone.returning(ModelAlias.name).execution_options(synchronize_session=False)
     )
-    if gone is None:
-        raise NotFound(f"the model has no alias {name[:80]!r}", param="alias")
+    if not removed.all():
+        raise NotFound(f"the model has no alias {name[:80]!r}{_of_format(quantization)}", param="alias")
 
 
 async def aliases(session: AsyncSession, model_id: UUID) -> Sequence[ModelAlias]:
-    """The model's aliases by name."""
-    found = select(ModelAlias).where(ModelAlias.model_id == model_id).order_by(ModelAlias.name)
+    """The model's aliases, by name and number format."""
+    found = (
+        select(ModelAlias)
+        .where(ModelAlias.model_id == model_id)
+        .order_by(ModelAlias.name, ModelAlias.quantization)
+    )
     return (await session.scalars(found.execution_options(populate_existing=True))).all()
 
 
 async def alias_history(
-    session: AsyncSession, *, model_id: UUID, name: str | None = None
+    session: AsyncSession, *, model_id: UUID, name: str | None = None, quantization: str | None = None
 ) -> Sequence[ModelAliasChange]:
     """The last `HISTORY_MAX` changes of an alias, or of all of the model's, newest first."""
     statement = select(ModelAliasChange).where(ModelAliasChange.model_id == model_id)
     if name is not None:
         statement = statement.where(ModelAliasChange.name == name)
+    if quantization is not None:
+        statement = statement.where(ModelAliasChange.quantization == quantization)
     return (await session.scalars(statement.order_by(ModelAliasChange.id.desc()).limit(HISTORY_MAX))).all()
 
 
@@ -172,6 +180,20 @@ def targets_before(changes: Sequence[ModelAliasChange]) -> tuple[UUID, ...]:
     return tuple(dict.fromkeys(each for each in reversed(pile[:-1]) if each != current))
 
 
+async def _target(session: AsyncSession, model_id: UUID, name: str, quantization: str) -> UUID | None:
+    """The nearest revision to go back to that can be served, published; None when there is none."""
+    changes = await alias_history(session, model_id=model_id, name=name, quantization=quantization)
+    earlier = targets_before(changes[::-1])
+    rows = await session.execute(
+        select(ModelRevision.id, ModelRevision.state).where(ModelRevision.id.in_(earlier))
+    )
+    states = {row.id: row.state for row in rows}
+    target = next((each for each in earlier if states[each] in SERVED), None)
+    if target is not None and states[target] is RevisionState.DEPRECATED:
+        await publish(session, revision_id=target)
+    return target
+
+
 async def _move(session: AsyncSession, model_id: UUID, name: str, pointed: _Pointed) -> AliasMove:
     revision = await session.scalar(
         select(ModelRevision)
@@ -183,18 +205,34 @@ async def _move(session: AsyncSession, model_id: UUID, name: str, pointed: _Poin
     if revision.state not in SERVED:
         raise Conflict(f"{revision.digest} is {revision.state.value}; publish it first")
     before_id = await session.scalar(
-        select(ModelAlias.revision_id).where(ModelAlias.model_id == model_id, ModelAlias.name == name)
+        select(ModelAlias.revision_id).where(
+            ModelAlias.model_id == model_id,
+            ModelAlias.name == name,
+            ModelAlias.quantization == revision.quantization,
+        )
     )
     if before_id != revision.id:
         values = pointed._asdict()
-        made = insert(ModelAlias).values(model_id=model_id, name=name, **values)
+        made = insert(ModelAlias).values(
+            model_id=model_id, name=name, quantization=revision.quantization, **values
+        )
         await session.execute(
             made.on_conflict_do_update(
-                index_elements=[ModelAlias.model_id, ModelAlias.name],
+                index_elements=[ModelAlias.model_id, ModelAlias.name, ModelAlias.quantization],
                 set_={column: made.excluded[column] for column in (*values, "changed_at")},
             )
         )
-    return AliasMove(model_id=model_id, name=name, before_id=before_id, after=revision)
+    return AliasMove(
+        model_id=model_id,
+        name=name,
+        quantization=revision.quantization,
+        before_id=before_id,
+        after=revision,
+    )
+
+
+def _of_format(quantization: str | None) -> str:
+    return "" if quantization is None else f" of {quantization[:40]!r}"
 
 
 def _check(name: str, reason: str) -> None:

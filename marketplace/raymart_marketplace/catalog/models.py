@@ -83,7 +83,7 @@ class ModelRevision(Row):
             name="named_by_manifest",
         ),
         CheckConstraint("size_bytes > 0", name="size_positive"),
-        UniqueConstraint("model_id", "id"),
+        UniqueConstraint("model_id", "quantization", "id"),
     )
 
     model_id: Mapped[UUID] = mapped_column(ForeignKey("model.id", ondelete="RESTRICT"), index=True)

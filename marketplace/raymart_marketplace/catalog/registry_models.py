@@ -83,12 +83,17 @@ class AliasChangeKind(StrEnum):
 
 
 class ModelAlias(Base):
-    """A name that moves between the revisions of a model: "latest", "stable". A trigger keeps its history."""
+    """A name that moves between the revisions of a model: "latest", "stable". A trigger keeps its history.
+
+    One for each number format: a model's stable q8_0 and its stable f16 are different revisions.
+    """
 
     __tablename__ = "model_alias"
     __table_args__ = (
         ForeignKeyConstraint(
-            ["model_id", "revision_id"], ["model_revision.model_id", "model_revision.id"], ondelete="RESTRICT"
+            ["model_id", "quantization", "revision_id"],
+            ["model_revision.model_id", "model_revision.quantization", "model_revision.id"],
+            ondelete="RESTRICT",
         ),
         CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,39}$'", name="name_is_short"),
         CheckConstraint("change <> 'removed'", name="is_there"),
@@ -97,6 +102,8 @@ class ModelAlias(Base):
 
     model_id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
+    quantization: Mapped[str] = mapped_column(primary_key=True)
+    """Of the revision."""
     revision_id: Mapped[UUID] = mapped_column(index=True)
     changed_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     changed_by: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="RESTRICT"))
@@ -111,13 +118,14 @@ class ModelAliasChange(Base):
     __tablename__ = "model_alias_change"
     __table_args__ = (
         CheckConstraint("(change = 'removed') = (after_id is null)", name="removed_names_nothing"),
-        Index(None, "model_id", "name", "id"),
+        Index(None, "model_id", "name", "quantization", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     model_id: Mapped[UUID] = mapped_column(ForeignKey("model.id", ondelete="RESTRICT"))
     name: Mapped[str]
+    quantization: Mapped[str]
     change: Mapped[AliasChangeKind] = mapped_column(text_enum(AliasChangeKind))
     before_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_revision.id", ondelete="RESTRICT"))
     after_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_revision.id", ondelete="RESTRICT"))

@@ -128,7 +128,10 @@ async def revision_by_digest(session: AsyncSession, digest: str) -> ModelRevisio
 
 
 async def named_revision(session: AsyncSession, reference: ModelReference) -> ModelRevision:
-    """The revision that `slug@alias` or `slug@digest` names, in whatever state. Raises: NotFound, InvalidRequest."""
+    """The revision that `slug@alias` or `slug@digest` names, in whatever state.
+
+    Raises: NotFound, InvalidRequest, Conflict for an alias that names one of each of several number formats.
+    """
     slug, pin = reference.slug[:SLUG_CHARACTERS_MAX], reference.revision
     if pin is None:
         raise InvalidRequest(f"{slug!r} names a model; add '@' and an alias or a digest", param="model")
@@ -138,12 +141,15 @@ async def named_revision(session: AsyncSession, reference: ModelReference) -> Mo
     if REVISION_DIGEST.fullmatch(pin):
         statement = statement.where(ModelRevision.digest == pin)
     else:
-        named = ModelAlias.revision_id == ModelRevision.id
-        statement = statement.join(ModelAlias, named).where(ModelAlias.name == pin)
-    found = await session.scalar(statement) if is_slug(slug) else None
-    if found is None:
+        by_alias = ModelAlias.revision_id == ModelRevision.id
+        statement = statement.join(ModelAlias, by_alias).where(ModelAlias.name == pin)
+    found = (await session.scalars(statement)).all() if is_slug(slug) else []
+    if not found:
         raise NotFound(f"there is no {slug}@{pin}", param="model")
-    return found
+    if len(found) > 1:
+        named = ", ".join(sorted(f"{each.digest} ({each.quantization})" for each in found))
+        raise Conflict(f"{slug}@{pin} names {named}; write the digest of the one you mean", param="model")
+    return found[0]
 
 
 def manifest_of(revision: ModelRevision) -> Manifest | None:

@@ -148,7 +148,7 @@ class TestRollBack:
         first, second, _third = await three_revisions(sessions)
         for target in (second, first):
             async with session_scope(sessions) as session:
-                move = await roll_back(session, model_id=first.model_id, reason="worse answers")
+                [move] = await roll_back(session, model_id=first.model_id, reason="worse answers")
             assert (move.after.id, move.is_change) == (target.id, True)
             assert await named(sessions, first) == target.id
         async with session_scope(sessions) as session:
@@ -162,15 +162,20 @@ class TestRollBack:
         async with session_scope(sessions) as session:
             await withdraw(session, revision_id=second.id)
             await deprecate(session, revision_id=first.id)
-            move = await roll_back(session, model_id=first.model_id)
+            [move] = await roll_back(session, model_id=first.model_id)
         assert (move.after.id, move.after.state) == (first.id, RevisionState.PUBLISHED)
 
-    async def test_named_target_must_have_been_named_before(self, sessions: Sessions):
-        first, _second, _third = await three_revisions(sessions)
+    async def test_each_number_format_goes_back_by_itself(self, sessions: Sessions):
+        first, second, third = await three_revisions(sessions)
         async with session_scope(sessions) as session:
-            assert (await roll_back(session, model_id=first.model_id, to_id=first.id)).after.id == first.id
-            with pytest.raises(Conflict, match="never named"):
-                await roll_back(session, model_id=first.model_id, to_id=new_id())
+            other = await make_revision(session, model=SimpleNamespace(id=first.model_id), quantization="f16")
+            moves = await roll_back(session, model_id=first.model_id)
+            assert [(move.quantization, move.after.id) for move in moves] == [("q8_0", second.id)]
+            with pytest.raises(Conflict, match="'latest' of 'f16' has nothing to go back to"):
+                await roll_back(session, model_id=first.model_id, quantization="f16")
+            there = {each.quantization: each.revision_id for each in await aliases(session, first.model_id)}
+        assert there == {"q8_0": second.id, "f16": other.id}
+        assert third.id not in there.values()
 
     async def test_unknown_alias_is_not_found(self, sessions: Sessions):
         first, _, _ = await three_revisions(sessions)
