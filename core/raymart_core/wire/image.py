@@ -25,6 +25,13 @@ IMAGE_BODY_BYTES_MAX = 32 * 1024 * 1024
 IMAGE_LINE_BYTES_MAX = 32 * 1024 * 1024
 """Of one event; the longest carries a picture in base64."""
 
+SCHEDULERS = (
+    "DDIM", "DDPM", "DEIS", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ 2M SDE", "DPM++ 2M SDE Karras", "DPM++ SDE",
+    "DPM++ SDE Karras", "DPM2", "DPM2 Karras", "DPM2 a", "DPM2 a Karras", "Euler", "Euler Karras", "Euler a", "Heun",
+    "LCM", "PLMS", "UniPC",
+)  # fmt: skip
+"""What `ImageRequest.scheduler` may be, by the names of AUTOMATIC1111."""
+
 ImageFormat = Literal["png", "jpeg", "webp"]
 
 

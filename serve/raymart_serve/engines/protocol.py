@@ -84,6 +84,10 @@ class EngineSpec:
     """Tokens of prompt and completion together, per generation."""
     slots: int
     """Generations at once."""
+    model: str = ""
+    """Slug, for what is written into a picture."""
+    revision: str = ""
+    """Manifest digest, for the same."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """What the revision's manifest sets of the engine, by name; one that the engine does not know is `EngineFailed`."""
     waiting_max: int = 64

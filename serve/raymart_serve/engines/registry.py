@@ -9,7 +9,10 @@ from raymart_core.errors import RaymartError
 from raymart_serve.engines.protocol import Engine, EngineSpec
 
 GROUP = "raymart.engines"
-_BUILT_IN = {"llama_cpp": "raymart_serve.engines.llama_cpp:LlamaCppEngine"}
+_BUILT_IN = {
+    "diffusers": "raymart_serve.engines.diffusers:DiffusersEngine",
+    "llama_cpp": "raymart_serve.engines.llama_cpp:LlamaCppEngine",
+}
 
 EngineFactory = Callable[[EngineSpec], Engine]
 

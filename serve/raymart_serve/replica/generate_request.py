@@ -55,22 +55,23 @@ def _check_prompt(request: GenerateRequest) -> None:
 
 
 def _check_sampling(sampling: Sampling) -> None:
-    _check_range("max_tokens", sampling.max_tokens, holds=sampling.max_tokens >= 1, limit="at least 1")
-    _check_range("temperature", sampling.temperature, holds=0 <= sampling.temperature <= 2, limit="0 to 2")
-    _check_range("top_p", sampling.top_p, holds=0 < sampling.top_p <= 1, limit="above 0, at most 1")
+    check_range("max_tokens", sampling.max_tokens, holds=sampling.max_tokens >= 1, limit="at least 1")
+    check_range("temperature", sampling.temperature, holds=0 <= sampling.temperature <= 2, limit="0 to 2")
+    check_range("top_p", sampling.top_p, holds=0 < sampling.top_p <= 1, limit="above 0, at most 1")
     if sampling.seed is not None:
-        _check_range("seed", sampling.seed, holds=0 <= sampling.seed < 2**32, limit="0 to 2**32 - 1")
+        check_range("seed", sampling.seed, holds=0 <= sampling.seed < 2**32, limit="0 to 2**32 - 1")
     if sampling.top_logprobs is not None:
         holds = 0 <= sampling.top_logprobs <= 20
-        _check_range("top_logprobs", sampling.top_logprobs, holds=holds, limit="0 to 20")
+        check_range("top_logprobs", sampling.top_logprobs, holds=holds, limit="0 to 20")
     holds = len(sampling.stop) <= STOPS_MAX and all(
         1 <= len(stop) <= STOP_LENGTH_MAX for stop in sampling.stop
     )
     limit = f"at most {STOPS_MAX} strings of 1 to {STOP_LENGTH_MAX} characters"
-    _check_range("stop", f"{len(sampling.stop)} strings", holds=holds, limit=limit)
+    check_range("stop", f"{len(sampling.stop)} strings", holds=holds, limit=limit)
 
 
-def _check_range(param: str, value: object, *, holds: bool, limit: str) -> None:
+def check_range(param: str, value: object, *, holds: bool, limit: str) -> None:
+    """Go on when the value of `param` `holds` its `limit`. Raises: RequestRefused."""
     if not holds:
         raise RequestRefused(f"{param} is {value!r}; it must be {limit}", param=param)
 

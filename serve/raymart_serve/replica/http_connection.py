@@ -2,8 +2,8 @@
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol, cast
 
@@ -11,6 +11,7 @@ import httptools
 import structlog
 
 from raymart_core.units import Fault
+from raymart_core.wire.image import IMAGE_BODY_BYTES_MAX, IMAGE_PATH
 from raymart_serve.replica.http_exchange import Exchange, ReaderTooSlow, Request
 
 log = structlog.get_logger()
@@ -25,6 +26,10 @@ class HttpLimits:
     connections_max: int = 512
     header_bytes_max: int = 16 * 1024
     body_bytes_max: int = 4 * 1024 * 1024
+    large_body_bytes_max: Mapping[str, int] = field(
+        default_factory=lambda: {IMAGE_PATH: IMAGE_BODY_BYTES_MAX}
+    )
+    """For paths that take more."""
     request_timeout_s: float = 20.0
     """From a request's first byte to its last."""
     write_timeout_s: float = 30.0
@@ -169,7 +174,7 @@ class Connection(asyncio.Protocol):
             self._refuse(HTTPStatus.UNAUTHORIZED, "wrong or missing bearer secret of this replica")
         self.trusted = True
         length = self._headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._limits.body_bytes_max:
+        if length.isdecimal() and int(length) > self._body_bytes_max:
             self._refuse_body()
         if self._headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -177,7 +182,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         self._body += body
-        if len(self._body) > self._limits.body_bytes_max:
+        if len(self._body) > self._body_bytes_max:
             self._refuse_body()
 
     def on_message_complete(self) -> None:
@@ -199,10 +204,17 @@ class Connection(asyncio.Protocol):
         self._refused = Refused(status, message)
         raise self._refused
 
+    @property
+    def _path(self) -> str:
+        return self._target.partition(b"?")[0].decode("latin-1")
+
+    @property
+    def _body_bytes_max(self) -> int:
+        return self._limits.large_body_bytes_max.get(self._path, self._limits.body_bytes_max)
+
     def _refuse_body(self) -> None:
-        limit = self._limits.body_bytes_max
         self._refuse(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is over {limit} bytes; shorten the prompt"
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is over {self._body_bytes_max} bytes; send less"
         )
 
     def _check_head_size(self) -> None:
@@ -219,7 +231,7 @@ class Connection(asyncio.Protocol):
         exchange.close_after = not self._parser.should_keep_alive()
         request = Request(
             method=self._parser.get_method().decode("ascii"),
-            path=self._target.partition(b"?")[0].decode("latin-1"),
+            path=self._path,
             headers=self._headers,
             body=bytes(self._body),
         )

@@ -163,6 +163,8 @@ class Replica:
                 path=path,
                 context_length=config.context_length,
                 slots=config.slots,
+                model=config.model,
+                revision=config.revision,
                 parameters=config.parameters,
                 waiting_max=config.waiting_max,
                 step_delay_s=config.step_delay_ms / 1000,

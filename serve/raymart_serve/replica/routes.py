@@ -1,4 +1,4 @@
-"""What the replica answers on its port: generate, embed, rerank, predict, health, stats, drain."""
+"""What the replica answers on its port: generate, image, embed, rerank, predict, health, stats, drain."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -10,6 +10,7 @@ import structlog
 
 from raymart_core.units import Fault
 from raymart_core.wire.embedding import EMBED_PATH, PREDICT_PATH, RERANK_PATH
+from raymart_core.wire.image import IMAGE_PATH
 from raymart_core.wire.replica import (
     GENERATE_PATH,
     HEALTH_PATH,
@@ -35,6 +36,7 @@ from raymart_serve.engines.protocol import (
 )
 from raymart_serve.replica.generate_request import read_generate_request
 from raymart_serve.replica.http_exchange import Exchange, ReaderTooSlow, Request
+from raymart_serve.replica.image_routes import ImageRoutes
 from raymart_serve.replica.unary_routes import UnaryRoutes
 
 log = structlog.get_logger()
@@ -73,6 +75,7 @@ class Routes:
         unary = UnaryRoutes(replica)
         self._routes: Mapping[str, Mapping[str, Handler]] = {
             GENERATE_PATH: {"POST": partial(self._admitted, self._generate)},
+            IMAGE_PATH: {"POST": partial(self._admitted, ImageRoutes(replica).make)},
             EMBED_PATH: {"POST": partial(self._admitted, unary.embed)},
             RERANK_PATH: {"POST": partial(self._admitted, unary.rerank)},
             PREDICT_PATH: {"POST": partial(self._admitted, unary.predict)},
@@ -129,7 +132,12 @@ class Routes:
             async with asyncio.timeout(None if deadline_ms is None else deadline_ms / 1000):
                 await work(request, exchange)
         except RequestRefused as error:
-            exchange.refuse(HTTPStatus.BAD_REQUEST, error.message, fault=Fault.CUSTOMER, param=error.param)
+            if exchange.started:
+                await _give_up(exchange, HTTPStatus.BAD_REQUEST, error.message, late=Fault.CUSTOMER)
+            else:
+                exchange.refuse(
+                    HTTPStatus.BAD_REQUEST, error.message, fault=Fault.CUSTOMER, param=error.param
+                )
         except EngineBusy as error:
             exchange.refuse(HTTPStatus.SERVICE_UNAVAILABLE, error.message, fault=Fault.PROVIDER)
         except TimeoutError:

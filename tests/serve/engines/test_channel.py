@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from raymart_serve.engines.llama_cpp.channel import ChannelClosed, StepChannel
+from raymart_serve.engines.channel import ChannelClosed, StepChannel
 
 
 class TestStepChannel:

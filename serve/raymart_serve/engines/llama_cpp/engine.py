@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling
-from raymart_serve.engines.llama_cpp.channel import ChannelClosed, StepChannel
+from raymart_serve.engines.channel import ChannelClosed, StepChannel
 from raymart_serve.engines.llama_cpp.chunks import ChunkReader
 from raymart_serve.engines.llama_cpp.formats import FormatWatch, format_grammar
 from raymart_serve.engines.llama_cpp.library import completion_request, server_parameters

@@ -1,0 +1,148 @@
+"""What lies in a revision's folder, checked before any library opens it.
+
+The layout is that of diffusers (`model_index.json` and a folder per component), beside it `loras/<name>.safetensors`,
+`controlnets/<name>/` and `vaes/<name>/`. Weights are safetensors: a pickle runs whatever code its author wrote.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from raymart_serve.engines.diffusers.safetensors_header import read_header
+from raymart_serve.engines.protocol import EngineFailed
+
+Family = Literal["sd", "sdxl"]
+
+_FAMILIES: Mapping[str, Family] = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
+_COMPONENTS = frozenset(
+    {
+        ("diffusers", "AutoencoderKL"),
+        ("diffusers", "UNet2DConditionModel"),
+        ("transformers", "CLIPImageProcessor"),
+        ("transformers", "CLIPTextModel"),
+        ("transformers", "CLIPTextModelWithProjection"),
+        ("transformers", "CLIPTokenizer"),
+        ("transformers", "CLIPTokenizerFast"),
+        ("transformers", "CLIPVisionModelWithProjection"),
+        ("stable_diffusion", "StableDiffusionSafetyChecker"),
+    }
+)
+"""What `model_index.json` may name; schedulers of diffusers besides. It could name any class of any package."""
+_SUFFIXES = frozenset({".json", ".txt", ".md", ".jinja", ".safetensors"})
+_TEXT_BYTES_MAX = 32 * 1024 * 1024
+"""Of a file that is no weights; the largest are tokenizers."""
+_CONFIG_NUMBER_MAX = 1_000_000
+_LAYERS_MAX = 256
+_LIST_MAX = 4_096
+_ADAPTERS_MAX = 1_024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A revision whose files may be opened."""
+
+    path: Path
+    family: Family
+    loras: Mapping[str, Path]
+    """Files by name."""
+    controlnets: Mapping[str, Path]
+    """Folders by name."""
+    vaes: Mapping[str, Path]
+    """Folders by name."""
+
+
+def read_folder(path: Path) -> Folder:
+    """The revision in `path`, every file's kind, size and header checked. Blocking. Raises: EngineFailed."""
+    if not path.is_dir():
+        raise EngineFailed(f"{path.name!r} is no folder with a model_index.json; diffusers loads folders")
+    for file in _files(path):
+        _check_file(file, path)
+    return Folder(
+        path=path,
+        family=_family(path / "model_index.json"),
+        loras=_named(path / "loras", suffix=".safetensors"),
+        controlnets=_named(path / "controlnets"),
+        vaes=_named(path / "vaes"),
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.rglob("*")):
+        if entry.is_symlink():
+            raise EngineFailed(
+                f"{entry.relative_to(folder).as_posix()!r} is a link; a revision has plain files only"
+            )
+        if not entry.is_dir():
+            yield entry
+
+
+def _check_file(file: Path, folder: Path) -> None:
+    name = file.relative_to(folder).as_posix()
+    if file.suffix not in _SUFFIXES:
+        raise EngineFailed(f"{name!r} is not loaded: weights are safetensors, the rest is JSON or text")
+    if file.suffix == ".safetensors":
+        read_header(file)
+    elif file.stat().st_size > _TEXT_BYTES_MAX:
+        raise EngineFailed(f"{name!r} has {file.stat().st_size} bytes; a text has at most {_TEXT_BYTES_MAX}")
+    elif file.name.endswith("config.json"):
+        _check_numbers(_json(file), name="", where=name)
+
+
+def _check_numbers(value: object, *, name: str, where: str) -> None:
+    """Refuse sizes that no model has: the libraries allocate, or loop over, what a configuration says."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_numbers(item, name=str(key), where=where)
+    elif isinstance(value, list):
+        if len(value) > _LIST_MAX:
+            raise EngineFailed(f"{where} has {len(value)} items in {name!r}; at most {_LIST_MAX} are taken")
+        for item in value:
+            _check_numbers(item, name=name, where=where)
+    elif isinstance(value, int):
+        limit = _LAYERS_MAX if "layers" in name else _CONFIG_NUMBER_MAX
+        if abs(value) > limit:
+            raise EngineFailed(f"{where} sets {name!r} to {str(value)[:20]}; at most {limit} is taken")
+
+
+def _family(index: Path) -> Family:
+    if not index.is_file():
+        raise EngineFailed("there is no model_index.json; publish the revision in the layout of diffusers")
+    document = _json(index)
+    if not isinstance(document, dict) or document.get("_class_name") not in _FAMILIES:
+        known = ", ".join(_FAMILIES)
+        raise EngineFailed(f"model_index.json names no pipeline that this engine runs; it runs {known}")
+    for name, value in document.items():
+        if isinstance(value, list) and value != [None, None]:
+            _check_component(name, value)
+    return _FAMILIES[document["_class_name"]]
+
+
+def _check_component(name: str, value: list[object]) -> None:
+    known = len(value) == 2 and (
+        tuple(value) in _COMPONENTS or (value[0] == "diffusers" and str(value[1]).endswith("Scheduler"))
+    )
+    if not known:
+        raise EngineFailed(f"model_index.json makes {name!r} a {str(value)[:80]}; that is not loaded")
+
+
+def _named(folder: Path, *, suffix: str = "") -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    found = {
+        entry.name.removesuffix(suffix): entry
+        for entry in sorted(folder.iterdir())
+        if (entry.is_file() and entry.suffix == suffix if suffix else entry.is_dir())
+    }
+    if len(found) > _ADAPTERS_MAX:
+        raise EngineFailed(f"{folder.name} holds {len(found)} adapters; at most {_ADAPTERS_MAX} are taken")
+    return found
+
+
+def _json(file: Path) -> object:
+    try:
+        return msgspec.json.decode(file.read_bytes())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise EngineFailed(f"{file.name!r} cannot be read: {error}") from error
