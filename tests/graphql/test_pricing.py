@@ -308,6 +308,23 @@ class TestQuote:
             ("TOKEN_COMPLETION", "20", dollars(20 * ASK_COMPLETION)),
         ]
 
+    async def test_pictures_are_quoted_by_their_pixel_steps(
+        self, api: Api, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        step = [{"unit": "IMAGE_MEGAPIXEL_STEP", "price": dollars(2_000)}]
+        await change(api, ASKS, seller.tenant.owner, offerId=offer_id(seller), asks=step)
+        query = QUOTE.replace("$prompt: Int!, $completion: Int!", "$steps: BigInt!").replace(
+            "tokensPromptMax: $prompt, tokensCompletionMax: $completion", "pixelStepsMax: $steps"
+        )
+        # Two pictures of 64 x 64 in 20 steps; 327.68 nano-USD are rounded down.
+        data = (await api(query, model=seller.model_slug, steps=str(2 * 64 * 64 * 20))).data
+        [quote] = data["quoteRequest"]["endpoints"]["nodes"]
+        assert [(line["unit"], line["quantity"], line["amount"]["amount"]) for line in quote["lines"]] == [
+            ("IMAGE_MEGAPIXEL_STEP", "163840", dollars(327)),
+        ]
+        refused = await api(query, model=seller.model_slug, steps=str(4_194_304 * 150 * 8 + 1))
+        assert refused.code == "BAD_USER_INPUT"
+
     async def test_a_model_that_nobody_serves_has_no_quotes(self, api: Api) -> None:
         data = (await api(QUOTE, model="nobody/serves-this", prompt=1, completion=1)).data
         assert data == {"quoteRequest": {"endpoints": {"nodes": []}}}

@@ -53,6 +53,16 @@ class TestPrice:
             (provider.slug, 3_500, "token.completion", 3_000),
         ]
 
+    async def test_pictures_are_quoted_by_their_pixel_steps(self, database_url, market):
+        model, provider = market
+        card = ("image.megapixel_step=0.000002", "token.prompt=0", "token.completion=0")
+        run(database_url, "price", "publish", model, *(word for line in card for word in ("--price", line)))
+        [line] = listed(database_url, "quote", model, "--pixel-steps", str(2 * 64 * 64 * 20))
+        # 327.68 nano-USD are rounded down.
+        assert (line["provider"], line["unit"], line["amount_nano_usd"]) == (
+            provider.slug, "image.megapixel_step", 327,
+        )  # fmt: skip
+
     async def test_a_cap_is_set_and_listed(self, database_url, market):
         model, _ = market
         scope = ("cap", "request", "--model", model, "--reason", "a test")

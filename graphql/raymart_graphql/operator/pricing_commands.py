@@ -241,12 +241,24 @@ def fee(
 @price.command("quote")
 def quote(
     model: Annotated[str, typer.Argument(help="Slug of the model.")],
-    tokens_prompt: Annotated[int, typer.Option(min=0, max=10_000_000, help="Tokens of the prompt at most.")],
-    tokens_completion: Annotated[int, typer.Option(min=0, max=10_000_000, help="Generated tokens at most.")],
+    tokens_prompt: Annotated[
+        int, typer.Option(min=0, max=10_000_000, help="Tokens of the prompt at most.")
+    ] = 0,
+    tokens_completion: Annotated[
+        int, typer.Option(min=0, max=10_000_000, help="Generated tokens at most.")
+    ] = 0,
+    pixel_steps: Annotated[
+        int, typer.Option(min=0, max=10_000_000_000, help="Of pictures: width x height x steps x count.")
+    ] = 0,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show the most that a request can cost at each open offer at this moment, with a line for each unit."""
-    bounds = Quantities(token_prompt=tokens_prompt, token_completion=tokens_completion, request=1)
+    bounds = Quantities(
+        token_prompt=tokens_prompt,
+        token_completion=tokens_completion,
+        image_megapixel_step=pixel_steps,
+        request=1,
+    )
 
     async def rows(sessions: Sessions) -> Sequence[dict[str, object]]:
         async with session_scope(sessions) as session:
