@@ -12,6 +12,7 @@ GROUP = "raymart.engines"
 _BUILT_IN = {
     "diffusers": "raymart_serve.engines.diffusers:DiffusersEngine",
     "llama_cpp": "raymart_serve.engines.llama_cpp:LlamaCppEngine",
+    "onnx": "raymart_serve.engines.onnx:open_onnx_engine",
 }
 
 EngineFactory = Callable[[EngineSpec], Engine]
