@@ -49,14 +49,19 @@ class RequestRefused(EngineError):
 
 
 class PromptTooLong(RequestRefused):
-    """The prompt leaves no room for even one token."""
+    """The prompt leaves no room for even one token; or an input, where nothing is completed, is over the context."""
 
-    def __init__(self, *, tokens_prompt: int, context_length: int) -> None:
-        super().__init__(
+    def __init__(self, *, tokens_prompt: int, context_length: int, param: str = "messages") -> None:
+        """`param` is "messages" for a prompt, else the field that holds the input."""
+        message = (
             f"the prompt has {tokens_prompt} tokens and the context holds {context_length}, prompt and completion "
-            "together; shorten the messages",
-            param="messages",
+            "together; shorten the messages"
         )
+        if param != "messages":
+            message = (
+                f"{param} has {tokens_prompt} tokens and the model reads {context_length} at most; shorten it"
+            )
+        super().__init__(message, param=param)
         self.tokens_prompt = tokens_prompt
         self.context_length = context_length
 

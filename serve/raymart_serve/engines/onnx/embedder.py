@@ -50,14 +50,10 @@ class OnnxEmbedder(OnnxTextEngine):
         self._width = len(made.vector) // 4
 
     def _check_dimensions(self, dimensions: int | None) -> None:
-        revision = self._revision
-        if dimensions is None or dimensions == self._width or dimensions in revision.dimensions:
-            return
-        if revision.any_dimensions and 1 <= dimensions <= (self._width or dimensions):
-            return
-        sizes = sorted({*revision.dimensions, *([self._width] if self._width else [])})
-        served = f"1 to {self._width}" if revision.any_dimensions else ", ".join(map(str, sizes))
-        raise RequestRefused(f"dimensions is {dimensions}; this model serves {served}", param="dimensions")
+        if dimensions is not None and not 1 <= dimensions <= (self._width or dimensions):
+            raise RequestRefused(
+                f"dimensions is {dimensions}; this model makes 1 to {self._width}", param="dimensions"
+            )
 
     def _embed(
         self, inputs: Sequence[str | Sequence[int]], dimensions: int | None, graph: Graph, stop: Stop

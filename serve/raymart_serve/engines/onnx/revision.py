@@ -2,7 +2,7 @@
 
     model.onnx or onnx/model.onnx       the graph; large weights may lie beside it
     tokenizer.json                      without it the model takes tensors, not text
-    config.json                         pad token, longest input, sizes a vector may be cut to, kind of model
+    config.json                         pad token, longest input, kind of model
     1_Pooling/config.json               how token vectors become one
     config_sentence_transformers.json   text that goes before each input, if any
 
@@ -58,8 +58,6 @@ class _ModelConfig(msgspec.Struct):
     architectures: list[str] | None = None
     pad_token_id: int | None = None
     max_position_embeddings: int | None = None
-    is_matryoshka: bool = False
-    matryoshka_dimensions: list[int] = []
 
 
 class _PoolingConfig(msgspec.Struct):
@@ -98,10 +96,6 @@ class OnnxRevision:
     tokens_max: int
     """Longest input that the model was made for."""
     pad_id: int
-    dimensions: tuple[int, ...]
-    """Sizes that a vector may be cut to; empty where only the whole one serves."""
-    any_dimensions: bool
-    """Whether it may be cut to any size."""
     prompt: str
     """Text before every input."""
 
@@ -125,8 +119,6 @@ def read_revision(path: Path, parameters: Mapping[str, str]) -> OnnxRevision:
         pooling=_pooling(parameters.get("pooling"), _read(folder / "1_Pooling/config.json", _PoolingConfig)),
         tokens_max=_tokens_max(config, _read(folder / "sentence_bert_config.json", _LengthConfig)),
         pad_id=config.pad_token_id or 0,
-        dimensions=tuple(sorted(config.matryoshka_dimensions)),
-        any_dimensions=config.is_matryoshka and not config.matryoshka_dimensions,
         prompt=sentences.prompts.get(sentences.default_prompt_name or "", ""),
     )
 

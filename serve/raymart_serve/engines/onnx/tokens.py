@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from raymart_serve.engines.onnx.revision import TOKENIZER_BYTES_MAX, read_bounded
-from raymart_serve.engines.protocol import EngineFailed, RequestRefused
+from raymart_serve.engines.protocol import EngineFailed, PromptTooLong, RequestRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,9 @@ class TextEncoder:
 
     def encode(self, inputs: Sequence[str | Sequence[int]]) -> list[Encoded]:
         """Each text with the model's special tokens; ids as they are given. Raises: RequestRefused."""
+        for position, given in enumerate(inputs):
+            if not given:
+                raise RequestRefused(f"input {position} is empty", param="input")
         texts = [f"{self._prompt}{given}" for given in inputs if isinstance(given, str)]
         found = iter(self._tokenizer.encode_batch(texts))
         encoded = []
@@ -51,7 +54,7 @@ class TextEncoder:
             else:
                 self._check_ids(given, position)
                 one = Encoded(given, [0] * len(given))
-            self._check_length(one, f"input {position}", param="input")
+            self._check_length(one, param="input")
             encoded.append(one)
         return encoded
 
@@ -59,25 +62,22 @@ class TextEncoder:
         """Query and document as one input each. Raises: RequestRefused."""
         found = self._tokenizer.encode_batch([(query, document) for document in documents])
         encoded = [Encoded(encoding.ids, encoding.type_ids) for encoding in found]
-        for position, one in enumerate(encoded):
-            self._check_length(one, f"document {position} with the query", param="documents")
+        for one in encoded:
+            self._check_length(one, param="documents")
         return encoded
 
     def _check_ids(self, ids: Sequence[int], position: int) -> None:
-        if not ids or min(ids) < 0 or max(ids) >= self.size:
+        if min(ids) < 0 or max(ids) >= self.size:
             raise RequestRefused(
-                f"input {position} must be one token id or more, each in 0..{self.size - 1} for this model",
+                f"token ids of input {position} must lie in 0..{self.size - 1} for this model",
                 param="input",
             )
 
-    def _check_length(self, one: Encoded, what: str, *, param: str) -> None:
+    def _check_length(self, one: Encoded, *, param: str) -> None:
         if not one.ids:
-            raise RequestRefused(f"{what} has no tokens", param=param)
+            raise RequestRefused(f"{param} has no tokens", param=param)
         if len(one.ids) > self._tokens_max:
-            raise RequestRefused(
-                f"{what} has {len(one.ids)} tokens and the model reads {self._tokens_max} at most; shorten it",
-                param=param,
-            )
+            raise PromptTooLong(tokens_prompt=len(one.ids), context_length=self._tokens_max, param=param)
 
 
 def batches(lengths: Sequence[int], *, cells_max: int) -> Iterator[list[int]]:
