@@ -47,7 +47,7 @@ class TestResolve:
         ],
     )
     def test_only_plain_bundled_model_names_are_taken(self, name: str) -> None:
-        with pytest.raises(WeightsUnavailable, match=r"bundled are demo-image, .*demo-llm\.gguf"):
+        with pytest.raises(WeightsUnavailable, match=r"bundled are demo-embed, demo-image, .*demo-llm\.gguf"):
             resolve(f"bundled:{name}", SHA256)
 
     @pytest.mark.parametrize("source", ["demo-llm.gguf", "https://example.com/x.gguf", ""])
