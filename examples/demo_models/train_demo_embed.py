@@ -28,7 +28,16 @@ HIDDEN, LAYERS, HEADS, INNER = 128, 2, 4, 256
 POSITIONS_MAX = 512
 DIMENSIONS = (128, 64, 32)
 PAD = 3
-SUBJECTS = {"capital": 6, "glossary": 5, "opposite": 2, "grammar": 2, "nature": 2, "colour": 2, "calendar": 1, "smalltalk": 1}
+SUBJECTS = {
+    "capital": 6,
+    "glossary": 5,
+    "opposite": 2,
+    "grammar": 2,
+    "nature": 2,
+    "colour": 2,
+    "calendar": 1,
+    "smalltalk": 1,
+}
 
 
 class Layer(nn.Module):
@@ -43,7 +52,9 @@ class Layer(nn.Module):
     def forward(self, states: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """states: [B, T, 128]; bias: [B, 1, 1, T], large and negative where there is padding."""
         batch, length, _ = states.shape
-        split = self.queries_keys_values(self.before_attention(states)).reshape(batch, length, 3, HEADS, HIDDEN // HEADS)
+        split = self.queries_keys_values(self.before_attention(states)).reshape(
+            batch, length, 3, HEADS, HIDDEN // HEADS
+        )
         queries, keys, values = split.permute(2, 0, 3, 1, 4).unbind(0)
         weights = (queries @ keys.transpose(-1, -2) / math.sqrt(HIDDEN // HEADS) + bias).softmax(-1)
         states = states + self.joined((weights @ values).transpose(1, 2).reshape(batch, length, HIDDEN))
@@ -60,7 +71,9 @@ class Encoder(nn.Module):
         self.last = nn.LayerNorm(HIDDEN)
         rates = torch.exp(torch.arange(0, HIDDEN, 2) * (-math.log(10_000.0) / HIDDEN))
         angles = torch.arange(POSITIONS_MAX)[:, None] * rates[None, :]
-        self.register_buffer("places", 0.1 * torch.stack((angles.sin(), angles.cos()), -1).reshape(POSITIONS_MAX, HIDDEN))
+        self.register_buffer(
+            "places", 0.1 * torch.stack((angles.sin(), angles.cos()), -1).reshape(POSITIONS_MAX, HIDDEN)
+        )
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, offset: int = 0) -> torch.Tensor:
         """input_ids, attention_mask: [B, T] int64 -> last_hidden_state: [B, T, 128]."""
@@ -111,12 +124,15 @@ def train(tokenizer: Tokenizer, encoder: Encoder, *, steps: int, batch: int, see
     rng = random.Random(seed)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 50) * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+        optimizer,
+        lambda step: min(1.0, (step + 1) / 50) * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2),
     )
     for step in range(steps):
         triples = [question_and_answer(rng, held=False) for _ in range(batch)]
         answers = [answer for _, answer, _ in triples]
-        same = torch.tensor([[a == b for b in answers] for a in answers]) & ~torch.eye(batch, dtype=torch.bool)
+        same = torch.tensor([[a == b for b in answers] for a in answers]) & ~torch.eye(
+            batch, dtype=torch.bool
+        )
         offset = rng.randrange(POSITIONS_MAX // 2)
         texts = [question for question, _, _ in triples] + answers
         ids, mask = batch_of(tokenizer, texts)
@@ -136,7 +152,9 @@ def found_first(tokenizer: Tokenizer, encoder: Encoder, *, size: int, questions:
     """Share of questions in unseen wordings whose answer is the nearest of all answers, at `size` numbers."""
     rng = random.Random(99)
     asked = [question_and_answer(rng, held=True) for _ in range(questions)]
-    answers = sorted({question_and_answer(rng, held=False)[1] for _ in range(6000)} | {answer for _, answer, _ in asked})
+    answers = sorted(
+        {question_and_answer(rng, held=False)[1] for _ in range(6000)} | {answer for _, answer, _ in asked}
+    )
 
     def vectors(texts: list[str]) -> torch.Tensor:
         made = []
@@ -154,10 +172,17 @@ def found_first(tokenizer: Tokenizer, encoder: Encoder, *, size: int, questions:
 def write_onnx(encoder: Encoder, path: Path) -> None:
     """Export, with weights as float16 that a Cast widens: half the size, computed in float32."""
     ids = torch.randint(4, 2000, (2, 7))
-    sizes = {0: torch.export.Dim("batch", min=1, max=4096), 1: torch.export.Dim("length", min=1, max=POSITIONS_MAX)}
+    sizes = {
+        0: torch.export.Dim("batch", min=1, max=4096),
+        1: torch.export.Dim("length", min=1, max=POSITIONS_MAX),
+    }
     program = torch.onnx.export(
-        encoder.eval(), (ids, torch.ones_like(ids)), dynamo=True, opset_version=18,
-        input_names=["input_ids", "attention_mask"], output_names=["last_hidden_state"],
+        encoder.eval(),
+        (ids, torch.ones_like(ids)),
+        dynamo=True,
+        opset_version=18,
+        input_names=["input_ids", "attention_mask"],
+        output_names=["last_hidden_state"],
         dynamic_shapes={"input_ids": sizes, "attention_mask": sizes},
     )
     model = program.model_proto
@@ -174,7 +199,9 @@ def narrow(model: onnx.ModelProto) -> None:
         if initializer.data_type != TensorProto.FLOAT or math.prod(initializer.dims) < 256:
             continue
         name = initializer.name
-        initializer.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(initializer).astype("float16"), name + "_f16"))
+        initializer.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(initializer).astype("float16"), name + "_f16")
+        )
         casts.append(helper.make_node("Cast", [name + "_f16"], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.node[:]
@@ -196,9 +223,15 @@ def write_configs(out: Path, tokenizer: Tokenizer) -> None:
         {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
     ]
     config = {
-        "model_type": "demo-embed", "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-        "intermediate_size": INNER, "max_position_embeddings": POSITIONS_MAX, "vocab_size": tokenizer.get_vocab_size(),
-        "pad_token_id": PAD, "matryoshka_dimensions": sorted(DIMENSIONS),
+        "model_type": "demo-embed",
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": INNER,
+        "max_position_embeddings": POSITIONS_MAX,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "pad_token_id": PAD,
+        "matryoshka_dimensions": sorted(DIMENSIONS),
     }
     for name, content in (
         ("config.json", config),
@@ -237,7 +270,11 @@ def main() -> None:
     write_configs(options.out, tokenizer)
     for path in sorted(options.out.rglob("*")):
         if path.is_file():
-            print(path.relative_to(options.out), path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+            print(
+                path.relative_to(options.out),
+                path.stat().st_size,
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+            )
 
 
 if __name__ == "__main__":

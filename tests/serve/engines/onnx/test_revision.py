@@ -106,7 +106,14 @@ class TestModelFile:
 class TestBadFiles:
     @pytest.mark.parametrize(
         "content",
-        [b"{", b"[]", b'{"pad_token_id": "x"}', b"\xff\xfe", b'{"a":' + b"[" * 100_000, b"{" + b" " * (2 << 20) + b"}"],
+        [
+            b"{",
+            b"[]",
+            b'{"pad_token_id": "x"}',
+            b"\xff\xfe",
+            b'{"a":' + b"[" * 100_000,
+            b"{" + b" " * (2 << 20) + b"}",
+        ],
         ids=["json", "array", "type", "utf8", "deep", "large"],
     )
     def test_config_that_cannot_be_read_is_refused(self, folder, content) -> None:
