@@ -2,26 +2,42 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from http import HTTPStatus
 
 import msgspec
 import structlog
 
-from raymart_core.wire.link import Announce, Control, FrameType, Welcome
+from raymart_core.wire.link import (
+    Announce,
+    ArtifactGrants,
+    ArtifactRefusal,
+    Control,
+    FrameType,
+    Prefetch,
+    Welcome,
+)
 from raymart_providers.link.backoff import Backoff
 from raymart_providers.link.client import LinkClient, LinkStatus, heartbeat_of
 from raymart_providers.link.handshake import AGENT_VERSION, Credentials
 from raymart_providers.link.outbox import Outbox
 from raymart_providers.loopback import Answer, LoopbackServer, Request
+from raymart_providers.model_cache import ModelHost
 from raymart_providers.replicas import ReplicaBook
-from raymart_providers.status import STATUS_PATH, AgentReport, LinkReport, ReplicaReport
+from raymart_providers.status import STATUS_PATH, AgentReport, LinkReport, ModelReport, ReplicaReport
 from raymart_providers.tunnel import Tunnel
+from raymart_serve.models.agent_api import DAMAGED_PATH, OPEN_PATH, DamagedArtifact, OpenModel
+from raymart_serve.models.cache import is_pinned, last_used
 from raymart_serve.replica.registration import REGISTRATION_PATH, decode_registration
 
 log = structlog.get_logger()
 
 _ANNOUNCE_INTERVAL_S = 0.1
 """Changes that come faster are announced together; the marketplace limits control messages."""
+
+
+MakeModelHost = Callable[[Callable[[], None]], ModelHost]
+"""Makes the node's model cache, which calls back when what it holds has changed."""
 
 
 class NodeAgent:
@@ -35,11 +51,13 @@ class NodeAgent:
         direct: bool = False,
         drain_s: float = 20.0,
         backoff: Backoff | None = None,
+        models: MakeModelHost | None = None,
     ) -> None:
         self._credentials = credentials
         self._url = url
-        self._book = ReplicaBook(on_change=self._replicas_changed, direct=direct)
-        self._peer = _NodePeer(self._book, credentials)
+        self._book = ReplicaBook(on_change=self._announce_soon, direct=direct)
+        self._models = models(self._announce_soon) if models is not None else None
+        self._peer = _NodePeer(self._book, credentials, self._models)
         self._client = LinkClient(
             url=url, credentials=credentials, peer=self._peer, backoff=backoff, drain_s=drain_s
         )
@@ -50,14 +68,22 @@ class NodeAgent:
         self._client.stop()
 
     async def run(self) -> None:
-        """Serve until `stop`. Raises: LinkRefused when a retry is of no use; NotEnrolled, UnsafeFile."""
-        await self._server.start(self._credentials.state.agent_file)
-        log.info("agent.started", name=self._credentials.name, server=self._url)
+        """Serve until `stop`.
+
+        Raises: LinkRefused when a retry is of no use; NotEnrolled, UnsafeFile; WeightsUnavailable when another agent
+        has the model cache.
+        """
+        if self._models is not None:
+            await self._models.start()
         try:
+            await self._server.start(self._credentials.state.agent_file)
+            log.info("agent.started", name=self._credentials.name, server=self._url)
             await self._client.run()
         finally:
             await self._book.close()
             await self._server.stop()
+            if self._models is not None:
+                await self._models.close()
         log.info("agent.stopped", name=self._credentials.name)
 
     def report(self) -> AgentReport:
@@ -80,28 +106,46 @@ class NodeAgent:
                 for local in self._book.all()
             ),
             running=self._peer.running,
+            models=tuple(
+                ModelReport(
+                    revision=cached.digest,
+                    engine=cached.manifest.engine,
+                    stored_bytes=cached.stored_bytes,
+                    last_used=last_used(cached) / 1e9,
+                    loaded=is_pinned(cached),
+                )
+                for cached in (self._models.cached() if self._models is not None else ())
+            ),
         )
 
-    def _replicas_changed(self) -> None:
+    def _announce_soon(self) -> None:
         self._peer.announce_soon()
 
     def _answer(self, request: Request) -> Answer:
-        if (request.method, request.path) == ("GET", STATUS_PATH):
-            return Answer(HTTPStatus.OK, msgspec.json.encode(self.report()))
-        if (request.method, request.path) != ("POST", REGISTRATION_PATH):
-            return Answer(HTTPStatus.NOT_FOUND, b'{"message":"POST /v1/replicas or GET /v1/status"}')
         try:
-            self._book.register(decode_registration(request.body))
+            match request.method, request.path:
+                case "GET", path if path == STATUS_PATH:
+                    return Answer(HTTPStatus.OK, msgspec.json.encode(self.report()))
+                case "POST", path if path == REGISTRATION_PATH:
+                    self._book.register(decode_registration(request.body))
+                    return Answer(HTTPStatus.OK)
+                case "POST", path if path == OPEN_PATH and self._models is not None:
+                    ask = msgspec.json.decode(request.body, type=OpenModel)
+                    return Answer(HTTPStatus.OK, msgspec.json.encode(self._models.open(ask)))
+                case "POST", path if path == DAMAGED_PATH and self._models is not None:
+                    self._models.damaged(msgspec.json.decode(request.body, type=DamagedArtifact))
+                    return Answer(HTTPStatus.OK)
         except (ValueError, RecursionError) as error:
             return Answer(HTTPStatus.BAD_REQUEST, msgspec.json.encode({"message": str(error)}))
-        return Answer(HTTPStatus.OK)
+        return Answer(HTTPStatus.NOT_FOUND, b'{"message":"POST /v1/replicas, /v1/models or GET /v1/status"}')
 
 
 class _NodePeer:
     """The node's end of a live link. Implements link.client.Peer."""
 
-    def __init__(self, book: ReplicaBook, credentials: Credentials) -> None:
+    def __init__(self, book: ReplicaBook, credentials: Credentials, models: ModelHost | None) -> None:
         self._book = book
+        self._models = models
         self._hardware = credentials.hardware
         self._outbox: Outbox | None = None
         self._tunnel: Tunnel | None = None
@@ -120,6 +164,8 @@ class _NodePeer:
         self._outbox = outbox
         self._tunnel = Tunnel(self._book, outbox, on_idle=self._idle.set)
         self._announce()
+        if self._models is not None:
+            self._models.up(outbox)
 
     def down(self) -> None:
         """Close what the link carried."""
@@ -130,10 +176,15 @@ class _NodePeer:
             self._tunnel.lost()
         self._tunnel = None
         self._outbox = None
+        if self._models is not None:
+            self._models.down()
 
     def take_control(self, message: Control) -> None:
-        """Nothing that a node is told needs an answer; what later versions say is let pass."""
-        log.info("link.message_ignored", message=type(message).__name__)
+        """What is said of weights goes to the model cache; what later versions say is let pass."""
+        if self._models is not None and isinstance(message, Prefetch | ArtifactGrants | ArtifactRefusal):
+            self._models.take(message)
+        else:
+            log.info("link.message_ignored", message=type(message).__name__)
 
     def take_frame(self, kind: FrameType, stream_id: int, payload: bytes) -> None:
         """A frame of the tunnel."""
@@ -172,7 +223,10 @@ class _NodePeer:
         self._announcement = None
         if self._outbox is not None:
             self._announced_at = asyncio.get_running_loop().time()
-            self._outbox.control(Announce(hardware=self._hardware, replicas=self._book.announced()))
+            cache = self._models.announced() if self._models is not None else None
+            self._outbox.control(
+                Announce(hardware=self._hardware, replicas=self._book.announced(), cache=cache)
+            )
 
 
 def link_report(status: LinkStatus, url: str) -> LinkReport:

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn, Protocol
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from websockets.exceptions import WebSocketException
 
+from raymart_core.errors import RaymartError
 from raymart_core.logs import configure_logs
 from raymart_providers.agent import NodeAgent
 from raymart_providers.controller import PoolController, worker_command
@@ -27,10 +29,12 @@ from raymart_providers.inventory import hardware
 from raymart_providers.leave import leave_marketplace
 from raymart_providers.link.handshake import BadPeer, Credentials
 from raymart_providers.link.server_address import link_url
+from raymart_providers.model_cache import ModelHost
 from raymart_providers.pool_process import PoolProcess
 from raymart_providers.settings import AgentSettings
 from raymart_providers.state_dir import StateDir
 from raymart_providers.status import AgentReport, ask_agent
+from raymart_serve.models import WeightsUnavailable
 
 app = typer.Typer(
     help="Run this machine as a node of a Raymart marketplace.", no_args_is_help=True, add_completion=False
@@ -94,7 +98,20 @@ def join(
     settings = AgentSettings()
 
     def make(credentials: Credentials, url: str) -> _Runnable:
-        return NodeAgent(url=url, credentials=credentials, direct=direct, drain_s=settings.drain_s)
+        def models(on_change: Callable[[], None]) -> ModelHost:
+            return ModelHost(
+                settings.model_cache or credentials.state.models,
+                quota_bytes=settings.model_cache_bytes,
+                on_change=on_change,
+                artifact_host=settings.artifact_host,
+                unsealed=settings.unsealed_dir,
+                # Who speaks to the marketplace in clear may fetch in clear.
+                plaintext=url.startswith("ws://"),
+            )
+
+        return NodeAgent(
+            url=url, credentials=credentials, direct=direct, drain_s=settings.drain_s, models=models
+        )
 
     _serve(
         make,
@@ -267,7 +284,7 @@ def _serve(make: Callable[[Credentials, str], _Runnable], settings: AgentSetting
         with state.hold():
             credentials, url = joining.credentials(settings)
             uvloop.run(_until_signalled(lambda: make(credentials, url)))
-    except ProviderError as error:
+    except (ProviderError, WeightsUnavailable) as error:
         _fail(error)
 
 
@@ -301,6 +318,19 @@ def _print_report(report: AgentReport) -> None:
                 for replica in report.replicas
             ],
         )
+        _print_rows(
+            ("cached revision", "engine", "bytes", "last used", "loaded"),
+            [
+                (
+                    cached.revision,
+                    cached.engine,
+                    f"{cached.stored_bytes:,}",
+                    f"{datetime.fromtimestamp(cached.last_used, UTC):%Y-%m-%d %H:%M}Z",
+                    "yes" if cached.loaded else "no",
+                )
+                for cached in report.models
+            ],
+        )
     else:
         _print_rows(
             ("placement", "node", "model", "state", "replicas", "reason"),
@@ -325,7 +355,7 @@ def _print_rows(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     Console().print(table)
 
 
-def _fail(error: ProviderError) -> NoReturn:
+def _fail(error: RaymartError) -> NoReturn:
     print(f"raymart-provider: {error}", file=sys.stderr)
     raise typer.Exit(1) from None
 

@@ -1,6 +1,9 @@
 """Settings of the compute plane's own processes, read once in main."""
 
-from pydantic import Field
+from ipaddress import ip_address
+from pathlib import Path
+
+from pydantic import Field, field_validator
 
 from raymart_core.settings import ProcessSettings
 
@@ -15,3 +18,23 @@ class AgentSettings(ProcessSettings):
     """Stands for another machine: several nodes on one host, for trials."""
     controller_interval_s: float = Field(default=1.0, gt=0)
     """How often the pool controller looks at Ray Serve."""
+    model_cache: Path | None = None
+    """RAYMART_MODEL_CACHE: folder for models from the registry; by default `models` in the state directory."""
+    model_cache_bytes: int = Field(default=200 * 1024**3, gt=0)
+    """RAYMART_MODEL_CACHE_BYTES: what it may hold; the revision used longest ago goes first."""
+    artifact_host: str | None = None
+    """RAYMART_ARTIFACT_HOST: this machine's address in the pool's private network, to share models with other nodes.
+    By default it shares none."""
+    unsealed_dir: Path | None = None
+    """RAYMART_UNSEALED_DIR: where sealed models lie in clear while a replica has them loaded, such as a folder in
+    /dev/shm; by default inside the model cache."""
+
+    @field_validator("artifact_host")
+    @classmethod
+    def _inside(cls, host: str | None) -> str | None:
+        address = ip_address(host) if host is not None else None
+        if address is not None and (
+            not address.is_private or address.is_unspecified or address.is_link_local
+        ):
+            raise ValueError(f"{host!r} would offer models to everybody; give loopback or a private address")
+        return host

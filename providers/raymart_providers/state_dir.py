@@ -31,6 +31,11 @@ class StateDir:
         return self.root / "agent.json"
 
     @property
+    def models(self) -> Path:
+        """The model cache, unless RAYMART_MODEL_CACHE names another place."""
+        return self.root / "models"
+
+    @property
     def lock(self) -> Path:
         """Held while an agent runs."""
         return self.root / "agent.lock"

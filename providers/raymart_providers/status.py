@@ -48,6 +48,19 @@ class PlacementReport(msgspec.Struct, frozen=True):
     reason: str
 
 
+class ModelReport(msgspec.Struct, frozen=True):
+    """One revision in the node's model cache."""
+
+    revision: str
+    """"sha256:<hex>"."""
+    engine: str
+    stored_bytes: int
+    last_used: float
+    """Unix time."""
+    loaded: bool
+    """Whether a replica has it loaded, so that it is not thrown away."""
+
+
 class AgentReport(msgspec.Struct, frozen=True):
     """Answer of the agent's `GET /v1/status`."""
 
@@ -61,6 +74,8 @@ class AgentReport(msgspec.Struct, frozen=True):
     running: int = 0
     """Tunnelled requests in flight."""
     placements: tuple[PlacementReport, ...] = ()
+    models: tuple[ModelReport, ...] = ()
+    """What the model cache holds, last used first."""
 
 
 def ask_agent(state: StateDir) -> AgentReport:

@@ -1,26 +1,23 @@
 """Telling the node agent of this machine where the replica is: every second, and at each change.
 
-The agent comes and goes on its own; a replica without one goes on serving whoever knows its address. The agent file
-is read anew each time, because a restarted agent has another port and token.
+The agent comes and goes on its own; a replica without one goes on serving whoever knows its address.
 """
 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 
-from raymart_core.errors import RaymartError
 from raymart_core.wire.replica import encode
+from raymart_serve.agent_http import AgentAway, post
 
 log = structlog.get_logger()
 
 REGISTRATION_PATH = "/v1/replicas"
 _INTERVAL_S = 1.0
-_TIMEOUT_S = 3.0
 
 
 class ReplicaRegistration(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,18 +41,6 @@ class ReplicaRegistration(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 decode_registration = msgspec.json.Decoder(ReplicaRegistration).decode
-
-
-class AgentFile(msgspec.Struct, frozen=True):
-    """What the agent writes for the replicas of its machine, readable only by its user."""
-
-    url: str
-    """http://127.0.0.1:<port>."""
-    token: str
-
-
-class AgentAway(RaymartError):
-    """The agent cannot be told: no file, no listener, or a refusal."""
 
 
 class AgentRegistration:
@@ -98,8 +83,7 @@ class AgentRegistration:
 
     async def _tell(self, agent_file: Path) -> None:
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                await _post(_read(agent_file), encode(self._current()))
+            await post(agent_file, REGISTRATION_PATH, encode(self._current()))
         except (AgentAway, OSError, TimeoutError) as error:
             # Once per absence: this happens every second while the agent restarts.
             if not self._away:
@@ -109,32 +93,3 @@ class AgentRegistration:
             if self._away:
                 log.info("agent.back")
             self._away = False
-
-
-def _read(agent_file: Path) -> AgentFile:
-    try:
-        return msgspec.json.decode(agent_file.read_bytes(), type=AgentFile)
-    except FileNotFoundError as error:
-        raise AgentAway("the agent file does not exist yet") from error
-    except msgspec.DecodeError as error:
-        raise AgentAway(f"the agent file is not what it should be: {error}") from error
-
-
-async def _post(agent: AgentFile, body: bytes) -> None:
-    target = urlsplit(agent.url)
-    if target.scheme != "http" or target.hostname is None or target.port is None:
-        raise AgentAway("the agent file's url is not of the form http://<host>:<port>")
-    reader, writer = await asyncio.open_connection(target.hostname, target.port)
-    try:
-        head = (
-            f"POST {REGISTRATION_PATH} HTTP/1.1\r\nHost: {target.netloc}\r\nAuthorization: Bearer {agent.token}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        writer.write(head.encode("ascii") + body)
-        await writer.drain()
-        status_line = await reader.readline()
-    finally:
-        writer.close()
-    _, _, rest = status_line.partition(b" ")
-    if not rest.startswith(b"2"):
-        raise AgentAway(f"the agent answered {rest[:40].decode('latin-1').strip() or 'nothing'}")

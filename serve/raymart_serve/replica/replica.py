@@ -1,6 +1,7 @@
 """A replica's life: listen, load, announce, serve, drain, go. The same inside Ray Serve and outside."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -10,7 +11,7 @@ import structlog
 from raymart_core.wire.replica import Health, Stats
 from raymart_serve.engines.protocol import Engine, EngineSpec
 from raymart_serve.engines.registry import engine_factory
-from raymart_serve.models import resolve
+from raymart_serve.models import checked_out
 from raymart_serve.replica.config import ReplicaConfig
 from raymart_serve.replica.http_connection import HttpLimits
 from raymart_serve.replica.http_server import HttpServer
@@ -21,6 +22,8 @@ from raymart_serve.settings import ReplicaSettings
 log = structlog.get_logger()
 
 _FLUSH_TIMEOUT_S_MIN = 0.5
+_FETCHED_PERCENT = 90
+"""Of a load, by then the weights are here; the engine's own part is the rest."""
 
 
 class Replica:
@@ -47,8 +50,12 @@ class Replica:
         self._routes = Routes(self)
         self._server = HttpServer(self._routes, secret=self.secret, limits=limits or HttpLimits())
         self._registration = AgentRegistration(settings.agent_file, self.registration)
+        self._agent_file = settings.agent_file
+        self._weights = contextlib.AsyncExitStack()
+        """What keeps the weights on this machine while they are loaded."""
         self._loaded = self._draining = self._gone = False
         self._percent = 0
+        self._waits_for = ""
 
     @property
     def accepting(self) -> bool:
@@ -68,6 +75,7 @@ class Replica:
             await self._load()
         except BaseException:
             await self._server.close()
+            await self._weights.aclose()
             raise
         self._loaded = True
         self._registration.start()
@@ -97,7 +105,7 @@ class Replica:
     async def health(self) -> Health:
         """Loading, ready, draining, or failing with the engine's reason."""
         if not self._loaded:
-            return Health(state="loading", percent=self._percent)
+            return Health(state="loading", percent=self._percent, reason=self._waits_for)
         health = await self.engine.health()
         if health.state == "failing":
             return Health(state="failing", reason=health.reason)
@@ -152,12 +160,15 @@ class Replica:
         await self._server.close(flush_timeout_s=max(_FLUSH_TIMEOUT_S_MIN, deadline - time.monotonic()))
         await self._registration.stop()
         await self.engine.close()
+        await self._weights.aclose()
         log.info("replica.gone", replica_id=self.replica_id)
 
     async def _load(self) -> None:
         config = self.config
         factory = engine_factory(config.engine)
-        path = await asyncio.to_thread(resolve, config.source, config.sha256)
+        path = await self._weights.enter_async_context(
+            checked_out(config.source, config.sha256, agent_file=self._agent_file, progress=self._arrived)
+        )
         self.engine = factory(
             EngineSpec(
                 path=path,
@@ -177,5 +188,10 @@ class Replica:
             await self.engine.close()
             raise
 
+    def _arrived(self, percent: int, waits_for: str) -> None:
+        self._percent = percent * _FETCHED_PERCENT // 100
+        self._waits_for = waits_for
+
     def _progressed(self, percent: int) -> None:
-        self._percent = percent
+        self._waits_for = ""
+        self._percent = max(self._percent, percent)

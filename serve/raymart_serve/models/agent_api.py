@@ -1,0 +1,39 @@
+"""What a replica asks of its node agent's model cache: JSON over loopback, answered at once, asked again while it fetches."""
+
+from typing import Literal
+
+import msgspec
+
+OPEN_PATH = "/v1/models/open"
+DAMAGED_PATH = "/v1/models/damaged"
+
+
+class OpenModel(msgspec.Struct, frozen=True):
+    """Have this revision ready to be loaded."""
+
+    revision: str
+    """"sha256:<hex>"."""
+
+
+class ModelState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the revision stands. Ask again while it is "fetching"."""
+
+    state: Literal["fetching", "ready", "failed"]
+    percent: int = 0
+    """Of the bytes that were missing."""
+    reason: str = ""
+    """Why it failed, or what it waits for."""
+    root: str = ""
+    """The revision's folder in the cache, when ready."""
+    private: str = ""
+    """Where a replica may make its own folder for what it unseals."""
+    data_keys: dict[str, bytes] = {}
+    """By path in the manifest, for its sealed files. For memory only."""
+
+
+class DamagedArtifact(msgspec.Struct, frozen=True):
+    """What the cache holds is not what the manifest says; it must be fetched again."""
+
+    revision: str
+    path: str
+    """In the manifest."""

@@ -1,0 +1,143 @@
+"""Where the bytes of an artifact can be had: the object store by a signed URL, or a node of the same pool.
+
+One kind of request: `GET` with one range, answered by 206 with exactly these bytes. Blocking, for use in threads;
+the standard library's client reads straight into our buffer.
+
+    SourceFailed (RaymartError)
+    ├── SourceDenied      the URL or token is not, or no longer, good: ask the marketplace for another
+    └── SourceAway        nobody listens there
+"""
+
+import http.client
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Literal
+from urllib.parse import urlsplit
+
+from raymart_core.errors import RaymartError
+
+_TIMEOUT_S = 20.0
+"""For the connection and for each wait for bytes."""
+_CHUNK_BYTES = 1024 * 1024
+_URL_CHARACTERS_MAX = 8 * 1024
+
+
+class SourceFailed(RaymartError):
+    """This source did not give the bytes; another one, or another time, may."""
+
+
+class SourceDenied(SourceFailed):
+    """The source does not let us: a signed URL or a token has expired."""
+
+
+class SourceAway(SourceFailed):
+    """No connection can be made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeSource:
+    """One place that has the whole artifact."""
+
+    kind: Literal["peer", "origin"]
+    url: str
+    """http:// or https://; a signed URL carries its own permission."""
+    token: str = field(default="", repr=False)
+    """Sent as a bearer token when not empty."""
+
+    @property
+    def name(self) -> str:
+        """For logs: no path and no signature."""
+        return f"{self.kind} {urlsplit(self.url).netloc}"
+
+
+class RangeConnection:
+    """One kept connection to a source. Belongs to one thread."""
+
+    def __init__(self, source: RangeSource, *, timeout_s: float = _TIMEOUT_S) -> None:
+        self.source = source
+        parts = urlsplit(source.url)
+        if (
+            parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or len(source.url) > _URL_CHARACTERS_MAX
+        ):
+            raise SourceFailed(
+                f"{source.name} is no http(s) address of at most {_URL_CHARACTERS_MAX} characters"
+            )
+        self._target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        self._http = _client(parts.scheme, parts.hostname, parts.port, timeout_s)
+        self._buffer = memoryview(bytearray(_CHUNK_BYTES))
+
+    def read(self, offset: int, length: int, *, total: int, take: Callable[[int, memoryview], None]) -> None:
+        """Hand the bytes offset..offset+length of `total` to `take` (offset, bytes), part by part, each part once.
+
+        Raises: SourceFailed, after which the connection starts anew; and whatever `take` raises.
+        """
+        try:
+            response = self._answer(offset, length)
+            _check(response, self.source, offset=offset, length=length, total=total)
+            end = offset + length
+            while offset < end:
+                count = self._receive(response, self._buffer[: min(_CHUNK_BYTES, end - offset)])
+                if count == 0:
+                    raise SourceFailed(f"{self.source.name} ended {end - offset} bytes too early")
+                take(offset, self._buffer[:count])
+                offset += count
+            # Reads the end of the body, without which the connection is of no more use.
+            self._receive(response, self._buffer[:1])
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the connection; the next read begins another."""
+        self._http.close()
+
+    def _answer(self, offset: int, length: int) -> http.client.HTTPResponse:
+        headers = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
+        if self.source.token:
+            headers["Authorization"] = f"Bearer {self.source.token}"
+        try:
+            if self._http.sock is None:
+                self._http.connect()
+        except OSError as error:
+            raise SourceAway(f"{self.source.name}: {type(error).__name__}: {error}") from error
+        try:
+            self._http.request("GET", self._target, headers=headers)
+            return self._http.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failure(error) from error
+
+    def _receive(self, response: http.client.HTTPResponse, into: memoryview) -> int:
+        try:
+            return response.readinto(into)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> SourceFailed:
+        return SourceFailed(f"{self.source.name}: {type(error).__name__}: {error}")
+
+
+def _client(scheme: str, host: str, port: int | None, timeout_s: float) -> http.client.HTTPConnection:
+    if scheme == "https":
+        return http.client.HTTPSConnection(
+            host, port, timeout=timeout_s, context=ssl.create_default_context()
+        )
+    return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+def _check(
+    response: http.client.HTTPResponse, source: RangeSource, *, offset: int, length: int, total: int
+) -> None:
+    """Only the asked range of the right whole will do; redirects are not followed. Raises: SourceFailed."""
+    status = response.status
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise SourceDenied(f"{source.name} answered {status}: the permission is not good, or has expired")
+    if status != HTTPStatus.PARTIAL_CONTENT:
+        raise SourceFailed(f"{source.name} answered {status} to a range request")
+    expected = f"bytes {offset}-{offset + length - 1}/{total}"
+    if response.getheader("Content-Range") != expected or response.getheader("Content-Encoding"):
+        found = response.getheader("Content-Range")
+        raise SourceFailed(f"{source.name} sent {found!r}, not the plain {expected!r}")
