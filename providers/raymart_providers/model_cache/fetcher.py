@@ -138,7 +138,7 @@ class Fetcher:
         except asyncio.CancelledError:
             cancel.set()
             # The thread still writes into the partial file; what comes after must find it quiet.
-            await asyncio.wait([running])
+            await asyncio.gather(running, return_exceptions=True)
             raise
         except BaseException:
             # It counts again when it is taken up again, with what stayed.

@@ -80,6 +80,7 @@ class ModelHost:
         self._look = asyncio.Event()
         self._again = asyncio.Event()
         self._ahead: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def start(self) -> None:
         """Take the folder and begin. Raises: WeightsUnavailable when another agent has it, OSError."""
@@ -90,7 +91,10 @@ class ModelHost:
         self._ahead = asyncio.create_task(self._fetch_ahead(), name="models.ahead")
 
     async def close(self) -> None:
-        """End every job; what has arrived stays for the next start."""
+        """End every job; what has arrived stays for the next start. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
         tasks = [
             *(job.task for job in self._jobs.values()),
             *self._chores,

@@ -21,7 +21,13 @@ from pathlib import Path
 import structlog
 
 from raymart_serve.models.partial_file import PIECE_BYTES, PartialFile
-from raymart_serve.models.range_source import RangeConnection, RangeSource, SourceAway, SourceDenied, SourceFailed
+from raymart_serve.models.range_source import (
+    RangeConnection,
+    RangeSource,
+    SourceAway,
+    SourceDenied,
+    SourceFailed,
+)
 from raymart_serve.models.weights import WeightsUnavailable
 
 log = structlog.get_logger()
@@ -169,6 +175,7 @@ class _Round:
             while (index := self._take()) is not None:
                 source = self._source(number)
                 if source is None:
+                    # What the others have under way may still arrive.
                     return
                 if connection is None or connection.source is not source:
                     if connection is not None:
@@ -213,10 +220,7 @@ class _Round:
         with self._lock:
             peers = [source for source in self._alive if source.kind == "peer"]
             choice = peers or self._alive
-            if not choice:
-                self._broken.set()
-                return None
-            return choice[number % len(choice)]
+            return choice[number % len(choice)] if choice else None
 
     def _got(self, source: RangeSource) -> None:
         with self._lock:

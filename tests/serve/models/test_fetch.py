@@ -40,7 +40,9 @@ def source(server, kind="origin", **changes):
     return RangeSource(**{"kind": kind, "url": f"{server.url}/a", **changes})
 
 
-def take(tmp_path, *sources, content=CONTENT, sha256=SHA256, cancel=None, arrived=lambda _: None, limits=LIMITS):
+def take(
+    tmp_path, *sources, content=CONTENT, sha256=SHA256, cancel=None, arrived=lambda _: None, limits=LIMITS
+):
     target = tmp_path / "blobs" / "a"
     fetch(
         Artifact(sha256=sha256, size=len(content)),
