@@ -1,5 +1,6 @@
 """An engine that breaks a promise is found out: each check is shown an engine with the fault that it is there to find."""
 
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,8 +11,10 @@ import pytest
 from raymart_core.units import FinishReason
 from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling, Usage
 from raymart_serve.conformance import Nonconformance, Rig, Subject, checks_for
+from raymart_serve.conformance.embedding import numbers
 from raymart_serve.engines.llama_cpp import LlamaCppEngine
 from raymart_serve.engines.protocol import (
+    Embeds,
     EngineHealth,
     EngineSpec,
     EngineStats,
@@ -24,7 +27,7 @@ from raymart_serve.models import resolve
 
 DEMO = ("bundled:demo-llm.gguf", "6a468f3a94710bd2f7e0c79f63955d70656949835144336d1277bea303bd43a3")
 SPEC = EngineSpec(path=resolve(*DEMO), context_length=256, slots=2, waiting_max=1)
-CHECKS = {str(check): check for check in checks_for(Generates)}
+CHECKS = {str(check): check for check in checks_for(Generates, Embeds)}
 
 
 class Sound(LlamaCppEngine):
@@ -315,13 +318,42 @@ class IgnoresFormats(Sound):
         return super().generate(prompt_ids, **more)
 
 
-class EmbedsUnchecked(Sound):
-    async def embed(self, inputs, *, dimensions=None):
+class ReranksUnchecked(Sound):
+    async def rerank(self, query, documents):
         return ()
 
 
+class LongVectors(Sound):
+    async def embed(self, inputs, *, dimensions=None):
+        vectors = await super().embed(inputs, dimensions=dimensions)
+        doubled = [struct.pack("<192f", *(2 * x for x in numbers(vector))) for vector in vectors]
+        return [replace(one, vector=two) for one, two in zip(vectors, doubled, strict=True)]
+
+
+class LosesOrder(Sound):
+    async def embed(self, inputs, *, dimensions=None):
+        return (await super().embed(inputs, dimensions=dimensions))[::-1]
+
+
+class CountsCharacters(Sound):
+    async def embed(self, inputs, *, dimensions=None):
+        vectors = await super().embed(inputs, dimensions=dimensions)
+        return [replace(one, tokens=len(vectors) + one.tokens) for one in vectors]
+
+
+class CutsWithoutScaling(Sound):
+    async def embed(self, inputs, *, dimensions=None):
+        vectors = await super().embed(inputs)
+        return [replace(one, vector=one.vector[: 4 * (dimensions or 192)]) for one in vectors]
+
+
+class CutsInputs(Sound):
+    async def embed(self, inputs, *, dimensions=None):
+        return await super().embed([text[:600] for text in inputs], dimensions=dimensions)
+
+
 FAULTS = [
-    ("it_can_do_what_is_checked", EmbedsUnchecked),
+    ("it_can_do_what_is_checked", ReranksUnchecked),
     ("it_says_what_it_is", WithoutVersion),
     ("it_says_what_it_is", ContextOfItsOwn),
     ("loading_is_told", SilentLoad),
@@ -367,6 +399,12 @@ FAULTS = [
     ("refusals_name_fault_and_field", TakesAnyPrompt),
     ("health_and_stats_are_served", NeverReady),
     ("closing_breaks_off_what_runs", AliveAfterClose),
+    ("vectors_are_of_length_one_and_one_size", LongVectors),
+    ("a_vector_depends_on_its_input_alone", LosesOrder),
+    ("a_vector_depends_on_its_input_alone", CountsCharacters),
+    ("token_ids_are_inputs_too", CountsCharacters),
+    ("fewer_dimensions_are_the_first_ones", CutsWithoutScaling),
+    ("wrong_inputs_are_refused", CutsInputs),
 ]
 OURS = {
     # It looks at the routes, which are the same for every engine; tests/serve/replica has them.

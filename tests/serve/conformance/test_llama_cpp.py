@@ -6,7 +6,7 @@ import pytest
 
 from raymart_serve.conformance import Check, Rig, Subject, checks_for
 from raymart_serve.engines.llama_cpp import LlamaCppEngine
-from raymart_serve.engines.protocol import EngineSpec, Generates
+from raymart_serve.engines.protocol import Embeds, EngineSpec, Generates
 from raymart_serve.models import resolve
 
 DEMO = ("bundled:demo-llm.gguf", "6a468f3a94710bd2f7e0c79f63955d70656949835144336d1277bea303bd43a3")
@@ -19,6 +19,6 @@ def rig() -> Iterator[Rig]:
         yield rig
 
 
-@pytest.mark.parametrize("check", checks_for(Generates), ids=str)
+@pytest.mark.parametrize("check", checks_for(Generates, Embeds), ids=str)
 def test_llama_cpp_conforms(rig: Rig, check: Check) -> None:
     rig.run(check)

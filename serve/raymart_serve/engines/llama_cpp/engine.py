@@ -7,21 +7,25 @@ reader therefore holds its slot for at most one context's worth of tokens.
 
 import asyncio
 import secrets
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling
 from raymart_serve.engines.channel import ChannelClosed, StepChannel
 from raymart_serve.engines.llama_cpp.chunks import ChunkReader
+from raymart_serve.engines.llama_cpp.embedder import TOGETHER_MAX, Embedder, check_dimensions, embedding
 from raymart_serve.engines.llama_cpp.formats import FormatWatch, format_grammar
 from raymart_serve.engines.llama_cpp.library import completion_request, server_parameters
 from raymart_serve.engines.llama_cpp.listener import Listener
-from raymart_serve.engines.llama_cpp.vocabulary import Vocabulary, read_vocabulary
+from raymart_serve.engines.llama_cpp.vocabulary import Vocabulary, read_header
 from raymart_serve.engines.protocol import (
+    Embedding,
     EngineFailed,
     EngineHealth,
     EngineSpec,
@@ -44,7 +48,11 @@ _Channel = StepChannel[GenerationEvent | EngineFailed]
 
 
 class LlamaCppEngine:
-    """Implements `engines.protocol.Generates` for GGUF files."""
+    """Implements `engines.protocol.Generates` and `Embeds` for GGUF files.
+
+    A file that says how to pool was made for embedding: it gives vectors and generates nothing. Any other gives the
+    mean of its last layer; what that needs is loaded at the first such request.
+    """
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
@@ -56,6 +64,8 @@ class LlamaCppEngine:
         self._server: xllamacpp.Server | None = None
         self._listener: Listener | None = None
         self._vocabulary: Vocabulary | None = None
+        self._embedder: Embedder | None = None
+        self._embedder_made = asyncio.Lock()
         self._tokens_generated = 0
         self._requests_aborted = 0
         self._closed = False
@@ -86,6 +96,9 @@ class LlamaCppEngine:
     async def warm_up(self) -> None:
         """Sample two tokens. Raises: EngineFailed."""
         prompt = await self.encode_prompt("Hello")
+        if self._server is None:
+            await self.embed([prompt])
+            return
         async with self.generate(prompt, sampling=Sampling(max_tokens=2, ignore_eos=True)) as events:
             async for _ in events:
                 pass
@@ -118,6 +131,29 @@ class LlamaCppEngine:
         that of the character's last token, with the whole character as its text.
         """
         return self._generation([*prompt_ids, *resume_ids], sampling, options, resumed=len(resume_ids))
+
+    async def embed(
+        self, inputs: Sequence[str | Sequence[int]], *, dimensions: int | None = None
+    ) -> Sequence[Embedding]:
+        """See the protocol. The first request to a model that also generates loads what vectors need."""
+        ids = [await self._input_ids(one) for one in inputs]
+        if not ids:
+            raise RequestRefused("input is empty; give at least one text", param="input")
+        embedder = await self._loaded_embedder()
+        check_dimensions(dimensions, most=embedder.dimensions)
+        await self._gate.acquire()
+        left = threading.Event()
+        work = asyncio.get_running_loop().run_in_executor(self._workers, _vectors, embedder, ids, left)
+        work.add_done_callback(lambda _: self._gate.release())
+        try:
+            # The slot is free when the thread is, not when the caller has left.
+            vectors = await asyncio.shield(work)
+        finally:
+            left.set()
+        return [
+            embedding(vector, tokens=len(one), dimensions=dimensions)
+            for vector, one in zip(vectors, ids, strict=True)
+        ]
 
     async def health(self) -> EngineHealth:
         """Loading before `load`; failing when llama.cpp's listener is silent or a generation gets no step for long.
@@ -161,6 +197,27 @@ class LlamaCppEngine:
             events.channel.close()
         await asyncio.get_running_loop().run_in_executor(None, self._shut_down)
 
+    async def _input_ids(self, given: str | Sequence[int]) -> Sequence[int]:
+        listener = self._loaded_listener()
+        if not given:
+            raise RequestRefused("an input is empty; leave it out", param="input")
+        if isinstance(given, str):
+            loop = asyncio.get_running_loop()
+            given = await loop.run_in_executor(self._askers, listener.encode, given)
+        assert self._vocabulary is not None
+        self._vocabulary.check(given, param="input")
+        if len(given) > self._spec.context_length:
+            raise PromptTooLong(tokens_prompt=len(given), context_length=self._spec.context_length)
+        return given
+
+    async def _loaded_embedder(self) -> Embedder:
+        async with self._embedder_made:
+            self._loaded_listener()
+            if self._embedder is None:
+                make = partial(Embedder, self._spec, own_pooling=False)
+                self._embedder = await asyncio.get_running_loop().run_in_executor(self._askers, make)
+            return self._embedder
+
     def _loaded_listener(self) -> Listener:
         if self._closed:
             raise EngineFailed("the engine is closed")
@@ -172,7 +229,12 @@ class LlamaCppEngine:
         # Only this module needs the library; the package must stay importable where it is not installed.
         import xllamacpp  # noqa: PLC0415
 
-        self._vocabulary = read_vocabulary(self._spec.path)
+        header = read_header(self._spec.path)
+        self._vocabulary = header.vocabulary
+        if header.own_pooling:
+            self._embedder = Embedder(self._spec, own_pooling=True)
+            self._listener = self._embedder.listener
+            return
         key = secrets.token_hex(32)
         try:
             self._server = xllamacpp.Server(server_parameters(xllamacpp.CommonParams(), self._spec, key=key))
@@ -188,6 +250,8 @@ class LlamaCppEngine:
         self._askers.shutdown(wait=True)
         if self._listener is not None:
             self._listener.close()
+        if self._embedder is not None:
+            self._embedder.close()
         self._server = None
 
     @asynccontextmanager
@@ -216,11 +280,11 @@ class LlamaCppEngine:
     def _check(self, ids: list[int]) -> None:
         self._loaded_listener()
         assert self._vocabulary is not None
+        if self._server is None:
+            raise RequestRefused("this revision makes vectors and generates no text", param="model")
         if not ids:
             raise RequestRefused("the prompt has no tokens; give at least one", param="prompt")
-        if not 0 <= min(ids) <= max(ids) < self._vocabulary.size:
-            limit = self._vocabulary.size - 1
-            raise RequestRefused(f"token ids must lie in 0..{limit} for this model", param="prompt_ids")
+        self._vocabulary.check(ids, param="prompt_ids")
         if len(ids) >= self._spec.context_length:
             raise PromptTooLong(tokens_prompt=len(ids), context_length=self._spec.context_length)
 
@@ -280,6 +344,14 @@ class LlamaCppEngine:
         if self._spec.step_delay_s and not channel.pause(self._spec.step_delay_s):
             return False
         return channel.put(event)
+
+
+def _vectors(embedder: Embedder, ids: Sequence[Sequence[int]], left: threading.Event) -> list[bytes]:
+    """In a worker thread: the vectors of all inputs, some at a time, until the caller has left."""
+    vectors: list[bytes] = []
+    while len(vectors) < len(ids) and not left.is_set():
+        vectors += embedder.vectors(ids[len(vectors) : len(vectors) + TOGETHER_MAX])
+    return vectors
 
 
 class _Events(AsyncIterator[GenerationEvent]):

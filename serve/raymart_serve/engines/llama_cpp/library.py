@@ -42,6 +42,21 @@ def server_parameters(
     return parameters
 
 
+def embedding_parameters(
+    parameters: "xllamacpp.CommonParams", spec: EngineSpec, *, key: str, pooling: object | None
+) -> "xllamacpp.CommonParams":
+    """`parameters` for vectors; an input must fit into one batch."""
+    parameters = server_parameters(parameters, spec, key=key)
+    parameters.embedding = True
+    # With a cache for each slot, inputs of unequal length in one batch get each other's numbers into their mean
+    # (cosine 0.94 to the right vector; seen by conformance.embedding).
+    parameters.kv_unified = True
+    parameters.n_batch = parameters.n_ubatch = spec.context_length
+    if pooling is not None:
+        parameters.pooling_type = pooling
+    return parameters
+
+
 def completion_request(
     ids: list[int], sampling: Sampling, *, max_tokens: int, grammar: str | None = None
 ) -> bytes:

@@ -8,12 +8,13 @@ Source: ggml/docs/gguf.md (layout); llama.cpp src/llama-vocab.cpp, `token_to_pie
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from raymart_serve.engines.protocol import EngineFailed
+from raymart_serve.engines.protocol import EngineFailed, RequestRefused
 
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
@@ -22,6 +23,10 @@ _SCALARS = {
 }  # fmt: skip
 _NORMAL, _USER_DEFINED, _BYTE = 1, 4, 6
 _WANTED = ("tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type")
+
+_UNREADABLE = (
+    struct.error, UnicodeDecodeError, KeyError, EOFError, OverflowError, MemoryError, RecursionError,
+)  # fmt: skip
 
 Metadata = int | float | bool | str | list["Metadata"]
 
@@ -37,6 +42,11 @@ class Vocabulary:
         for token, spelling in spellings.items():
             if spelling:
                 self._ids[spelling].append(token)
+
+    def check(self, ids: Sequence[int], *, param: str) -> None:
+        """Raises: RequestRefused naming `param` unless all are ids of this vocabulary."""
+        if not 0 <= min(ids) <= max(ids) < self.size:
+            raise RequestRefused(f"token ids must lie in 0..{self.size - 1} for this model", param=param)
 
     def only_spelling(self, text: str, *, count: int, last: int) -> tuple[int, ...] | None:
         """The `count` tokens ending in `last` that spell `text` with no cut between characters, if only one way exists.
@@ -64,13 +74,34 @@ class Vocabulary:
                     yield (token, *rest)
 
 
-def read_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary in the header of the GGUF file at `path`. Raises: EngineFailed when it is no such file."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What the engine needs of a GGUF file's header."""
+
+    vocabulary: Vocabulary
+    own_pooling: bool
+    """Whether the file says how to make one vector of its tokens' vectors: then it is made for embedding only."""
+
+
+def read_header(path: Path) -> Header:
+    """The header of the GGUF file at `path`. Raises: EngineFailed when it is no such file."""
     try:
         with path.open("rb") as file:
             metadata = _read_metadata(file)
-    except (struct.error, UnicodeDecodeError, KeyError, EOFError, OverflowError, MemoryError) as error:
+    except _UNREADABLE as error:
         raise EngineFailed(f"{path.name!r} is no readable GGUF file: {error}") from error
+    architecture = metadata.get("general.architecture")
+    return Header(
+        vocabulary=_vocabulary(path, metadata), own_pooling=f"{architecture}.pooling_type" in metadata
+    )
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The vocabulary in the header of the GGUF file at `path`. Raises: EngineFailed when it is no such file."""
+    return read_header(path).vocabulary
+
+
+def _vocabulary(path: Path, metadata: Mapping[str, Metadata]) -> Vocabulary:
     model, tokens, types = (metadata.get(name) for name in _WANTED)
     if not isinstance(tokens, list):
         raise EngineFailed(
@@ -125,6 +156,7 @@ def _read_metadata(file: BinaryIO) -> dict[str, Metadata]:
     for _ in range(pairs):
         name = _read_string(file)
         metadata[name] = _read_value(file, _read_scalar(file, 4))
+        # The vocabulary is written last but for its merges, which take long to read and are of no use here.
         if all(wanted in metadata for wanted in _WANTED):
             break
     return metadata
