@@ -204,7 +204,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     },
     "node_presence": {_C.PLAIN: "node_id hour samples seen"},
     "offer": {
-        _C.PLAIN: "id created_at provider_id revision_id state",
+        _C.PLAIN: "id created_at provider_id revision_id state succeeded_by succeeded_at",
         _C.MONEY: "ask_prompt_nano_usd ask_completion_nano_usd",
     },
     "offer_ask": {_C.PLAIN: "offer_id unit", _C.MONEY: "price_nano_usd floor_nano_usd"},

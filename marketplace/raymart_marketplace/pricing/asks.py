@@ -7,7 +7,7 @@ floor, is refused with value and limit.
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -67,6 +67,19 @@ async def write_asks(session: AsyncSession, offer: Offer, asks: Mapping[Unit, in
     await session.flush()
 
 
+async def copy_terms(session: AsyncSession, source: Offer, target: Offer) -> None:
+    """Give `target`, which has none yet, the asks, floors and windows of `source`. The caller has locked or made both."""
+    target.ask_prompt_nano_usd = source.ask_prompt_nano_usd
+    target.ask_completion_nano_usd = source.ask_completion_nano_usd
+    asks = select(literal(target.id), OfferAsk.unit, OfferAsk.price_nano_usd, OfferAsk.floor_nano_usd).where(
+        OfferAsk.offer_id == source.id
+    )
+    columns = [OfferAsk.offer_id, OfferAsk.unit, OfferAsk.price_nano_usd, OfferAsk.floor_nano_usd]
+    await session.execute(insert(OfferAsk).from_select(columns, asks))
+    terms = await _terms(session, source)
+    await _add_windows(session, target, terms.windows)
+
+
 async def write_floors(session: AsyncSession, offer: Offer, floors: Mapping[Unit, int]) -> None:
     """Never sell below these prices (nano-USD per unit; 0 for no floor); units that are not named keep theirs.
 
@@ -116,6 +129,10 @@ async def write_windows(session: AsyncSession, offer: Offer, windows: Sequence[W
             param=f"windows[{second}]",
         )
     await session.execute(delete(OfferWindow).where(OfferWindow.offer_id == offer.id))
+    await _add_windows(session, offer, windows)
+
+
+async def _add_windows(session: AsyncSession, offer: Offer, windows: Sequence[Window]) -> None:
     rows = [
         OfferWindow(
             id=new_id(),

@@ -109,6 +109,8 @@ class _EndpointEntry:
             capacity=sum(entry.replica.capacity for entry in self.replicas),
             running=sum(entry.running for entry in self.replicas),
             quarantined=quarantined,
+            standing=facts.standing,
+            aliases=facts.aliases,
         )
 
 

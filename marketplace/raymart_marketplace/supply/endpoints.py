@@ -10,8 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ids import new_id
 from raymart_marketplace.catalog.models import SERVED, Modality, Model, ModelRevision
+from raymart_marketplace.catalog.standing import revision_standings
 from raymart_marketplace.pricing.book import load_terms
 from raymart_marketplace.pricing.effective import OfferTerms, Sold
+from raymart_marketplace.supply.live import Standing
 from raymart_marketplace.supply.models import (
     Endpoint,
     Node,
@@ -47,6 +49,8 @@ class EndpointFacts:
     context_length: int
     sold: Sold
     terms: OfferTerms
+    standing: Standing
+    aliases: tuple[str, ...]
 
 
 async def endpoint_facts(
@@ -63,6 +67,7 @@ async def endpoint_facts(
         session, node_id, {revision.id: offer.id for _, _, _, offer, revision, _, _ in rows}
     )
     terms = await load_terms(session, [offer.id for _, _, _, offer, _, _, _ in rows])
+    standings = await revision_standings(session, [revision.id for _, _, _, _, revision, _, _ in rows])
     return [
         EndpointFacts(
             id=endpoint_ids[revision.id],
@@ -85,6 +90,8 @@ async def endpoint_facts(
                 modality=modality,
             ),
             terms=terms[offer.id],
+            standing=standings[revision.id].standing,
+            aliases=standings[revision.id].aliases,
         )
         for node_name, region, provider, offer, revision, model_slug, modality in rows
     ]

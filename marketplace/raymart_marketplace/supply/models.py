@@ -154,6 +154,8 @@ class Offer(Row):
     __tablename__ = "offer"
     __table_args__ = (
         CheckConstraint("ask_prompt_nano_usd >= 0 and ask_completion_nano_usd >= 0", name="ask_not_negative"),
+        CheckConstraint("(succeeded_by is null) = (succeeded_at is null)", name="succeeded_at_a_time"),
+        Index("ix_offer_succeeded_by", "succeeded_by", postgresql_where=text("succeeded_by is not null")),
         Index(
             "uq_offer_open",
             "provider_id",
@@ -172,6 +174,11 @@ class Offer(Row):
     ask_completion_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
     """Per completion token, likewise."""
     state: Mapped[OfferState] = mapped_column(text_enum(OfferState))
+    succeeded_by: Mapped[UUID | None] = mapped_column(
+        ForeignKey("offer.id", ondelete="RESTRICT"), sort_order=1
+    )
+    """The offer of a newer (or older) revision that takes its place (`supply.rollouts`); placements follow that one."""
+    succeeded_at: Mapped[datetime | None] = mapped_column(sort_order=1)
 
 
 class Placement(Row):

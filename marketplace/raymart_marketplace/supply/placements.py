@@ -1,7 +1,8 @@
 """Placements: which revision should run on which node, and what the pool's controller says is true.
 
 A provider's open (or paused) offer of a published revision is wanted on each of the provider's living nodes. Pausing
-only stops routing, so that resuming needs no loading; closing takes the placement away.
+only stops routing, so that resuming needs no loading; closing takes the placement away. Of an offer that another takes
+the place of (`rollouts`) no placement is made or woken.
 """
 
 from collections.abc import Collection, Sequence
@@ -46,6 +47,7 @@ async def place_offers(session: AsyncSession, *, provider_id: UUID) -> None:
             Node.role == NodeRole.NODE,
             Node.revoked_at.is_(None),
             Offer.state == OfferState.OPEN,
+            Offer.succeeded_by.is_(None),
             ModelRevision.state == RevisionState.PUBLISHED,
         )
         # In one order for everybody, so that two of these cannot wait for each other's rows.

@@ -1,9 +1,8 @@
 """Every place where an open offer is or could be served: one statement for the offers and machines, two for their asks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Select, and_, join, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from raymart_core.errors import InvalidRequest
 from raymart_core.ports import Prices
 from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision
+from raymart_marketplace.catalog.standing import RevisionStanding, revision_standings
 from raymart_marketplace.pricing.book import load_terms
-from raymart_marketplace.pricing.effective import OfferTerms, PriceBook, Sold, price_offer
+from raymart_marketplace.pricing.effective import OfferPrice, PriceBook, Sold, price_offer
 from raymart_marketplace.routing.search import Gpu, Place
 from raymart_marketplace.supply.live import LiveEndpoint
 from raymart_marketplace.supply.models import (
@@ -48,8 +48,17 @@ async def load_places(
         hint = "name a model" if model_slug is None else "ask for its `liveEndpoints` instead"
         raise InvalidRequest(f"more than {PLACES_MAX} places to look at; {hint}", param="model")
     terms = await load_terms(session, {row.Offer.id for row in rows})
+    standings = await revision_standings(session, {row.Offer.revision_id for row in rows})
     by_id = {endpoint.id: endpoint for endpoint in live}
-    return [_place(row, terms, by_id, book, at) for row in rows]
+    return [
+        _place(
+            row,
+            price_offer(terms[row.Offer.id], _sold(row), book, at),
+            standings[row.Offer.revision_id],
+            by_id.get(row.endpoint_id),
+        )
+        for row in rows
+    ]
 
 
 def _offered(model_slug: str | None) -> Select[*tuple[Any, ...]]:
@@ -89,22 +98,22 @@ def _offered(model_slug: str | None) -> Select[*tuple[Any, ...]]:
     return statement if model_slug is None else statement.where(Model.slug == model_slug)
 
 
-def _place(
-    row: Any,  # noqa: ANN401 - a row of `_offered`, whose labels its type does not tell
-    terms: Mapping[UUID, OfferTerms],
-    live: Mapping[UUID, LiveEndpoint],
-    book: PriceBook,
-    at: datetime,
-) -> Place:
-    offer: Offer = row.Offer
-    endpoint = live.get(row.endpoint_id)
-    sold = Sold(
+def _sold(row: Any) -> Sold:  # noqa: ANN401 - a row of `_offered`, whose labels its type does not tell
+    return Sold(
         model_id=row.model_id,
-        revision_id=offer.revision_id,
-        provider_id=offer.provider_id,
+        revision_id=row.Offer.revision_id,
+        provider_id=row.Offer.provider_id,
         modality=row.modality,
     )
-    price = price_offer(terms[offer.id], sold, book, at)
+
+
+def _place(
+    row: Any,  # noqa: ANN401 - as above
+    price: OfferPrice,
+    standing: RevisionStanding,
+    endpoint: LiveEndpoint | None,
+) -> Place:
+    offer: Offer = row.Offer
     # What is live is sold at the price that this process's routing knows.
     prices = price.prices if endpoint is None else endpoint.prices
     return Place(
@@ -126,4 +135,6 @@ def _place(
         prices=prices or _NO_PRICES,
         unsellable=price.reason if prices is None else "",
         live=endpoint,
+        standing=standing.standing,
+        aliases=standing.aliases,
     )

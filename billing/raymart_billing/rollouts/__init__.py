@@ -1,0 +1,1 @@
+"""Lets offers and placements follow a model's aliases (`raymart_marketplace.supply.rollouts`); no money."""
