@@ -11,36 +11,29 @@ Invariants:
 No transaction is held while tokens flow.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
 
 import structlog
 
-from raymart_core.errors import (
-    DomainError,
-    InvalidRequest,
-    NoEndpoint,
-    Unavailable,
-    UpstreamFailed,
-)
+from raymart_core.errors import Unavailable
 from raymart_core.ids import new_id
 from raymart_core.money import Money
-from raymart_core.ports import FinishedRequest, HoldGate, Rater, UsageSink
-from raymart_core.units import Fault
+from raymart_core.ports import HoldGate, Rater, UsageSink
 from raymart_core.wire.replica import StepEvent
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.gateway.admission import Admission
-from raymart_marketplace.gateway.attempt import Attempt, AttemptFailed
+from raymart_marketplace.gateway.attempt import Attempt
 from raymart_marketplace.gateway.events import Broken, Delta, InferenceEvent
 from raymart_marketplace.gateway.life import RequestLife
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import ModelLookup
 from raymart_marketplace.gateway.quote import quote
+from raymart_marketplace.gateway.replica_attempt import AttemptFailed
 from raymart_marketplace.gateway.request import ChatRequest
 from raymart_marketplace.gateway.route_plan import RoutePlan, plan_route
+from raymart_marketplace.gateway.settlement import Settlement, exhausted
 from raymart_marketplace.metering.models import Surface
 from raymart_marketplace.retention.exchange import Keep, kept
 from raymart_marketplace.routing.preference import RoutingPreference
@@ -48,9 +41,6 @@ from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
 
 log = structlog.get_logger(__name__)
-
-FAILURE_RECORD_S = 2.0
-"""How long an error reply waits for its row; the row is written in any case."""
 
 
 class Inference:
@@ -72,12 +62,12 @@ class Inference:
         self._keep = keep
         self._directory = directory
         self._models = models
-        self._hold_gate = hold_gate
-        self._usage_sink = usage_sink
         self._rater = rater
         self._limits = limits
         self._admission = admission
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settlement = Settlement(
+            directory=directory, hold_gate=hold_gate, usage_sink=usage_sink, limits=limits
+        )
 
     def run(
         self,
@@ -122,10 +112,10 @@ class Inference:
         )
         try:
             plan = await self._route(life)
-            await self._hold(life, plan)
+            await self._settlement.hold(life, self.quote(plan, life.needs))
             attempt, steps = await self._begin(life, plan)
             if streamed:  # Of what is not streamed nothing is handed out before its record.
-                self._usage_sink.watch(life)
+                self._settlement.watch(life)
             yield life.started()
             try:
                 if steps:
@@ -133,13 +123,13 @@ class Inference:
                 while attempt.finish_reason is None and (step := await attempt.next_step()) is not None:
                     yield Delta(text=step.d, token_ids=step.t, logprobs=step.lp)
                 self._directory.report_success(attempt.endpoint.id)
-                await self._record(life, life.complete())
+                await self._settlement.record(life, life.complete())
             except (AttemptFailed, Unavailable) as failure:
                 yield await self._broken(life, failure)
             else:
                 yield life.finished()
         except BaseException as error:
-            await self._interrupted(life, error)
+            await self._settlement.interrupted(life, error)
             raise
         finally:
             if life.attempt is not None:
@@ -153,8 +143,7 @@ class Inference:
 
     async def drain(self, *, timeout_s: float) -> None:
         """Wait for settlements that are still under way, at most `timeout_s`; called at shutdown."""
-        if self._settling:
-            await asyncio.wait(tuple(self._settling), timeout=timeout_s)
+        await self._settlement.drain(timeout_s=timeout_s)
 
     async def plan(self, preference: RoutingPreference, needs: Needs) -> RoutePlan:
         """Where such a request goes at this moment; asks nothing of anybody. Raises: ModelNotFound, Unavailable."""
@@ -171,28 +160,8 @@ class Inference:
         """The endpoints to try, best first. Raises: ModelNotFound, InvalidRequest, NoEndpoint."""
         plan = await self.plan(life.request.routing, life.needs)
         if plan.refusal is not None:
-            raise await self._give_up(life, plan.refusal)
+            raise await self._settlement.give_up(life, plan.refusal)
         return plan.tried
-
-    async def _hold(self, life: RequestLife, plan: Sequence[LiveEndpoint]) -> None:
-        """Hold the most that `plan` can cost. Raises: InsufficientFunds, Unavailable, DeadlineExceeded."""
-        amount = self.quote(plan, life.needs)
-        if not amount:  # What is free needs no balance.
-            life.owing = True
-            return
-        caller = life.caller
-        hold = partial(
-            self._hold_gate.hold,
-            request_id=life.id,
-            organization_id=caller.organization_id,
-            project_id=caller.project_id,
-            api_key_id=caller.api_key_id,
-            amount=amount,
-            ttl_s=self._limits.hold_ttl_s,
-        )
-        # The gate has its own timeout; the deadline is a backstop. Nothing stays reserved when this raises.
-        life.lease_id = await life.patience.wait(hold, limit_s=self._limits.request_deadline_s)
-        life.owing = True
 
     async def _begin(
         self, life: RequestLife, plan: Sequence[LiveEndpoint]
@@ -212,16 +181,11 @@ class Inference:
             except AttemptFailed as failure:
                 life.attempt_failed(failure)
                 await attempt.close()
-                self._blame(attempt, failure)
+                self._settlement.blame(attempt, failure)
                 if not failure.retry:
-                    raise await self._give_up(life, failure.error) from None
+                    raise await self._settlement.give_up(life, failure.error) from None
                 failures.append(failure)
-        raise await self._give_up(life, _exhausted(life.request.model, failures))
-
-    async def _record(self, life: RequestLife, final: FinishedRequest) -> None:
-        """Make `final` durable. Raises: Unavailable."""
-        await self._usage_sink.record(final)
-        life.owing = False
+        raise await self._settlement.give_up(life, exhausted(life.request.model, failures))
 
     async def _broken(self, life: RequestLife, failure: AttemptFailed | Unavailable) -> Broken:
         """End a request that has begun: bill what was delivered, and say why no more comes."""
@@ -233,66 +197,14 @@ class Inference:
         assert life.attempt is not None
         final = life.fail(failure.error.code, fault=failure.fault, reason=failure.reason)
         await life.attempt.close()
-        self._blame(life.attempt, failure)
+        self._settlement.blame(life.attempt, failure)
         try:
-            await self._record(life, final)
+            await self._settlement.record(life, final)
         except Unavailable:
             life.owing = False
             log.exception("request.not_recorded", request_id=life.public_id)
             return life.broken(failure.error, billed=False)
         return life.broken(failure.error, billed=True)
-
-    async def _give_up(self, life: RequestLife, error: DomainError) -> DomainError:
-        """End a request that delivered nothing; returns `error` for the caller to raise."""
-        settle: Coroutine[None, None, None]
-        if isinstance(error, InvalidRequest):  # Malformed after all: as if it had never come.
-            settle = self._hold_gate.release(request_id=life.id) if life.owing else _nothing()
-        else:
-            settle = self._usage_sink.record(life.fail(error.code, fault=Fault.NONE, reason=error.message))
-        life.owing = False
-        await asyncio.wait((self._later(settle),), timeout=FAILURE_RECORD_S)
-        return error
-
-    async def _interrupted(self, life: RequestLife, error: BaseException) -> None:
-        """The client left, or we have a bug: stop the engine and settle, whatever else is cancelled meanwhile."""
-        if not life.owing:
-            return
-        life.owing = False
-        if life.final is not None:
-            final = life.final  # It was being recorded; once more does no harm.
-        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
-            final = life.cancel()
-        else:
-            final = life.fail("internal_error", fault=Fault.PLATFORM, reason=type(error).__name__)
-        settled = self._later(self._usage_sink.record(final))
-        if life.attempt is not None:
-            await life.attempt.close()
-        await asyncio.wait((settled,))
-
-    def _blame(self, attempt: Attempt, failure: AttemptFailed) -> None:
-        log.info(
-            "attempt.failed",
-            endpoint_id=str(attempt.endpoint.id),
-            provider=attempt.endpoint.provider_slug,
-            fault=failure.fault.value,
-            reason=failure.reason,
-        )
-        if failure.blame:
-            self._directory.report_failure(attempt.endpoint.id, reason=failure.reason)
-
-    def _later(self, settle: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run `settle` to its end, whoever stops waiting for it."""
-        task = asyncio.get_running_loop().create_task(settle)
-        self._settling.add(task)
-        task.add_done_callback(self._settled)
-        return task
-
-    def _settled(self, task: asyncio.Task[None]) -> None:
-        self._settling.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            # Nothing was promised to anybody: what is not recorded is not charged, and a hold expires.
-            log.error("settlement.failed", error=str(error), exc_info=error)
 
 
 async def _first_steps(life: RequestLife, attempt: Attempt) -> list[StepEvent]:
@@ -315,18 +227,3 @@ def _delta(steps: Sequence[StepEvent]) -> Delta:
         token_ids=tuple(token for step in steps for token in step.t),
         logprobs=logprobs or None,
     )
-
-
-def _exhausted(slug: str, failures: Sequence[AttemptFailed]) -> DomainError:
-    """Why every attempt failed."""
-    if any(failure.blame for failure in failures):
-        last = failures[-1].error.message
-        return UpstreamFailed(f"{len(failures)} endpoints of {slug} were tried and failed; the last: {last}")
-    reasons = [failure.error.message for failure in failures] or [
-        "every endpoint left while the request came in"
-    ]
-    return NoEndpoint(f"every endpoint of {slug} is busy; try again", reasons=reasons)
-
-
-async def _nothing() -> None:
-    """Settle a request that owes nothing."""

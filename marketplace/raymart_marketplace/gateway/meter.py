@@ -10,6 +10,7 @@ import msgspec
 
 from raymart_core.units import Fault
 from raymart_core.wire.replica import FinishEvent, PromptEvent, ReplicaEvent, StepEvent
+from raymart_marketplace.gateway.event_lines import EventLines
 from raymart_marketplace.supply.upstream import UpstreamBroken
 
 LINE_BYTES_MAX = 1 << 20
@@ -23,38 +24,9 @@ INEXACT_SLACK_TOKENS = 64
 _decode_lines = msgspec.json.Decoder(ReplicaEvent).decode_lines
 
 
-class EventLines:
-    """Splits a body into events, whatever the pieces it arrives in."""
-
-    def __init__(self) -> None:
-        # Pieces of an unfinished line are kept apart: joining at each would be quadratic in a drip of single bytes.
-        self._pieces: list[bytes] = []
-        self._pieces_bytes = 0
-
-    def feed(self, chunk: bytes) -> list[ReplicaEvent]:
-        """The events that `chunk` completes. Raises: UpstreamBroken for a line that is too long or is no event."""
-        end = chunk.rfind(b"\n") + 1
-        if not end:
-            self._keep(chunk)
-            return []
-        lines = chunk if end == len(chunk) else chunk[:end]
-        if self._pieces:
-            lines = b"".join((*self._pieces, lines))
-            self._pieces.clear()
-            self._pieces_bytes = 0
-        if end < len(chunk):
-            self._keep(chunk[end:])
-        try:
-            return _decode_lines(lines)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            # Only the error's kind: what it says may quote the line, and with that the prompt or the completion.
-            raise _broken(f"a line that is no event: {type(error).__name__}") from None
-
-    def _keep(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._pieces_bytes += len(piece)
-        if self._pieces_bytes > LINE_BYTES_MAX:
-            raise _broken(f"a line of more than {LINE_BYTES_MAX} bytes")
+def replica_lines() -> EventLines[ReplicaEvent]:
+    """The lines of one generation."""
+    return EventLines(_decode_lines, line_bytes_max=LINE_BYTES_MAX)
 
 
 class Meter:

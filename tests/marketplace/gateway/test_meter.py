@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from raymart_core.units import Fault, FinishReason
 from raymart_core.wire.replica import ErrorEvent, FinishEvent, PromptEvent, StepEvent, Usage, encode
-from raymart_marketplace.gateway.meter import INEXACT_SLACK_TOKENS, LINE_BYTES_MAX, EventLines, Meter
+from raymart_marketplace.gateway.meter import INEXACT_SLACK_TOKENS, LINE_BYTES_MAX, Meter, replica_lines
 from raymart_marketplace.supply.upstream import UpstreamBroken
 
 
@@ -108,7 +108,7 @@ class TestEventLines:
         events = [PromptEvent(ids=(1,)), step(0, (5,), 1, d="é\n"), step(1, (6,), 2, d="☃")]
         body = b"".join(encode(event) + b"\n" for event in events)
         cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=8)))
-        lines = EventLines()
+        lines = replica_lines()
         got = []
         for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True):
             got += lines.feed(body[start:end])
@@ -127,11 +127,11 @@ class TestEventLines:
     )
     def test_a_line_that_is_no_event_is_the_providers_fault(self, line):
         with pytest.raises(UpstreamBroken, match="no event") as caught:
-            EventLines().feed(line + b"\n")
+            replica_lines().feed(line + b"\n")
         assert caught.value.fault is Fault.PROVIDER
 
     def test_a_line_that_never_ends_is_cut_off(self):
-        lines = EventLines()
+        lines = replica_lines()
         lines.feed(b"x" * LINE_BYTES_MAX)
         with pytest.raises(UpstreamBroken, match="a line of more than"):
             lines.feed(b"x")
