@@ -33,6 +33,7 @@ from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.accounts.wallet_challenges import WalletChallenges, make_wallet_challenges
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from raymart_marketplace.gateway.http_client import DirectUpstream
+from raymart_marketplace.gateway.images.inference import ImageInference
 from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
@@ -75,6 +76,7 @@ class Services:
     usage_sink: LedgerUsageSink
     spill: Spill
     inference: Inference
+    images: ImageInference
     objects: Objects
     controls: LiveControls
     link: LinkEndpoint
@@ -128,6 +130,18 @@ def build_services(settings: ControlSettings) -> Services:
         admission=controls,
         keep=retention.keep,
     )
+    objects = open_objects(settings)
+    images = ImageInference(
+        directory=directory,
+        models=models,
+        plan=inference.plan,
+        hold_gate=leases.gate,
+        usage_sink=usage_sink,
+        rater=UnitRater(),
+        limits=InferenceLimits.of_pictures(settings),
+        admission=controls,
+        objects=objects,
+    )
     return Services(
         settings=settings,
         engine=engine,
@@ -155,7 +169,8 @@ def build_services(settings: ControlSettings) -> Services:
         usage_sink=usage_sink,
         spill=spill,
         inference=inference,
-        objects=open_objects(settings),
+        images=images,
+        objects=objects,
         controls=controls,
         link=LinkEndpoint(
             sessions,
@@ -255,4 +270,5 @@ async def running(services: Services) -> AsyncIterator[None]:
         await services.directory.start()
         stack.push_async_callback(services.directory.stop)
         stack.push_async_callback(services.inference.drain, timeout_s=DRAIN_TIMEOUT_S)
+        stack.push_async_callback(services.images.drain, timeout_s=DRAIN_TIMEOUT_S)
         yield

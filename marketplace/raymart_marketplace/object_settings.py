@@ -1,4 +1,4 @@
-"""Settings of where files are kept: images and model artifacts."""
+"""Settings of pictures, and of where files are kept."""
 
 from typing import Self
 
@@ -23,6 +23,13 @@ class ObjectSettings(ProcessSettings):
     """Without these two, the credentials of the machine or its role."""
     images_ttl_s: float = Field(default=86_400.0, ge=60, le=604_800)
     """How long a generated image is kept, and its URL is good. S3 signs for 7 days at most."""
+
+    image_deadline_s: float = Field(default=300.0, gt=0, le=3_600)
+    """Longest life of one request for pictures."""
+    image_step_timeout_s: float = Field(default=60.0, gt=0)
+    """An endpoint that is silent for this long while it makes pictures is left; a step of a large one takes a while."""
+    image_body_bytes_max: int = Field(default=33_554_432, ge=1_000, le=33_554_432)
+    """Of a request for pictures with what it sends along; replicas take no more."""
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:

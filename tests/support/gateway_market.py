@@ -101,8 +101,15 @@ class GatewayMarket:
     """One customer with a key, a model of its own, and the gateway's HTTP surface."""
 
     def __init__(
-        self, sessions: Sessions, pool: Pool, *, limits: InferenceLimits = LIMITS, spill: Spill | None = None
+        self,
+        sessions: Sessions,
+        pool: Pool,
+        *,
+        limits: InferenceLimits = LIMITS,
+        spill: Spill | None = None,
+        modality: Modality = Modality.CHAT,
     ) -> None:
+        self.modality = modality
         self.sessions = sessions
         self.pool = pool
         self.limits = limits
@@ -264,7 +271,7 @@ class GatewayMarket:
                     slug=self.slug,
                     name="Test",
                     description="",
-                    modality=Modality.CHAT,
+                    modality=self.modality,
                     licence="x",
                 )
             )
@@ -286,9 +293,13 @@ class GatewayMarket:
 
 @contextlib.asynccontextmanager
 async def gateway_market(
-    sessions: Sessions, pool: Pool, *, limits: InferenceLimits = LIMITS
+    sessions: Sessions,
+    pool: Pool,
+    *,
+    limits: InferenceLimits = LIMITS,
+    modality: Modality = Modality.CHAT,
 ) -> AsyncIterator[GatewayMarket]:
-    market = GatewayMarket(sessions, pool, limits=limits)
+    market = GatewayMarket(sessions, pool, limits=limits, modality=modality)
     async with market.stack:
         await market.open()
         yield market

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from raymart_core.errors import ModelNotFound, Unavailable
-from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision
+from raymart_marketplace.catalog.models import SERVED, Modality, Model, ModelRevision
 from raymart_marketplace.db.session import Sessions
 
 QUERY_TIMEOUT_S = 5.0
@@ -28,6 +28,7 @@ class ListedModel:
     name: str
     description: str
     created_at: datetime
+    modality: Modality
     context_length: int
     """The longest of its servable revisions, in tokens."""
     quantizations: tuple[str, ...]
@@ -94,6 +95,7 @@ def _listed(model: Model, revisions: list[ModelRevision]) -> ListedModel:
         slug=model.slug,
         name=model.name,
         description=model.description,
+        modality=model.modality,
         created_at=model.created_at,
         context_length=max(revision.context_length for revision in revisions),
         quantizations=tuple(sorted({revision.quantization for revision in revisions})),

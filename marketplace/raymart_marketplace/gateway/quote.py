@@ -46,6 +46,7 @@ def quantities_bound(endpoint: LiveEndpoint, needs: Needs) -> Quantities:
     return Quantities(
         token_prompt=prompt_bound(endpoint, needs),
         token_completion=completion_bound(endpoint, needs),
+        image_megapixel_step=needs.pixel_steps,
         request=1,
     )
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from raymart_core.ports import Prices
+from raymart_core.units import Unit
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
 from raymart_marketplace.supply.live import LiveEndpoint, Standing
 
@@ -119,6 +120,8 @@ class Needs:
     """Least context that can hold the request."""
     revision: str | None = None
     """An alias or a digest; None for what the model serves by default."""
+    pixel_steps: int = 0
+    """Upper bound of what pictures take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +249,8 @@ def price_at_bounds(offered: Offered, needs: Needs) -> int:
         completion = min(completion, needs.tokens_completion_max)
     prompt = min(needs.tokens_prompt_max, offered.context_length)
     prices = offered.prices
-    return prompt * prices.token_prompt + completion * prices.token_completion + prices.request
+    pictures = needs.pixel_steps * prices.image_megapixel_step // Unit.IMAGE_MEGAPIXEL_STEP.scale
+    return prompt * prices.token_prompt + completion * prices.token_completion + pictures + prices.request
 
 
 def _of_first_provider(ranked: list[LiveEndpoint]) -> tuple[list[LiveEndpoint], list[Rejection]]:
