@@ -1,7 +1,9 @@
 """What tests of the image engine share: requests for the bundled model, and what its pictures must show."""
 
+import shutil
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -74,3 +76,51 @@ def shows(data: bytes, *, colour: str, background: str) -> bool:
 
 def _nearest(found: np.ndarray, named: dict[str, tuple[int, int, int]]) -> str:
     return min(named, key=lambda name: float(np.abs(found - named[name]).sum()))
+
+
+def with_adapters(folder: Path) -> Path:
+    """A copy of the bundled model in `folder` with LoRAs, a ControlNet and a VAE made from nothing. Imports torch."""
+    import torch
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+    from safetensors.torch import save_file
+
+    shutil.copytree(resolve("bundled:demo-image", TREE_SHA256), folder)
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=torch.float32)
+    control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 64))
+    # A new ControlNet adds nothing: its last layers are zero until it is trained.
+    control.controlnet_mid_block.weight.data.normal_(0, 0.5)
+    control.controlnet_cond_embedding.conv_out.weight.data.normal_(0, 0.5)
+    control.save_pretrained(folder / "controlnets/edges")
+    vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32)
+    vae.decoder.conv_out.bias.data += 0.5
+    vae.save_pretrained(folder / "vaes/bright")
+    (folder / "loras").mkdir()
+    for name, sizes in _LORAS.items():
+        save_file(_lora(unet, strength=sizes), folder / "loras" / f"{name}.safetensors")
+    kohya = {_kohya(key): value for key, value in _lora(unet, strength=0.5).items()}
+    save_file(kohya, folder / "loras/kohya.safetensors")
+    return folder
+
+
+_LORAS = {"style": 0.5, "v1.5-soft": 0.25}
+
+
+def _lora(unet: Any, *, strength: float) -> dict[str, Any]:
+    """Low-rank changes of the cross-attention, named as diffusers names them."""
+    import torch
+
+    generator, found = torch.Generator().manual_seed(1), {}
+    for name, module in unet.named_modules():
+        if name.endswith(("attn2.to_q", "attn2.to_v")):
+            shapes = {"lora_A": (4, module.in_features), "lora_B": (module.out_features, 4)}
+            for key, shape in shapes.items():
+                found[f"unet.{name}.{key}.weight"] = torch.randn(shape, generator=generator) * strength
+    return found
+
+
+def _kohya(key: str) -> str:
+    """The same as the trainers of kohya name it, which is how most LoRAs come."""
+    module, _, part = key.removesuffix(".weight").rpartition(".")
+    direction = {"lora_A": "lora_down", "lora_B": "lora_up"}[part]
+    return f"lora_unet_{module.removeprefix('unet.').replace('.', '_')}.{direction}.weight"

@@ -12,7 +12,7 @@ class TestEngineFactory:
         assert engine_factory("llama_cpp") is LlamaCppEngine
 
     def test_unknown_engine_names_those_that_exist(self) -> None:
-        with pytest.raises(UnknownEngine, match="'warp' is not installed; there are diffusers, .*llama_cpp"):
+        with pytest.raises(UnknownEngine, match=r"'warp' is not installed; there are diffusers, .*llama_cpp"):
             engine_factory("warp")
 
     def test_names_are_unique(self) -> None:

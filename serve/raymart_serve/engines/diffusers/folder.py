@@ -111,21 +111,23 @@ def _family(index: Path) -> Family:
     if not index.is_file():
         raise EngineFailed("there is no model_index.json; publish the revision in the layout of diffusers")
     document = _json(index)
-    if not isinstance(document, dict) or document.get("_class_name") not in _FAMILIES:
+    name = document.get("_class_name") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(name, str) or name not in _FAMILIES:
         known = ", ".join(_FAMILIES)
         raise EngineFailed(f"model_index.json names no pipeline that this engine runs; it runs {known}")
-    for name, value in document.items():
+    for part, value in document.items():
         if isinstance(value, list) and value != [None, None]:
-            _check_component(name, value)
-    return _FAMILIES[document["_class_name"]]
+            _check_component(part, value)
+    return _FAMILIES[name]
 
 
-def _check_component(name: str, value: list[object]) -> None:
-    known = len(value) == 2 and (
-        tuple(value) in _COMPONENTS or (value[0] == "diffusers" and str(value[1]).endswith("Scheduler"))
-    )
-    if not known:
-        raise EngineFailed(f"model_index.json makes {name!r} a {str(value)[:80]}; that is not loaded")
+def _check_component(part: str, value: list[object]) -> None:
+    match value:
+        case [str(library), str(name)] if (library, name) in _COMPONENTS:
+            return
+        case ["diffusers", str(name)] if name.endswith("Scheduler"):
+            return
+    raise EngineFailed(f"model_index.json makes {part!r} a {str(value)[:80]}; that is not loaded")
 
 
 def _named(folder: Path, *, suffix: str = "") -> dict[str, Path]:

@@ -5,6 +5,7 @@ state in itself and cannot make two pictures at once.
 """
 
 import gc
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -58,7 +59,7 @@ class Model:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._dtype = _DTYPES[dtype or ("float16" if self._device == "cuda" else "float32")]
         _set_up_libraries(threads)
-        with _Faults("loading the model", self):
+        with _Faults("loading the model"):
             cls = getattr(diffusers, _CLASSES[folder.family, "text", False])
             self._base = _loaded(cls, folder.path, dtype=self._dtype).to(self._device)
         self._controlnets = _Shelf(self._load_controlnet)
@@ -89,7 +90,7 @@ class Model:
         Raises: EngineFailed, also when memory runs out, after which the model serves on; DeviceLost; RequestRefused
         when the revision's own safety checker withholds the picture.
         """
-        with _Faults(f"a picture of {request.width}x{request.height}", self), torch.inference_mode():
+        with _Faults(f"a picture of {request.width}x{request.height}"), torch.inference_mode():
             task: Task = "text" if pictures.image is None else "image" if pictures.mask is None else "inpaint"
             pipeline = self._pipeline(task, request)
             self._apply_loras(request.loras)
@@ -157,7 +158,10 @@ class Model:
 
     def _load_lora(self, name: str) -> str:
         weights = load_file(self._folder.loras[name])
-        self._base.load_lora_weights(weights, adapter_name=_adapter(name))
+        with warnings.catch_warnings():
+            # PEFT wonders about a second adapter, which is what is wanted.
+            warnings.simplefilter("ignore", UserWarning)
+            self._base.load_lora_weights(weights, adapter_name=_adapter(name))
         if not any(_adapter(name) in adapters for adapters in self._base.get_list_adapters().values()):
             raise EngineFailed(f"LoRA {name!r} of this revision fits none of the model's parts")
         return _adapter(name)
@@ -210,9 +214,8 @@ class _Shelf(Generic[Adapter]):
 class _Faults:
     """Turns what torch and diffusers raise into the engine's own errors."""
 
-    def __init__(self, what: str, model: Model) -> None:
+    def __init__(self, what: str) -> None:
         self._what = what
-        self._model = model
 
     def __enter__(self) -> None: ...
 
@@ -220,6 +223,8 @@ class _Faults:
         if error is None or isinstance(error, EngineError) or not isinstance(error, Exception):
             return
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error):
+            # Without the traceback, whose frames keep the tensors alive that did fit.
+            error.__traceback__ = None
             raise EngineFailed(f"the engine's memory is too small for {self._what}; ask for less") from error
         if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
             raise DeviceLost(f"the accelerator failed at {self._what}") from error
