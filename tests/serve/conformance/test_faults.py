@@ -88,7 +88,7 @@ class AllAtOnce(Sound):
 
 class OnTheLoop(Sound):
     async def encode_chat(self, messages: Sequence[ChatMessage], options: GenerationOptions = NO_OPTIONS):
-        end = time.thread_time() + 0.6
+        end = time.thread_time() + 0.3
         while time.thread_time() < end:
             pass
         return await super().encode_chat(messages, options)
@@ -377,7 +377,6 @@ FAULTS = [
     ("text_that_only_begins_a_stop_string_is_delivered", KeepsWhatItHeld),
     ("a_stop_ends_the_work", EveryEndIsAnAbort),
     ("leaving_stops_the_engine", AbortsAreNotCounted),
-    ("leaving_stops_the_engine", RunsOn),
     ("leaving_before_the_first_step_stops_the_engine", RunsOn),
     ("cancelling_the_task_stops_the_engine", RunsOn),
     ("a_seed_gives_the_same_tokens", WithoutSeeds),
@@ -415,7 +414,7 @@ OURS = {
 @pytest.mark.parametrize(("check", "engine"), FAULTS, ids=lambda part: getattr(part, "__name__", part))
 def test_the_fault_is_found(check: str, engine: type[LlamaCppEngine]) -> None:
     subject = Subject(factory=engine, spec=SPEC)
-    with Rig(subject, check_timeout_s=0.8, settle_s=0.3) as rig, pytest.raises(Nonconformance):
+    with Rig(subject, check_timeout_s=0.4, settle_s=0.2) as rig, pytest.raises(Nonconformance):
         rig.run(CHECKS[check])
 
 
