@@ -32,6 +32,7 @@ from raymart_marketplace.accounts.oidc_logins import OIDC_PREFIX, OidcLogins
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.accounts.wallet_challenges import WalletChallenges, make_wallet_challenges
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
+from raymart_marketplace.gateway.cache_salts import CacheSalts
 from raymart_marketplace.gateway.http_client import DirectUpstream
 from raymart_marketplace.gateway.images.inference import ImageInference
 from raymart_marketplace.gateway.inference import Inference
@@ -129,6 +130,7 @@ def build_services(settings: ControlSettings) -> Services:
         limits=InferenceLimits.of(settings),
         admission=controls,
         keep=retention.keep,
+        salts=CacheSalts(settings.token_secret.get_secret_value().encode()),
     )
     objects = open_objects(settings)
     images = ImageInference(

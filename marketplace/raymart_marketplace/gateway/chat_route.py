@@ -56,12 +56,12 @@ class ChatCompletionsRoute(Endpoint):
 async def _reply(events: AsyncGenerator[InferenceEvent, None], answer: Answer, presence: Presence) -> None:
     """The whole answer at once. Raises: the error of a request that broke, because nothing has been sent yet."""
     started: Started | None = None
-    text, logprobs = "", None
+    whole = Delta(text="", token_ids=())
     async for event in events:
         if isinstance(event, Started):
             started = event
         elif isinstance(event, Delta):  # There is one at most: nothing is streamed.
-            text, logprobs = event.text, event.logprobs
+            whole = event
         elif isinstance(event, Broken):
             raise event.error
         else:
@@ -72,7 +72,7 @@ async def _reply(events: AsyncGenerator[InferenceEvent, None], answer: Answer, p
                 (b"x-raymart-attempts", str(event.attempts).encode()),
                 (b"x-raymart-cost", decimal_text(event.cost).encode()),
             )
-            await answer.json(completion_body(started, text, logprobs, event), headers)
+            await answer.json(completion_body(started, whole, event), headers)
 
 
 async def _stream(

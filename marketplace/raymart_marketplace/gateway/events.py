@@ -11,7 +11,7 @@ import msgspec
 from raymart_core.errors import DomainError
 from raymart_core.money import Money
 from raymart_core.units import FinishReason
-from raymart_core.wire.replica import TokenLogprob
+from raymart_core.wire.replica import TokenLogprob, ToolDelta
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +36,10 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str = ""
+    """What the model thought before its answer; not in `text`."""
+    tools: tuple[ToolDelta, ...] = ()
+    """Pieces of tool calls; not in `text`."""
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ Invariants:
 No transaction is held while tokens flow.
 """
 
+import secrets
 from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.gateway.admission import Admission
 from raymart_marketplace.gateway.attempt import Attempt
+from raymart_marketplace.gateway.cache_salts import CacheSalts
 from raymart_marketplace.gateway.events import Broken, Delta, InferenceEvent
 from raymart_marketplace.gateway.life import RequestLife
 from raymart_marketplace.gateway.limits import InferenceLimits
@@ -57,8 +59,13 @@ class Inference:
         limits: InferenceLimits,
         admission: Admission,
         keep: Keep | None = None,
+        salts: CacheSalts | None = None,
     ) -> None:
-        """`keep` takes what was said with keys that ask for that; without it nothing is ever kept."""
+        """`keep` takes what was said with keys that ask for that; without it nothing is ever kept.
+
+        Processes with the same `salts` share what engines have cached of a tenant; without any, this one shares with none.
+        """
+        self._salts = salts or CacheSalts(secrets.token_bytes(32))
         self._keep = keep
         self._directory = directory
         self._models = models
@@ -109,6 +116,7 @@ class Inference:
             streamed=streamed,
             limits=self._limits,
             rater=self._rater,
+            salts=self._salts,
         )
         try:
             plan = await self._route(life)
@@ -121,7 +129,7 @@ class Inference:
                 if steps:
                     yield _delta(steps)
                 while attempt.finish_reason is None and (step := await attempt.next_step()) is not None:
-                    yield Delta(text=step.d, token_ids=step.t, logprobs=step.lp)
+                    yield _delta_of(step)
                 self._directory.report_success(attempt.endpoint.id)
                 await self._settlement.record(life, life.complete())
             except (AttemptFailed, Unavailable) as failure:
@@ -218,12 +226,18 @@ async def _first_steps(life: RequestLife, attempt: Attempt) -> list[StepEvent]:
     return steps
 
 
+def _delta_of(step: StepEvent) -> Delta:
+    return Delta(text=step.d, token_ids=step.t, logprobs=step.lp, reasoning=step.r, tools=step.tool)
+
+
 def _delta(steps: Sequence[StepEvent]) -> Delta:
     if len(steps) == 1:
-        return Delta(text=steps[0].d, token_ids=steps[0].t, logprobs=steps[0].lp)
+        return _delta_of(steps[0])
     logprobs = tuple(logprob for step in steps for logprob in step.lp or ())
     return Delta(
         text="".join(step.d for step in steps),
         token_ids=tuple(token for step in steps for token in step.t),
         logprobs=logprobs or None,
+        reasoning="".join(step.r for step in steps),
+        tools=tuple(piece for step in steps for piece in step.tool),
     )

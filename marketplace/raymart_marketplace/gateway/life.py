@@ -2,12 +2,15 @@
 
 from uuid import UUID
 
+import msgspec
+
 from raymart_core.errors import DomainError
 from raymart_core.money import ZERO, Money
 from raymart_core.ports import Quantities, Rater
 from raymart_core.wire.replica import GenerateRequest, Sampling, encode
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.gateway.attempt import Attempt
+from raymart_marketplace.gateway.cache_salts import CacheSalts
 from raymart_marketplace.gateway.events import Broken, Finished, Started
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.meter import Meter
@@ -31,6 +34,7 @@ class RequestLife(Life[Attempt]):
         streamed: bool,
         limits: InferenceLimits,
         rater: Rater,
+        salts: CacheSalts,
     ) -> None:
         super().__init__(
             request_id,
@@ -43,12 +47,14 @@ class RequestLife(Life[Attempt]):
         )
         self.request = request
         self.needs = needs_of(request)
+        self._salts = salts
 
     def new_attempt(self, endpoint: LiveEndpoint, lease: Lease) -> Attempt:
         """Make the next try, on `endpoint`."""
         meter = Meter(
             tokens_prompt_max=prompt_bound(endpoint, self.needs),
             tokens_completion_max=completion_bound(endpoint, self.needs),
+            tools=bool(self.request.options.tools),
         )
         self.attempt = Attempt(endpoint, lease, meter=meter, patience=self.patience, limits=self._limits)
         return self.attempt
@@ -64,7 +70,9 @@ class RequestLife(Life[Attempt]):
             stop=asked.stop,
             top_logprobs=asked.top_logprobs,
         )
-        return encode(GenerateRequest(sampling=sampling, messages=self.request.messages))
+        salt = self._salts.salt(organization_id=self.caller.organization_id, node_id=endpoint.node_id)
+        options = msgspec.structs.replace(self.request.options, cache_salt=salt)
+        return encode(GenerateRequest(sampling=sampling, messages=self.request.messages, options=options))
 
     @property
     def tokens(self) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from raymart_core.units import Fault
-from raymart_core.wire.replica import FinishEvent, PromptEvent, ReplicaEvent, StepEvent
+from raymart_core.wire.replica import FinishEvent, PromptEvent, ReplicaEvent, StepEvent, ToolDelta
 from raymart_marketplace.gateway.event_lines import EventLines
 from raymart_marketplace.supply.upstream import UpstreamBroken
 
@@ -20,6 +20,9 @@ TOKEN_CHARACTERS_MAX = 512
 """Longest text one token may bring, averaged; more would be text that nobody counts."""
 INEXACT_SLACK_TOKENS = 64
 """Tokens an engine may be ahead of its text when it does not know the ids (incomplete characters, held-back stops)."""
+ID_CHARACTERS_MAX = 256
+TOOL_CALLS_MAX = 128
+"""Calls one answer may make."""
 
 _decode_lines = msgspec.json.Decoder(ReplicaEvent).decode_lines
 
@@ -41,12 +44,15 @@ class Meter:
         "_index",
         "_prompt_max",
         "_tokens_max",
+        "_tool_calls",
+        "_tools",
         "exact",
         "tokens_completion",
         "tokens_prompt",
     )
 
-    def __init__(self, *, tokens_prompt_max: int, tokens_completion_max: int) -> None:
+    def __init__(self, *, tokens_prompt_max: int, tokens_completion_max: int, tools: bool = False) -> None:
+        """`tools` tells whether the answer may call any."""
         self.tokens_prompt = 0
         self.tokens_completion = 0
         """Tokens of every step accepted so far."""
@@ -56,6 +62,8 @@ class Meter:
         self._tokens_max = tokens_completion_max
         self._index = -1
         self._characters = 0
+        self._tools = tools
+        self._tool_calls = 0
 
     def prompt(self, event: ReplicaEvent) -> None:
         """Take the first event. Raises: UpstreamBroken."""
@@ -82,7 +90,7 @@ class Meter:
             raise _broken(f"a count of {event.n} after {self.tokens_completion} tokens")
         if event.n > self._tokens_max:
             raise _broken(f"{event.n} tokens; {self._tokens_max} were asked for")
-        characters = self._characters + len(event.d)
+        characters = self._characters + len(event.d) + len(event.r) + self._called(event.tool)
         if characters > TOKEN_CHARACTERS_MAX * (event.n + 1):
             raise _broken(f"{characters} characters for {event.n} tokens")
         # A character has at most 4 bytes, and no vocabulary has a token of less than one.
@@ -93,6 +101,24 @@ class Meter:
         self.tokens_completion = event.n
         if not event.exact:
             self.exact = False
+
+    def _called(self, deltas: tuple[ToolDelta, ...]) -> int:
+        """Take pieces of tool calls; returns their characters. Raises: UpstreamBroken."""
+        if deltas and not self._tools:
+            raise _broken("a tool call where no tools were offered")
+        characters = 0
+        for delta in deltas:
+            if not 0 <= delta.index <= min(self._tool_calls, TOOL_CALLS_MAX - 1):
+                raise _broken(f"tool call {delta.index} after {self._tool_calls} calls")
+            if delta.index == self._tool_calls:
+                if not (delta.id and delta.name):
+                    raise _broken("a tool call without an id or a name")
+                self._tool_calls += 1
+            # Ids are made up by the engine, not generated.
+            characters += len(delta.name) + len(delta.arguments)
+            if len(delta.id) > ID_CHARACTERS_MAX:
+                raise _broken(f"a tool call's id of {len(delta.id)} characters")
+        return characters
 
     def finish(self, event: FinishEvent, *, revision: str) -> None:
         """Take the last event; the engine's own counts are not used. Raises: UpstreamBroken."""

@@ -39,12 +39,30 @@ class ContentPart(msgspec.Struct):
     text: str | None = None
 
 
+class CalledFunction(msgspec.Struct):
+    """Which function the model calls, and with what."""
+
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+
+
+class ToolCallObject(msgspec.Struct):
+    """A call that the model made."""
+
+    id: str
+    function: CalledFunction
+    type: str = "function"
+
+
 class MessageBody(msgspec.Struct):
-    """One turn; fields beside these (tool calls, refusals, audio) are ignored."""
+    """One turn; fields beside these (refusals, audio) are ignored."""
 
     role: str
     content: str | list[ContentPart] | None = None
     name: str | None = None
+    tool_calls: list[ToolCallObject] | None = None
+    tool_call_id: str | None = None
 
 
 class StreamOptions(msgspec.Struct):
@@ -53,10 +71,46 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class ResponseFormat(msgspec.Struct):
+class JsonSchemaBody(msgspec.Struct):
+    """A schema with a name; what else OpenAI puts beside it changes nothing."""
+
+    name: str
+    schema: msgspec.Raw | msgspec.UnsetType = UNSET
+
+
+class ResponseFormatBody(msgspec.Struct):
     """What shape the answer must have."""
 
     type: str
+    json_schema: JsonSchemaBody | None = None
+
+
+class FunctionBody(msgspec.Struct):
+    """A function that may be called."""
+
+    name: str
+    description: str | None = None
+    parameters: msgspec.Raw | msgspec.UnsetType = UNSET
+
+
+class ToolBody(msgspec.Struct):
+    """A tool; only functions are served."""
+
+    type: str
+    function: FunctionBody | None = None
+
+
+class NamedFunction(msgspec.Struct):
+    """The name of a function."""
+
+    name: str
+
+
+class NamedTool(msgspec.Struct):
+    """The one tool that must be called."""
+
+    type: str
+    function: NamedFunction
 
 
 class ChatBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -75,7 +129,9 @@ class ChatBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     seed: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    response_format: ResponseFormat | None = None
+    response_format: ResponseFormatBody | None = None
+    tools: list[ToolBody] | None = None
+    tool_choice: str | NamedTool | None = None
     provider: ProviderObject | None = None
 
     # OpenAI's, without effect here.
@@ -97,8 +153,6 @@ class ChatBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     safety_identifier: Ignored = UNSET
     service_tier: Ignored = UNSET
     store: Ignored = UNSET
-    tool_choice: Ignored = UNSET
-    tools: Ignored = UNSET
     user: Ignored = UNSET
     verbosity: Ignored = UNSET
     web_search_options: Ignored = UNSET
@@ -138,11 +192,6 @@ def decode_chat_body(body: bytes) -> ChatBody:
         raise InvalidRequest("the body's JSON is nested too deeply") from None
     if decoded.n not in {None, 1}:
         raise InvalidRequest(f"n={decoded.n} is not served; the limit is 1, send more requests", param="n")
-    if decoded.response_format is not None and decoded.response_format.type != "text":
-        raise InvalidRequest(
-            f"response_format {decoded.response_format.type[:40]!r} is not served yet; leave it out or use 'text'",
-            param="response_format",
-        )
     return decoded
 
 

@@ -2,8 +2,10 @@
 
 import msgspec
 
-from raymart_core.wire.replica import TokenLogprob
-from raymart_marketplace.gateway.events import Finished, Started
+from raymart_core.units import FinishReason
+from raymart_core.wire.replica import TokenLogprob, ToolDelta
+from raymart_marketplace.gateway.events import Delta, Finished, Started
+from raymart_marketplace.gateway.openai_body import CalledFunction, ToolCallObject
 from raymart_marketplace.gateway.openai_usage import UsageObject, usage_object
 
 
@@ -34,9 +36,13 @@ class ChoiceLogprobs(msgspec.Struct):
 class AssistantMessage(msgspec.Struct):
     """The answer."""
 
-    content: str
+    content: str | None
+    """None when the model only called tools."""
     role: str = "assistant"
     refusal: None = None
+    reasoning: str | msgspec.UnsetType = msgspec.UNSET
+    """What the model thought before (OpenRouter's field)."""
+    tool_calls: list[ToolCallObject] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Choice(msgspec.Struct):
@@ -91,9 +97,37 @@ def choice_logprobs(logprobs: tuple[TokenLogprob, ...]) -> ChoiceLogprobs:
     )
 
 
-def completion_body(
-    started: Started, text: str, logprobs: tuple[TokenLogprob, ...] | None, finished: Finished
-) -> bytes:
+def joined_calls(deltas: tuple[ToolDelta, ...]) -> list[ToolCallObject]:
+    """The calls that the pieces make, in order."""
+    calls: dict[int, ToolCallObject] = {}
+    for delta in deltas:
+        call = calls.get(delta.index)
+        if call is None:
+            calls[delta.index] = call = ToolCallObject(
+                id=delta.id, function=CalledFunction(name=delta.name, arguments="")
+            )
+        call.function.arguments += delta.arguments
+    return [call for _, call in sorted(calls.items())]
+
+
+def finish_word(finished: Finished, *, called: bool) -> str:
+    """OpenAI's finish_reason: an answer that ended by itself and called tools ended for these."""
+    if called and finished.finish_reason is FinishReason.STOP:
+        return "tool_calls"
+    return finished.finish_reason.value
+
+
+def _message(answer: Delta) -> AssistantMessage:
+    message = AssistantMessage(content=answer.text)
+    if answer.reasoning:
+        message.reasoning = answer.reasoning
+    if answer.tools:
+        message.tool_calls = joined_calls(answer.tools)
+        message.content = answer.text or None
+    return message
+
+
+def completion_body(started: Started, answer: Delta, finished: Finished) -> bytes:
     """The whole answer as JSON."""
     return _encode(
         ChatCompletion(
@@ -104,9 +138,9 @@ def completion_body(
             system_fingerprint=fingerprint(started),
             choices=[
                 Choice(
-                    message=AssistantMessage(content=text),
-                    logprobs=choice_logprobs(logprobs) if logprobs else None,
-                    finish_reason=finished.finish_reason.value,
+                    message=_message(answer),
+                    logprobs=choice_logprobs(answer.logprobs) if answer.logprobs else None,
+                    finish_reason=finish_word(finished, called=bool(answer.tools)),
                 )
             ],
             usage=usage_object(

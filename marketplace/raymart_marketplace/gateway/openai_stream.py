@@ -7,10 +7,15 @@ https://openrouter.ai/docs/api-reference/errors: status 200 stays, the last even
 
 import msgspec
 
-from raymart_core.wire.replica import TokenLogprob
+from raymart_core.wire.replica import TokenLogprob, ToolDelta
 from raymart_marketplace.gateway.error_reply import error_object
 from raymart_marketplace.gateway.events import Broken, Delta, Finished, Started
-from raymart_marketplace.gateway.openai_reply import choice_logprobs, completion_id, fingerprint
+from raymart_marketplace.gateway.openai_reply import (
+    choice_logprobs,
+    completion_id,
+    fingerprint,
+    finish_word,
+)
 from raymart_marketplace.gateway.openai_usage import UsageObject, usage_object
 
 DONE = b"data: [DONE]\n\n"
@@ -24,6 +29,7 @@ class ChatStream:
     def __init__(self, started: Started, *, include_usage: bool) -> None:
         self._request_id = started.request_id
         self._include_usage = include_usage
+        self._called = False
         self._head = (
             b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"provider":%b,'
             b'"system_fingerprint":%b'
@@ -42,26 +48,30 @@ class ChatStream:
 
     def role(self) -> bytes:
         """The first chunk."""
-        delta = b'{"role":"assistant","content":"","refusal":null}'
-        return b'%b,"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}]%b' % (
-            self._head,
-            delta,
-            self._tail,
-        )
+        return self._chunk(b'{"role":"assistant","content":"","refusal":null}')
 
     def delta(self, delta: Delta) -> bytes:
-        """A chunk of text; nothing for tokens that only begin a character, unless they carry log probabilities."""
+        """A chunk of text; nothing for tokens that only begin a character, unless they carry log probabilities.
+
+        Reasoning (OpenRouter's field) and pieces of tool calls come as chunks of their own before it.
+        """
+        before = b""
+        if delta.reasoning:
+            before = self._chunk(b'{"reasoning":%b}' % _encode(delta.reasoning))
+        if delta.tools:
+            self._called = True
+            before += self._chunk(b'{"tool_calls":%b}' % _encode([_piece(piece) for piece in delta.tools]))
         if delta.logprobs is not None:
-            return self._with_logprobs(delta.text, delta.logprobs)
+            return before + self._with_logprobs(delta.text, delta.logprobs)
         if not delta.text:
-            return b""
-        return self._before_text + _encode(delta.text) + self._after_text
+            return before
+        return before + self._before_text + _encode(delta.text) + self._after_text
 
     def end(self, finished: Finished) -> bytes:
         """The finish, the usage if it was asked for, and the terminator."""
         finish = b'%b,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":%b}]%b' % (
             self._head,
-            _encode(finished.finish_reason.value),
+            _encode(finish_word(finished, called=self._called)),
             self._tail,
         )
         if not self._include_usage:
@@ -78,6 +88,13 @@ class ChatStream:
             _encode(_usage(broken)),
         )
 
+    def _chunk(self, delta: bytes) -> bytes:
+        return b'%b,"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}]%b' % (
+            self._head,
+            delta,
+            self._tail,
+        )
+
     def _with_logprobs(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> bytes:
         return b'%b%b},"logprobs":%b,"finish_reason":null}]%b' % (
             self._before_text,
@@ -85,6 +102,24 @@ class ChatStream:
             _encode(choice_logprobs(logprobs)),
             self._tail,
         )
+
+
+class _Function(msgspec.Struct, omit_defaults=True):
+    name: str = ""
+    arguments: str | None = None
+
+
+class _Piece(msgspec.Struct, omit_defaults=True):
+    index: int
+    function: _Function
+    id: str = ""
+    type: str = ""
+
+
+def _piece(delta: ToolDelta) -> _Piece:
+    """OpenAI: id, type and name come with a call's first piece only."""
+    function = _Function(name=delta.name, arguments=delta.arguments)
+    return _Piece(index=delta.index, function=function, id=delta.id, type="function" if delta.id else "")
 
 
 def _usage(ended: Finished | Broken) -> UsageObject:

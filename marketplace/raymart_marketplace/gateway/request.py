@@ -7,9 +7,16 @@ raises `InvalidRequest` with the field as `param`, so nothing behind this file c
 from dataclasses import dataclass, field
 
 from raymart_core.errors import InvalidRequest
-from raymart_core.wire.replica import ChatMessage
+from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions
 from raymart_marketplace.catalog.reference import ModelReference, read_reference
 from raymart_marketplace.gateway.openai_body import ChatBody, MessageBody, decode_chat_body
+from raymart_marketplace.gateway.openai_tools import (
+    calls_bytes,
+    check_call_id,
+    generation_options,
+    options_bytes,
+    tool_calls,
+)
 from raymart_marketplace.gateway.provider_object import routing_preference
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference
 
@@ -76,10 +83,13 @@ class ChatRequest:
     messages: tuple[ChatMessage, ...]
     sampling: Sampling = Sampling()
     routing: RoutingPreference = NO_PREFERENCE
+    options: GenerationOptions = NO_OPTIONS
+    """Format, tools and reasoning; the cache's salt is the gateway's to set."""
     reference: ModelReference = field(init=False)
     """What `model` names."""
     content_bytes: int = field(init=False)
-    """UTF-8 bytes of every content and name: they bound the prompt's tokens before the engine counts those."""
+    """UTF-8 bytes of every content and name, and the most that tools take: they bound the prompt's tokens before the
+    engine counts those."""
 
     def __post_init__(self) -> None:
         if not 0 < len(self.model) <= MODEL_CHARACTERS_MAX:
@@ -96,6 +106,11 @@ class ChatRequest:
             total += _utf8_length(message.content, param=f"messages[{position}].content")
             if message.name:
                 total += _utf8_length(message.name, param=f"messages[{position}].name")
+            if message.tool_calls:
+                total += calls_bytes(message.tool_calls)
+            if message.tool_call_id:
+                total += len(message.tool_call_id)
+        total += options_bytes(self.options)
         object.__setattr__(self, "content_bytes", total)
 
 
@@ -123,6 +138,7 @@ def parse_chat(body: bytes) -> ParsedChat:
             for position, message in enumerate(decoded.messages)
         ),
         sampling=_sampling(decoded),
+        options=generation_options(decoded),
         routing=NO_PREFERENCE if decoded.provider is None else routing_preference(decoded.provider),
     )
     options = decoded.stream_options
@@ -163,7 +179,15 @@ def _message(body: MessageBody, *, param: str) -> ChatMessage:
         )
     # OpenAI renamed the system role; templates of open models know the old name only.
     role = "system" if body.role == "developer" else body.role
-    return ChatMessage(role=role, content=_content(body, param=param), name=body.name)  # type: ignore[arg-type]  # checked above
+    if body.tool_call_id is not None:
+        check_call_id(body.tool_call_id, param=f"{param}.tool_call_id")
+    return ChatMessage(
+        role=role,  # type: ignore[arg-type]  # checked above
+        content=_content(body, param=param),
+        name=body.name,
+        tool_calls=tool_calls(body, param=param),
+        tool_call_id=body.tool_call_id,
+    )
 
 
 def _content(body: MessageBody, *, param: str) -> str:

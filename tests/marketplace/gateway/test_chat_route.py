@@ -5,7 +5,7 @@ import json
 import pytest
 
 from raymart_core.units import FinishReason
-from raymart_core.wire.replica import TokenLogprob
+from raymart_core.wire.replica import TokenLogprob, ToolDelta
 from support.scripted_replica import answer
 
 
@@ -13,6 +13,102 @@ def events_of(text: str) -> list[dict | str]:
     """The data of each server-sent event."""
     lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+CALLED = [
+    {
+        "id": "call-1",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'},
+    },
+    {"id": "call-2", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}},
+]
+
+
+async def call_tools(exchange):
+    """Think, say something, make two calls."""
+    exchange.prompt()
+    exchange.step("", r="Weather is asked for.")
+    exchange.step("I look. ")
+    exchange.step("", tool=(ToolDelta(index=0, id="call-1", name="get_weather"),))
+    exchange.step("", tool=(ToolDelta(index=0, arguments='{"city": '),))
+    second = ToolDelta(index=1, id="call-2", name="get_weather", arguments="{}")
+    exchange.step("", tool=(ToolDelta(index=0, arguments='"Oslo"}'), second))
+    exchange.finish(FinishReason.STOP)
+
+
+class TestTools:
+    async def test_calls_and_reasoning_have_their_own_fields_and_are_billed(self, market):
+        await market.books.fund(1_000_000)
+        (await market.add_endpoint()).script = call_tools
+        body = (await market.chat(tools=[WEATHER], max_tokens=9)).json()
+        (choice,) = body["choices"]
+        assert choice["finish_reason"] == "tool_calls"
+        assert choice["message"] == {
+            "role": "assistant",
+            "content": "I look. ",
+            "refusal": None,
+            "reasoning": "Weather is asked for.",
+            "tool_calls": CALLED,
+        }
+        assert body["usage"]["completion_tokens"] == 5
+        await market.settle()
+        assert [row[1] for row in await market.usage()] == [5]
+
+    async def test_an_answer_that_only_calls_has_no_content(self, market):
+        await market.books.fund(1_000_000)
+
+        async def script(exchange):
+            exchange.prompt()
+            exchange.step("", tool=(ToolDelta(index=0, id="call-1", name="get_weather", arguments="{}"),))
+            exchange.finish(FinishReason.LENGTH)
+
+        (await market.add_endpoint()).script = script
+        (choice,) = (await market.chat(tools=[WEATHER])).json()["choices"]
+        assert choice["message"]["content"] is None
+        assert choice["finish_reason"] == "length"
+
+    async def test_streamed_pieces_make_the_same_calls(self, market):
+        await market.books.fund(1_000_000)
+        (await market.add_endpoint()).script = call_tools
+        response = await market.chat(tools=[WEATHER], stream=True, max_tokens=9)
+        *chunks, done = events_of(response.text)
+        assert done == "[DONE]"
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+        assert "".join(delta.get("reasoning", "") for delta in deltas) == "Weather is asked for."
+        assert "".join(delta.get("content", "") for delta in deltas) == "I look. "
+        pieces = [piece for delta in deltas for piece in delta.get("tool_calls", ())]
+        assert [piece["index"] for piece in pieces] == [0, 0, 0, 1]
+        assert pieces[0] == {
+            "index": 0, "id": "call-1", "type": "function", "function": {"name": "get_weather", "arguments": ""},
+        }  # fmt: skip
+        assert "id" not in pieces[1]
+        arguments = "".join(piece["function"]["arguments"] for piece in pieces if piece["index"] == 0)
+        assert arguments == CALLED[0]["function"]["arguments"]
+        assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+    async def test_what_is_asked_of_the_engine_reaches_it_with_the_tenant_s_salt(self, market):
+        await market.books.fund(1_000_000)
+        replica = await market.add_endpoint()
+        schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+        for _ in range(2):
+            await market.chat(tools=[WEATHER], tool_choice="required", response_format=schema)
+        first, again = (exchange.request.options for exchange in replica.exchanges)
+        assert first == again
+        assert len(first.cache_salt) == 32
+        assert [tool.name for tool in first.tools] == ["get_weather"]
+        assert (first.tool_choice, first.tool_name, first.reasoning) == ("required", None, True)
+        assert first.response_format is not None
+        assert json.loads(bytes(first.response_format.schema)) == {"type": "object"}
+
+    async def test_a_call_that_was_not_asked_for_is_the_providers_fault(self, market):
+        await market.books.fund(1_000_000)
+        (await market.add_endpoint()).script = call_tools
+        response = await market.chat()
+        assert response.status_code == 502
+        await market.wait_for_no_hold()
+        assert await market.usage() == []
 
 
 class TestUnary:

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raymart_core.units import Fault, FinishReason
-from raymart_core.wire.replica import ErrorEvent, FinishEvent, PromptEvent, StepEvent, Usage, encode
+from raymart_core.wire.replica import (
+    ErrorEvent,
+    FinishEvent,
+    PromptEvent,
+    StepEvent,
+    ToolDelta,
+    Usage,
+    encode,
+)
 from raymart_marketplace.gateway.meter import INEXACT_SLACK_TOKENS, LINE_BYTES_MAX, Meter, replica_lines
 from raymart_marketplace.supply.upstream import UpstreamBroken
 
@@ -32,6 +40,51 @@ class TestHonestStream:
         counting.step(step(0, (), 2, d="ab", exact=False))
         counting.step(step(1, (9,), 3))
         assert (counting.tokens_completion, counting.exact) == (3, False)
+
+    def test_pieces_of_tool_calls_and_reasoning_are_taken(self):
+        counting = Meter(tokens_prompt_max=10, tokens_completion_max=100, tools=True)
+        first = ToolDelta(index=0, id="a", name="f")
+        counting.step(StepEvent(i=0, t=(1,), n=1, tool=(first, ToolDelta(index=0, arguments="{}"))))
+        counting.step(
+            StepEvent(i=1, t=(1,), n=2, tool=(ToolDelta(index=1, id="b", name="g", arguments="{}"),))
+        )
+        counting.step(StepEvent(i=2, t=(1,), n=3, r="hm"))
+        assert counting.tokens_completion == 3
+
+
+class TestToolClaims:
+    @pytest.mark.parametrize(
+        ("delta", "said"),
+        [
+            (ToolDelta(index=1, id="b", name="g"), "tool call 1 after 0 calls"),
+            (ToolDelta(index=-1, id="b", name="g"), "tool call -1"),
+            (ToolDelta(index=0, name="g"), "without an id or a name"),
+            (ToolDelta(index=0, id="b"), "without an id or a name"),
+            (ToolDelta(index=0, id="b" * 257, name="g"), "id of 257 characters"),
+            (ToolDelta(index=0, id="b", name="g", arguments="x" * 1100), "characters for 1 tokens"),
+        ],
+    )
+    def test_a_call_that_is_none_is_the_providers_fault(self, delta, said):
+        counting = Meter(tokens_prompt_max=10, tokens_completion_max=100, tools=True)
+        with pytest.raises(UpstreamBroken, match=said) as caught:
+            counting.step(StepEvent(i=0, t=(1,), n=1, tool=(delta,)))
+        assert caught.value.fault is Fault.PROVIDER
+        assert counting.tokens_completion == 0
+
+    def test_a_call_that_nobody_offered_tools_for_is_refused(self):
+        with pytest.raises(UpstreamBroken, match="no tools were offered"):
+            meter().step(StepEvent(i=0, t=(1,), n=1, tool=(ToolDelta(index=0, id="a", name="f"),)))
+
+    def test_more_than_128_calls_are_too_many(self):
+        counting = Meter(tokens_prompt_max=10, tokens_completion_max=1000, tools=True)
+        for n in range(128):
+            counting.step(StepEvent(i=n, t=(1,), n=n + 1, tool=(ToolDelta(index=n, id="a", name="f"),)))
+        with pytest.raises(UpstreamBroken, match="tool call 128"):
+            counting.step(StepEvent(i=128, t=(1,), n=129, tool=(ToolDelta(index=128, id="a", name="f"),)))
+
+    def test_reasoning_counts_against_what_a_token_may_bring(self):
+        with pytest.raises(UpstreamBroken, match="characters for 1 tokens"):
+            meter().step(StepEvent(i=0, t=(1,), n=1, r="x" * 1100))
 
 
 class TestClaims:
