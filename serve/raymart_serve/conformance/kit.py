@@ -6,6 +6,7 @@ from raymart_serve.conformance.checks import Check, Nonconformance, check
 from raymart_serve.conformance.continuation import CONTINUATION
 from raymart_serve.conformance.embedding import EMBEDDING
 from raymart_serve.conformance.life import CLOSING, LIFE
+from raymart_serve.conformance.pictures import CLOSING_PICTURES, PICTURES
 from raymart_serve.conformance.port import PORT, PORT_OF_GENERATES
 from raymart_serve.conformance.refusals import REFUSALS
 from raymart_serve.conformance.rig import Rig
@@ -18,6 +19,7 @@ CAPABILITIES: tuple[type, ...] = (Generates, MakesImages, Embeds, Reranks, Predi
 
 _CHECKS: Mapping[type, tuple[Check, ...]] = {
     Generates: (*STREAMING, *STOPPING, *SAMPLING, *CONTINUATION, *REFUSALS, *PORT_OF_GENERATES),
+    MakesImages: PICTURES,
     Embeds: EMBEDDING,
 }
 
@@ -30,7 +32,8 @@ def checks_for(*capabilities: type) -> tuple[Check, ...]:
     assert capabilities, "an engine can do something"
     assert set(capabilities) <= set(CAPABILITIES), f"not among {CAPABILITIES}"
     of_capabilities = tuple(one for capability in capabilities for one in _CHECKS.get(capability, ()))
-    return (_claims(capabilities), *LIFE, *of_capabilities, *PORT, *CLOSING)
+    closing = CLOSING_PICTURES if MakesImages in capabilities else CLOSING
+    return (_claims(capabilities), *LIFE, *of_capabilities, *PORT, *closing)
 
 
 def _claims(capabilities: tuple[type, ...]) -> Check:

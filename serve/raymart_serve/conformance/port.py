@@ -33,7 +33,7 @@ from raymart_serve.replica.http_connection import HttpLimits
 from raymart_serve.replica.http_server import HttpServer
 from raymart_serve.replica.routes import Routes
 
-_REVISION = "sha256:" + "c0" * 32
+REVISION = "sha256:" + "c0" * 32
 _PATHS: Mapping[str, type] = {
     GENERATE_PATH: Generates,
     IMAGE_PATH: MakesImages,
@@ -46,7 +46,7 @@ _PATHS: Mapping[str, type] = {
 @check
 async def what_it_cannot_do_is_refused(rig: Rig) -> None:
     """Requests for what the engine does not implement are 400 or 404 with a sentence, never a failure."""
-    async with _port(rig) as port:
+    async with port_of(rig) as port:
         for path, capability in _PATHS.items():
             if isinstance(rig.engine, capability):
                 continue
@@ -60,7 +60,7 @@ async def what_it_cannot_do_is_refused(rig: Rig) -> None:
 @check
 async def health_and_stats_are_served(rig: Rig) -> None:
     """`GET /health` says ready, `GET /stats` the capacity; both want the secret."""
-    async with _port(rig) as port:
+    async with port_of(rig) as port:
         health = msgspec.json.decode((await exchanged(port, "GET", "/health")).body, type=Health)
         require(health.state == "ready", f"health is {health}")
         stats = msgspec.json.decode((await exchanged(port, "GET", "/stats")).body, type=Stats)
@@ -74,7 +74,7 @@ async def a_generation_is_events_in_order(rig: Rig) -> None:
     """The prompt's ids, the steps, then a finish with revision and label: the same tokens as without the port."""
     prompt_ids = await rig.ask(rig.subject.question)
     whole = await generated(rig, prompt_ids, greedy())
-    async with _port(rig) as port:
+    async with port_of(rig) as port:
         answer = await exchanged(port, "POST", GENERATE_PATH, _body(prompt_ids, greedy()))
     require(
         (answer.status, answer.content_type) == (200, NDJSON), f"{answer.status}, {answer.content_type!r}"
@@ -82,7 +82,7 @@ async def a_generation_is_events_in_order(rig: Rig) -> None:
     first, *steps, last = (decode_event(line) for line in answer.body.splitlines())
     require(first == PromptEvent(ids=prompt_ids), f"the first event is {first!r}")
     require(
-        isinstance(last, FinishEvent) and (last.revision, last.engine) == (_REVISION, rig.engine.label),
+        isinstance(last, FinishEvent) and (last.revision, last.engine) == (REVISION, rig.engine.label),
         f"the last event is {last!r}",
     )
     ids = tuple(token for step in steps if isinstance(step, StepEvent) for token in step.t)
@@ -95,7 +95,7 @@ async def closing_the_connection_stops_the_engine(rig: Rig) -> None:
     ids = await rig.ask(rig.subject.story)
     await rig.idle()
     aborted = rig.engine.stats().requests_aborted_total
-    async with _port(rig) as port:
+    async with port_of(rig) as port:
         body = _body(ids, greedy(max_tokens=400, ignore_eos=True))
         async with opened(port, "POST", GENERATE_PATH, body) as reader:
             await reader.readuntil(b'"e":"s"')
@@ -106,14 +106,14 @@ async def closing_the_connection_stops_the_engine(rig: Rig) -> None:
 @check
 async def refusals_name_fault_and_field(rig: Rig) -> None:
     """What a customer got wrong is 400 with the field; a deadline that passed is 503 or an error event, and frees the slot."""
-    async with _port(rig) as port:
+    async with port_of(rig) as port:
         for ids, sampling, param in (
             ((), greedy(), "prompt_ids"),
             ((-1,), greedy(), "prompt_ids"),
             ((1,), greedy(max_tokens=0), "max_tokens"),
             ((1,), greedy(temperature=9.0), "temperature"),
         ):
-            error = _refused(await exchanged(port, "POST", GENERATE_PATH, _body(ids, sampling)), 400)
+            error = refusal(await exchanged(port, "POST", GENERATE_PATH, _body(ids, sampling)), 400)
             require(
                 (error.fault, error.param) == (Fault.CUSTOMER, param), f"{ids} and {sampling} gave {error!r}"
             )
@@ -129,7 +129,7 @@ class _Served:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.revision = _REVISION
+        self.revision = REVISION
         self.accepting = True
 
     async def health(self) -> Health:
@@ -151,7 +151,7 @@ class _Served:
 
 
 @asynccontextmanager
-async def _port(rig: Rig) -> AsyncIterator[tuple[str, str]]:
+async def port_of(rig: Rig) -> AsyncIterator[tuple[str, str]]:
     """The engine behind the replica's own routes and server: address and secret."""
     secret = secrets.token_urlsafe(16)
     server = HttpServer(Routes(_Served(rig.engine)), secret=secret, limits=HttpLimits())
@@ -166,7 +166,8 @@ def _body(ids: tuple[int, ...], sampling: Sampling) -> bytes:
     return encode(GenerateRequest(prompt_ids=ids, sampling=sampling))
 
 
-def _refused(answer: Answer, status: int) -> ErrorBody:
+def refusal(answer: Answer, status: int) -> ErrorBody:
+    """What a refusal with `status` says. Raises: Nonconformance for another answer."""
     require(answer.status == status, f"{status} was expected, not {answer.status} {answer.body!r}")
     return decode_error_body(answer.body)
 

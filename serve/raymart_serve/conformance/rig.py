@@ -13,7 +13,14 @@ import uvloop
 
 from raymart_core.wire.replica import ChatMessage
 from raymart_serve.conformance.checks import Check, Nonconformance, require
-from raymart_serve.engines.protocol import Engine, EngineError, EngineSpec, EngineStats, Generates
+from raymart_serve.engines.protocol import (
+    Engine,
+    EngineError,
+    EngineSpec,
+    EngineStats,
+    Generates,
+    MakesImages,
+)
 
 Result = TypeVar("Result")
 
@@ -34,6 +41,10 @@ class Subject:
     """Answered differently each time at a high temperature."""
     multibyte: str = "Repeat after me: naïve 你好 😀"
     """Makes it likely that the answer has characters of several bytes."""
+    picture: str = "a red circle on a black background"
+    """Prompt of pictures that differ by their seeds."""
+    picture_side: int = 64
+    """Width and height to ask for, a multiple of 16; the smaller the faster."""
     logprobs: bool = True
     """Whether the engine gives logprobs; one that does not refuses `top_logprobs`."""
     response_format: bool = True
@@ -66,6 +77,13 @@ class Rig:
         """The engine, as one that generates text."""
         require(isinstance(self.engine, Generates), f"{self.engine.label} has no `generate`")
         assert isinstance(self.engine, Generates)
+        return self.engine
+
+    @property
+    def makes_images(self) -> MakesImages:
+        """The engine, as one that makes pictures."""
+        require(isinstance(self.engine, MakesImages), f"{self.engine.label} has no `make_images`")
+        assert isinstance(self.engine, MakesImages)
         return self.engine
 
     def run(self, check: Check) -> None:
