@@ -8,7 +8,8 @@ Source: https://platform.openai.com/docs/api-reference/chat/create, https://open
 
 import difflib
 import re
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
 
 import msgspec
 
@@ -18,6 +19,7 @@ from raymart_marketplace.gateway.provider_object import ProviderObject
 Ignored = msgspec.Raw | msgspec.UnsetType
 """Any JSON value, not looked at."""
 UNSET = msgspec.UNSET
+Body = TypeVar("Body")
 
 ENGINE_FIELDS = frozenset({
     "chat_template", "chat_template_kwargs", "mm_processor_kwargs", "media_io_kwargs", "add_generation_prompt",
@@ -182,20 +184,25 @@ _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL
 
 def decode_chat_body(body: bytes) -> ChatBody:
     """Read `body`; whatever it holds, the only error is InvalidRequest, with the field as `param`."""
-    try:
-        decoded = _decode(body)
-    except msgspec.ValidationError as error:
-        _refuse(str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the body is not valid JSON in UTF-8: {error}") from None
-    except RecursionError:
-        raise InvalidRequest("the body's JSON is nested too deeply") from None
+    decoded = decode_body(body, _decode, fields=ChatBody.__struct_fields__)
     if decoded.n not in {None, 1}:
         raise InvalidRequest(f"n={decoded.n} is not served; the limit is 1, send more requests", param="n")
     return decoded
 
 
-def _refuse(said: str) -> NoReturn:
+def decode_body(body: bytes, decode: Callable[[bytes], Body], *, fields: Sequence[str]) -> Body:
+    """`body` as `decode` reads it; `fields` are those it knows. Raises: InvalidRequest with the field as `param`."""
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        _refuse(str(error), fields)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the body is not valid JSON in UTF-8: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("the body's JSON is nested too deeply") from None
+
+
+def _refuse(said: str, fields: Sequence[str]) -> NoReturn:
     place = _PLACE.search(said)
     param = place["param"] if place else ""
     problem = _PLACE.sub("", said)
@@ -204,15 +211,15 @@ def _refuse(said: str) -> NoReturn:
         raise InvalidRequest(f"{param} is missing", param=param)
     if unknown := _UNKNOWN.match(problem):
         name = unknown["name"][:80]
-        raise InvalidRequest(_unknown(name, inside=param), param=f"{param}.{name}" if param else name)
+        raise InvalidRequest(_unknown(name, fields, inside=param), param=f"{param}.{name}" if param else name)
     problem = problem.replace("`", "'")
     raise InvalidRequest(f"{param or 'the body'}: {problem}"[:400], param=param or None)
 
 
-def _unknown(name: str, *, inside: str) -> str:
+def _unknown(name: str, fields: Sequence[str], *, inside: str) -> str:
     if name in ENGINE_FIELDS:
         return f"{name} is an engine's own field and is not accepted here; leave it out"
-    known = ProviderObject.__struct_fields__ if inside else ChatBody.__struct_fields__
+    known = ProviderObject.__struct_fields__ if inside else fields
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "leave it out"
     return f"unknown field {name!r}; {hint}"

@@ -71,7 +71,8 @@ class UnaryRoutes:
 
 async def _send(exchange: Exchange, reply: msgspec.Struct) -> None:
     """Send `reply` no faster than it is read. Raises: ReaderTooSlow."""
-    body = encode(reply)
+    # The line's end lets the gateway read it like the events of other answers.
+    body = encode(reply) + b"\n"
     last = (len(body) - 1) // PIECE_BYTES * PIECE_BYTES
     exchange.start(JSON)
     for start in range(0, last, PIECE_BYTES):

@@ -1,0 +1,151 @@
+"""The life of a request that is answered in one piece: route -> hold -> ask, elsewhere if need be -> record -> answer.
+
+The invariants are those of `gateway.inference` for what is not streamed: nothing is handed out before its record, so an
+endpoint that fails is replaced and earns nothing, and a failure costs nothing.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+from raymart_core.errors import InvalidRequest, Unavailable
+from raymart_core.ids import new_id
+from raymart_core.money import ZERO, Money
+from raymart_core.ports import HoldGate, Quantities, Rater, UsageSink
+from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.accounts.scopes import KeyScope
+from raymart_marketplace.catalog.models import Modality
+from raymart_marketplace.gateway.admission import Admission
+from raymart_marketplace.gateway.limits import InferenceLimits
+from raymart_marketplace.gateway.model_lookup import ModelLookup
+from raymart_marketplace.gateway.replica_attempt import AttemptFailed
+from raymart_marketplace.gateway.route_plan import RoutePlan
+from raymart_marketplace.gateway.settlement import Settlement, exhausted
+from raymart_marketplace.gateway.vectors.life import Answered, VectorLife
+from raymart_marketplace.gateway.vectors.request import Reply, VectorRequest
+from raymart_marketplace.metering.models import Surface
+from raymart_marketplace.routing.preference import RoutingPreference
+from raymart_marketplace.routing.route import Needs
+from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
+
+Plan = Callable[[RoutingPreference, Needs], Awaitable[RoutePlan]]
+
+
+class VectorInference:
+    """Runs requests for embeddings and scores against live endpoints and has them paid for. One per process."""
+
+    def __init__(
+        self,
+        *,
+        directory: EndpointDirectory,
+        models: ModelLookup,
+        plan: Plan,
+        hold_gate: HoldGate,
+        usage_sink: UsageSink,
+        rater: Rater,
+        limits: InferenceLimits,
+        admission: Admission,
+    ) -> None:
+        """`plan`: `Inference.plan`, so that these go where text would."""
+        self._directory = directory
+        self._models = models
+        self._plan = plan
+        self._rater = rater
+        self._limits = limits
+        self._admission = admission
+        self._settlement = Settlement(
+            directory=directory, hold_gate=hold_gate, usage_sink=usage_sink, limits=limits
+        )
+
+    async def run(
+        self,
+        caller: Caller,
+        request: VectorRequest[Reply],
+        *,
+        surface: Surface,
+        request_id: UUID | None = None,
+    ) -> Answered[Reply]:
+        """Serve `request` for `caller`. Cancelling means that the client left: the engine is stopped.
+
+        What was answered whole by then is billed, for it was made for the client; nothing else is.
+        Raises: InvalidRequest, InsufficientFunds, ModelNotFound, NoEndpoint, UpstreamFailed, DeadlineExceeded,
+        Unavailable, and what leaves no trace: ScopeMissing, ModelNotAllowed, what `Admission.check` raises.
+        """
+        caller.require(KeyScope.INFERENCE)
+        caller.require_model(request.reference.slug)
+        self._admission.check(caller)
+        await self._require_text_model(request.reference.slug)
+        life = VectorLife(
+            request_id or new_id(), caller, request, surface=surface, limits=self._limits, rater=self._rater
+        )
+        try:
+            plan = await self._route(life)
+            await self._settlement.hold(life, self._quote(plan, request))
+            reply = await self._tried(life, plan)
+            await self._record(life)
+            return life.answered(reply)
+        except BaseException as error:
+            await self._settlement.interrupted(life, error)
+            raise
+        finally:
+            if life.attempt is not None:
+                await life.attempt.close()
+            life.patience.close()
+
+    @property
+    def limits(self) -> InferenceLimits:
+        """The bounds of every request."""
+        return self._limits
+
+    async def drain(self, *, timeout_s: float) -> None:
+        """Wait for settlements that are still under way, at most `timeout_s`; called at shutdown."""
+        await self._settlement.drain(timeout_s=timeout_s)
+
+    def _quote(self, plan: Sequence[LiveEndpoint], request: VectorRequest[Reply]) -> Money:
+        """The most that any endpoint of `plan` could charge. Inputs are counted one by one: no context bounds their sum."""
+        most = Quantities(token_prompt=request.tokens_max, request=1)
+        return max((self._rater.quote(most, endpoint.prices) for endpoint in plan), default=ZERO)
+
+    async def _require_text_model(self, slug: str) -> None:
+        """Raises: ModelNotFound, InvalidRequest for a model that has no vectors, Unavailable."""
+        await self._models.require(slug)
+        if (await self._models.listed())[slug].modality is Modality.IMAGE:
+            # A replica would refuse too, after a hold and a way there.
+            raise InvalidRequest(f"{slug} makes pictures and has no vectors", param="model")
+
+    async def _route(self, life: VectorLife[Reply]) -> Sequence[LiveEndpoint]:
+        """The endpoints to try, best first. Raises: ModelNotFound, NoEndpoint."""
+        plan = await self._plan(life.request.routing, life.needs)
+        if plan.refusal is not None:
+            raise await self._settlement.give_up(life, plan.refusal)
+        return plan.tried
+
+    async def _tried(self, life: VectorLife[Reply], plan: Sequence[LiveEndpoint]) -> Reply:
+        """The first good answer of an endpoint of `plan`. Raises: DomainError; the hold is then given back."""
+        failures = []
+        for endpoint in plan:
+            lease = self._directory.acquire(endpoint.id)
+            if lease is None:
+                continue
+            attempt = life.new_attempt(endpoint, lease)
+            try:
+                reply = await attempt.answer(life.body, request_id=life.public_id)
+            except AttemptFailed as failure:
+                life.attempt_failed(failure)
+                await attempt.close()
+                self._settlement.blame(attempt, failure)
+                if not failure.retry:
+                    raise await self._settlement.give_up(life, failure.error) from None
+                failures.append(failure)
+            else:
+                self._directory.report_success(endpoint.id)
+                return reply
+        raise await self._settlement.give_up(life, exhausted(life.request.model, failures))
+
+    async def _record(self, life: VectorLife[Reply]) -> None:
+        """Make the good end durable. Raises: Unavailable; then nothing is billed and the hold expires."""
+        try:
+            await self._settlement.record(life, life.complete())
+        except Unavailable:
+            # To void the hold now could race with a record that arrives late.
+            life.owing = False
+            raise
