@@ -84,6 +84,11 @@ class Exchange:
         self.event(ErrorEvent(message=message, fault=fault))
         self.end()
 
+    def reply(self, reply: msgspec.Struct) -> None:
+        """A whole answer in one piece, as embeddings have it."""
+        body = encode(reply) + b"\n"
+        self.raw(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
     def refuse(self, status: int, message: str, fault: Fault, param: str | None = None) -> None:
         body = encode(ErrorBody(message=message, fault=fault, param=param))
         self.raw(b"HTTP/1.1 %d No\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body))

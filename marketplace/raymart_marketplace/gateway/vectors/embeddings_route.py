@@ -33,6 +33,24 @@ class VectorUsage(msgspec.Struct):
     cost: str
 
 
+class EmbeddingObject(msgspec.Struct):
+    """One vector: numbers, or base64 of float32, little-endian."""
+
+    index: int
+    embedding: list[float] | str
+    object: str = "embedding"
+
+
+class EmbeddingList(msgspec.Struct):
+    """The body."""
+
+    data: list[EmbeddingObject]
+    model: str
+    provider: str
+    usage: VectorUsage
+    object: str = "list"
+
+
 class EmbeddingsRoute(Endpoint):
     """Vectors, as numbers or as base64."""
 
@@ -74,17 +92,16 @@ def vector_usage(*, tokens: int, cost: Money) -> VectorUsage:
 
 async def _body(answered: Answered[EmbedReply], *, base64_: bool) -> bytes:
     """OpenAI's list, written piece by piece: millions of numbers must not hold the event loop."""
-    pieces = [b'{"object":"list","data":[']
+    made: list[msgspec.Raw] = []
     unpaused = 0
     for index, vector in enumerate(answered.reply.vectors):
-        shown = b'"%b"' % base64.b64encode(vector) if base64_ else _encode(floats(vector).tolist())
-        comma = b"," if index else b""
-        pieces.append(b'%b{"object":"embedding","index":%d,"embedding":%b}' % (comma, index, shown))
+        shown = base64.b64encode(vector).decode() if base64_ else floats(vector).tolist()
+        made.append(msgspec.Raw(_encode(EmbeddingObject(index=index, embedding=shown))))
         unpaused += len(vector)
         if unpaused > PAUSE_BYTES:
             unpaused = 0
             await asyncio.sleep(0)
     usage = vector_usage(tokens=answered.tokens, cost=answered.cost)
-    tail = {"model": answered.model, "provider": answered.provider, "usage": usage}
-    pieces.append(b"]," + _encode(tail)[1:])
-    return b"".join(pieces)
+    return _encode(
+        EmbeddingList(data=made, model=answered.model, provider=answered.provider, usage=usage)  # type: ignore[arg-type] # encoded already
+    )

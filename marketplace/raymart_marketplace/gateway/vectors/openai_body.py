@@ -17,7 +17,9 @@ from raymart_marketplace.routing.preference import NO_PREFERENCE
 ENCODINGS = ("float", "base64")
 
 
-class _EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True):
+class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True):
+    """OpenAI's body; `None` is what a client sends for "not set"."""
+
     model: str
     input: str | list[str | int | list[int]]
     encoding_format: str | None = None
@@ -27,14 +29,18 @@ class _EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True):
     input_type: Ignored = UNSET
 
 
-class _Document(msgspec.Struct):
+class DocumentBody(msgspec.Struct):
+    """A document as an object."""
+
     text: str
 
 
-class _RerankBody(msgspec.Struct, forbid_unknown_fields=True):
+class RerankBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Cohere's and Jina's body. What is too long is refused, so `truncation` and its kin change nothing."""
+
     model: str
     query: str
-    documents: list[str | _Document]
+    documents: list[str | DocumentBody]
     top_n: int | None = None
     return_documents: bool | None = None
     provider: ProviderObject | None = None
@@ -64,13 +70,13 @@ class ParsedRerank:
     return_documents: bool
 
 
-_decode_embedding = msgspec.json.Decoder(_EmbeddingBody).decode
-_decode_rerank = msgspec.json.Decoder(_RerankBody).decode
+_decode_embedding = msgspec.json.Decoder(EmbeddingBody).decode
+_decode_rerank = msgspec.json.Decoder(RerankBody).decode
 
 
 def parse_embedding(body: bytes) -> ParsedEmbedding:
     """Read an OpenAI embeddings body. Raises: InvalidRequest naming the field as `param`, whatever the bytes are."""
-    decoded = decode_body(body, _decode_embedding, fields=_EmbeddingBody.__struct_fields__)
+    decoded = decode_body(body, _decode_embedding, fields=EmbeddingBody.__struct_fields__)
     encoding = decoded.encoding_format or "float"
     if encoding not in ENCODINGS:
         raise InvalidRequest(
@@ -89,7 +95,7 @@ def parse_embedding(body: bytes) -> ParsedEmbedding:
 
 def parse_rerank(body: bytes) -> ParsedRerank:
     """Read a rerank body. Raises: InvalidRequest naming the field as `param`, whatever the bytes are."""
-    decoded = decode_body(body, _decode_rerank, fields=_RerankBody.__struct_fields__)
+    decoded = decode_body(body, _decode_rerank, fields=RerankBody.__struct_fields__)
     if decoded.top_n is not None and decoded.top_n < 1:
         raise InvalidRequest(f"top_n={decoded.top_n} is not 1 or more", param="top_n")
     documents = tuple(

@@ -1,0 +1,294 @@
+"""Embeddings over real HTTP: OpenAI's shapes, and the money behind them."""
+
+import asyncio
+import base64
+import math
+import struct
+
+import msgspec
+import pytest
+
+from raymart_core.units import Fault
+from raymart_core.wire.embedding import EmbedReply, decode_embed_request
+from support.scripted_replica import REVISION
+from support.vector_market import embedded, unit
+
+
+def replying(**changes: object):
+    """A script whose honest answer is changed."""
+
+    async def script(exchange) -> None:
+        honest = embedded(decode_embed_request(exchange.body))
+        exchange.reply(msgspec.structs.replace(honest, **changes))
+
+    return script
+
+
+async def refusing(exchange) -> None:
+    exchange.refuse(503, "busy", Fault.PROVIDER)
+
+
+class TestAnswers:
+    async def test_answer_has_openais_shape_and_names_provider_and_cost(self, market) -> None:
+        await market.books.fund(1_000_000)
+        replica = await market.add_embedder(provider="north")
+        response = await market.embed(dimensions=2)
+        assert response.status_code == 200
+        assert response.json() == {
+            "object": "list",
+            "data": [{"object": "embedding", "index": 0, "embedding": [1.0, 0.0]}],
+            "model": market.slug,
+            "provider": "north",
+            "usage": {"prompt_tokens": 3, "total_tokens": 3, "cost": "0.000000006"},
+        }
+        assert response.headers["x-raymart-provider"] == "north"
+        assert response.headers["x-raymart-cost"] == "0.000000006"
+        request = decode_embed_request(replica.exchanges[0].body)
+        assert (request.texts, request.dimensions) == (("three words here",), 2)
+        assert replica.exchanges[0].headers["x-request-id"] == response.headers["x-request-id"]
+
+    async def test_base64_is_the_vectors_bytes(self, market) -> None:
+        await market.books.fund(1_000_000)
+        await market.add_embedder()
+        response = await market.embed(input=["a", "b"], encoding_format="base64")
+        made = [base64.b64decode(one["embedding"]) for one in response.json()["data"]]
+        assert made == [unit(1, 0, 0)] * 2
+
+    @pytest.mark.parametrize(
+        ("given", "texts", "ids"),
+        [
+            ("a", ("a",), ()),
+            (["a", "b"], ("a", "b"), ()),
+            ([5, 6], (), ((5, 6),)),
+            ([[5], [6, 7]], (), ((5,), (6, 7))),
+        ],
+        ids=["text", "texts", "ids", "lists"],
+    )
+    async def test_input_has_openais_four_forms(self, market, given, texts, ids) -> None:
+        await market.books.fund(1_000_000)
+        replica = await market.add_embedder()
+        response = await market.embed(input=given)
+        assert response.status_code == 200
+        request = decode_embed_request(replica.exchanges[0].body)
+        assert (request.texts, request.ids) == (texts, ids)
+
+    async def test_large_batch_arrives_whole(self, market) -> None:
+        await market.books.fund(10**9)
+        await market.add_embedder()
+        response = await market.embed(input=["word"] * 2048, dimensions=256, encoding_format="base64")
+        made = response.json()
+        assert [one["index"] for one in made["data"]] == list(range(2048))
+        assert made["usage"]["prompt_tokens"] == 2048
+
+
+class TestMoney:
+    async def test_served_request_is_billed_once_with_nothing_left_held(self, market) -> None:
+        await market.books.fund(1_000_000)
+        await market.add_embedder()
+        await market.embed(input=["two words", "one"])
+        await market.settle()
+        assert await market.usage() == [(3, 0, 6)]
+        assert await market.balance() == (1_000_000 - 6, 0)
+        [(_, *row)] = await market.requests()
+        assert row == ["completed", "stop", None]
+        assert await market.attempts() == [("delivered", "none", "", 0)]
+        assert set(market.directory.running.values()) == {0}
+
+    async def test_balance_that_does_not_cover_the_bound_is_refused_untouched(self, market) -> None:
+        await market.books.fund(100)
+        replica = await market.add_embedder()
+        response = await market.embed()
+        assert response.status_code == 402
+        assert replica.exchanges == []
+        assert await market.balance() == (100, 0)
+
+    async def test_batch_longer_than_any_context_is_held_whole(self, market) -> None:
+        """Two hundred inputs of ten words: their sum is over the context of 1,024, each is within it."""
+        await market.add_embedder()
+        texts = ["word " * 10] * 200
+        await market.books.fund(200 * (50 + 64) * 2)
+        assert (await market.embed(input=texts)).status_code == 200
+        await market.settle()
+        assert await market.usage() == [(2000, 0, 4000)]
+
+    async def test_endpoint_that_fails_is_replaced_and_earns_nothing(self, market) -> None:
+        await market.books.fund(1_000_000)
+        await market.add_embedder(replying(revision="sha256:" + "00" * 32), provider="liar")
+        await market.add_embedder(provider="north", prices=msgspec.structs.replace(market_prices(), token_prompt=3))
+        response = await market.embed()
+        assert (response.status_code, response.json()["provider"]) == (200, "north")
+        assert response.headers["x-raymart-attempts"] == "2"
+        await market.settle()
+        assert await market.usage() == [(3, 0, 9)]
+        assert [row[:2] for row in await market.attempts()] == [("failed", "provider"), ("delivered", "none")]
+        assert [reason for _, reason in market.directory.failures] == [
+            f"the replica sent another revision than {REVISION}"
+        ]
+
+    async def test_every_endpoint_failing_costs_nothing(self, market) -> None:
+        await market.books.fund(1_000_000)
+        await market.add_embedder(refusing)
+        response = await market.embed()
+        assert response.status_code == 503
+        await market.settle()
+        assert await market.usage() == []
+        assert await market.balance() == (1_000_000, 0)
+
+    async def test_client_that_leaves_stops_the_engine_and_pays_nothing(self, market) -> None:
+        await market.books.fund(1_000_000)
+
+        async def hang(exchange) -> None:
+            await exchange.gone.wait()
+
+        replica = await market.add_embedder(hang)
+        asking = asyncio.create_task(market.embed())
+        async with asyncio.timeout(10):
+            while not replica.exchanges:
+                await asyncio.sleep(0.005)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await replica.exchanges[0].gone.wait()
+        await market.wait_for_no_hold()
+        await market.settle()
+        assert await market.usage() == []
+        [(_, state, *_)] = await market.requests()
+        assert state == "cancelled"
+
+
+def market_prices():
+    from support.vector_market import PRICES
+
+    return PRICES
+
+
+class TestFalseAnswers:
+    """Each is the provider's fault: nothing is billed, and the customer is told that the endpoint failed."""
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"tokens": (81,)}, "81 tokens of an input that can have 1 to 80"),
+            ({"tokens": (0,)}, "0 tokens"),
+            ({"tokens": ()}, "0 counts for 1 inputs"),
+            ({"vectors": ()}, "0 vectors for 1 inputs"),
+            ({"vectors": (unit(1, 0), unit(1, 0))}, "2 vectors"),
+            ({"vectors": (unit(1),)}, "1 dimensions; 2 were asked for"),
+            ({"vectors": (b"\0" * 7,)}, "a vector of 7 bytes"),
+            ({"vectors": (b"",)}, "a vector of 0 bytes"),
+            ({"vectors": (unit(2, 0),)}, "not length 1"),
+            ({"vectors": (unit(math.nan, 0),)}, "not length 1"),
+            ({"vectors": (unit(math.inf, 0),)}, "not length 1"),
+        ],
+        ids=["more", "zero", "uncounted", "none", "two", "short", "odd", "empty", "long", "nan", "inf"],
+    )
+    async def test_it_is_not_believed(self, market, changes, reason) -> None:
+        await market.books.fund(1_000_000)
+        await market.add_embedder(replying(**changes))
+        response = await market.embed(dimensions=2)
+        assert response.status_code == 502
+        assert response.json()["error"]["code"] == "upstream_failed"
+        await market.settle()
+        assert await market.usage() == []
+        [(outcome, fault, said, _)] = await market.attempts()
+        assert (outcome, fault) == ("failed", "provider")
+        assert reason in said
+
+    async def test_counts_of_token_ids_must_be_theirs(self, market) -> None:
+        await market.books.fund(1_000_000)
+        await market.add_embedder(replying(tokens=(3,)))
+        assert (await market.embed(input=[7, 8])).status_code == 502
+
+    async def test_endless_answer_is_cut_off(self, market) -> None:
+        await market.books.fund(1_000_000)
+
+        async def flood(exchange) -> None:
+            exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n{")
+            while not exchange.gone.is_set():
+                exchange.raw(b" " * 50_000)
+                await asyncio.sleep(0.001)
+
+        await market.add_embedder(flood)
+        response = await market.embed()
+        assert response.status_code == 502
+        [(_, fault, said, _)] = await market.attempts()
+        assert fault == "provider"
+        assert said.startswith("the replica sent a line of more than")
+
+    async def test_words_of_the_replica_reach_only_the_customer(self, market) -> None:
+        await market.books.fund(1_000_000)
+
+        async def refuse(exchange) -> None:
+            exchange.refuse(400, "input has 99 tokens and the model reads 64", Fault.CUSTOMER, "input")
+
+        await market.add_embedder(refuse)
+        response = await market.embed()
+        error = response.json()["error"]
+        assert (response.status_code, error["param"]) == (400, "input")
+        assert error["message"] == "input has 99 tokens and the model reads 64"
+        await market.settle()
+        assert await market.requests() == []
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("changes", "param"),
+        [
+            ({"input": []}, "input"),
+            ({"input": ""}, "input"),
+            ({"input": ["a", ""]}, "input"),
+            ({"input": ["a", 1]}, "input"),
+            ({"input": [[]]}, "input"),
+            ({"input": [-1]}, "input"),
+            ({"input": [2**31]}, "input"),
+            ({"input": {"a": 1}}, "input"),
+            ({"input": None}, "input"),
+            ({"input": ["a"] * 2049}, "input"),
+            ({"dimensions": 0}, "dimensions"),
+            ({"dimensions": 65537}, "dimensions"),
+            ({"encoding_format": "hex"}, "encoding_format"),
+            ({"dimension": 3}, "dimension"),
+            ({"truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
+            ({"provider": {"sort": "luck"}}, "provider.sort"),
+        ],
+        ids=[
+            "none", "empty", "one-empty", "mixture", "no-ids", "negative", "huge", "object", "null", "count",
+            "no-dimensions", "dimensions", "encoding", "typo", "engines", "provider",
+        ],
+    )  # fmt: skip
+    async def test_malformed_request_names_its_field_and_leaves_no_row(self, market, changes, param) -> None:
+        await market.add_embedder()
+        response = await market.embed(**changes)
+        assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+        assert await market.requests() == []
+
+    async def test_unknown_model_is_404(self, market) -> None:
+        response = await market.embed(model="test/none")
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+
+    async def test_no_endpoint_is_503_with_reasons(self, market) -> None:
+        await market.books.fund(1_000_000)
+        response = await market.embed()
+        assert response.status_code == 503
+        assert response.json()["error"]["metadata"]["reasons"]
+
+    async def test_get_is_not_allowed(self, market) -> None:
+        assert (await market.client.get("/v1/embeddings")).status_code == 405
+
+    async def test_key_is_needed(self, market) -> None:
+        response = await market.client.post("/v1/embeddings", json={}, headers={"authorization": "Bearer x"})
+        assert response.status_code == 401
+
+
+def test_vectors_are_read_little_endian() -> None:
+    from raymart_marketplace.gateway.vectors.meter import floats
+
+    assert list(floats(struct.pack("<2f", 1.5, -2))) == [1.5, -2]
+
+
+def test_reply_without_its_line_end_is_no_answer_yet() -> None:
+    from raymart_marketplace.gateway.vectors.meter import embed_lines
+
+    lines = embed_lines(1)
+    whole = msgspec.json.encode(EmbedReply(vectors=(), tokens=(), revision="r", engine="e"))
+    assert lines.feed(whole) == []
+    assert len(lines.feed(b"\n")) == 1
