@@ -27,6 +27,7 @@ from raymart_graphql.top_up_codes import top_up_code_routes
 from raymart_graphql.webhooks import webhook_routes
 from raymart_marketplace.gateway.collector import rare_collections
 from raymart_marketplace.gateway.routes import gateway_routes
+from raymart_marketplace.gateway.vectors.routes import vector_routes
 from raymart_marketplace.objects import object_routes
 from raymart_marketplace.settings import ControlSettings
 
@@ -85,7 +86,14 @@ def _gateway(services: Services) -> list[BaseRoute]:
             directory=services.directory,
             models=services.models,
             body_bytes_max=services.settings.body_bytes_max,
-            more=[Route(KEY_PATH, KeyRoute(services.authenticator, services.sessions), name="key")],
+            more=[
+                *vector_routes(
+                    inference=services.vectors,
+                    authenticator=services.authenticator,
+                    body_bytes_max=services.settings.body_bytes_max,
+                ),
+                Route(KEY_PATH, KeyRoute(services.authenticator, services.sessions), name="key"),
+            ],
         )
     )
 

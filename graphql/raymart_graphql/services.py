@@ -38,6 +38,7 @@ from raymart_marketplace.gateway.images.inference import ImageInference
 from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
+from raymart_marketplace.gateway.vectors.inference import VectorInference
 from raymart_marketplace.objects import Objects, open_objects
 from raymart_marketplace.oversight.live import LiveControls
 from raymart_marketplace.retention.writer import RetentionWriter
@@ -78,6 +79,7 @@ class Services:
     spill: Spill
     inference: Inference
     images: ImageInference
+    vectors: VectorInference
     objects: Objects
     controls: LiveControls
     link: LinkEndpoint
@@ -144,6 +146,16 @@ def build_services(settings: ControlSettings) -> Services:
         admission=controls,
         objects=objects,
     )
+    vectors = VectorInference(
+        directory=directory,
+        models=models,
+        plan=inference.plan,
+        hold_gate=leases.gate,
+        usage_sink=usage_sink,
+        rater=UnitRater(),
+        limits=InferenceLimits.of(settings),
+        admission=controls,
+    )
     return Services(
         settings=settings,
         engine=engine,
@@ -172,6 +184,7 @@ def build_services(settings: ControlSettings) -> Services:
         spill=spill,
         inference=inference,
         images=images,
+        vectors=vectors,
         objects=objects,
         controls=controls,
         link=LinkEndpoint(
@@ -273,4 +286,5 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(services.directory.stop)
         stack.push_async_callback(services.inference.drain, timeout_s=DRAIN_TIMEOUT_S)
         stack.push_async_callback(services.images.drain, timeout_s=DRAIN_TIMEOUT_S)
+        stack.push_async_callback(services.vectors.drain, timeout_s=DRAIN_TIMEOUT_S)
         yield

@@ -421,7 +421,13 @@ TENANTS_ROUTES = {
     "/privacy/exports/{export}.zip": Prefix.ORGANIZATION,  # test_privacy.py has another's.
 }
 """Paths to one tenant's things: 404 for everybody else's. test_invoices.py shows them to those who may see them."""
-KEY_ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/v1/models/{slug:path}": "GET"}
+KEY_ROUTES = {
+    "/v1/chat/completions": "POST",
+    "/v1/embeddings": "POST",
+    "/v1/rerank": "POST",
+    "/v1/models": "GET",
+    "/v1/models/{slug:path}": "GET",
+}
 """Paths for a key, or a person who may infer."""
 KEYS_OWN_ROUTES = {"/v1/key"}
 """Paths that show a key to itself, and to nobody else."""

@@ -39,9 +39,7 @@ def embedded(request: EmbedRequest) -> EmbedReply:
     inputs = request.texts or request.ids
     vector = unit(1.0, *[0.0] * ((request.dimensions or 3) - 1))
     tokens = tuple(len(one.split()) if isinstance(one, str) else len(one) for one in inputs)
-    return EmbedReply(
-        vectors=(vector,) * len(inputs), tokens=tokens, revision=REVISION, engine="scripted 1"
-    )
+    return EmbedReply(vectors=(vector,) * len(inputs), tokens=tokens, revision=REVISION, engine="scripted 1")
 
 
 def scored(request: RerankRequest) -> RerankReply:

@@ -17,6 +17,9 @@ from raymart_marketplace.gateway.error_reply import ErrorReply
 from raymart_marketplace.gateway.models_route import ModelList, ModelObject
 from raymart_marketplace.gateway.openai_body import ChatBody
 from raymart_marketplace.gateway.openai_reply import ChatCompletion
+from raymart_marketplace.gateway.vectors.embeddings_route import EmbeddingList
+from raymart_marketplace.gateway.vectors.openai_body import EmbeddingBody, RerankBody
+from raymart_marketplace.gateway.vectors.rerank_route import RerankAnswer
 
 Json = dict[str, Any]
 
@@ -31,7 +34,18 @@ GPU inference, sold by many providers and metered once.
 
 Everything else (accounts, prices, usage, invoices, payouts) is at `/graphql`.
 """
-_STRUCTS = (ChatBody, ChatCompletion, KeyReply, ModelList, ModelObject, ErrorReply)
+_STRUCTS = (
+    ChatBody,
+    ChatCompletion,
+    EmbeddingBody,
+    EmbeddingList,
+    RerankBody,
+    RerankAnswer,
+    KeyReply,
+    ModelList,
+    ModelObject,
+    ErrorReply,
+)
 _SCHEMES: Json = {
     "api_key": {
         "type": "http",
@@ -93,6 +107,12 @@ def _inference() -> Json:
                 },
             }
         },
+        "/v1/embeddings": {
+            "post": _unary("createEmbedding", "Turn texts into vectors", "EmbeddingBody", "EmbeddingList")
+        },
+        "/v1/rerank": {
+            "post": _unary("rerank", "Sort documents by relevance to a query", "RerankBody", "RerankAnswer")
+        },
         "/v1/models": {"get": _read("listModels", "List what is served", "ModelList", (401, 403, 503))},
         "/v1/key": {
             "get": _read("getKey", "Show what the key may do and has spent", "KeyReply", (401, 403, 503))
@@ -100,6 +120,20 @@ def _inference() -> Json:
         "/v1/models/{model}": {
             "get": _read("getModel", "Show a model", "ModelObject", (401, 403, 404, 503))
             | {"parameters": [_in_path("model", "Its slug; it may contain a slash.")]}
+        },
+    }
+
+
+def _unary(name: str, summary: str, body: str, answer: str) -> Json:
+    return {
+        "tags": ["Inference"],
+        "operationId": name,
+        "summary": summary,
+        "security": [{"api_key": []}],
+        "requestBody": {"required": True, "content": _json(body)},
+        "responses": {
+            "200": {"description": "The answer.", "content": _json(answer)},
+            **_failing(400, 401, 402, 403, 404, 413, 429, 502, 503, 504),
         },
     }
 

@@ -4,7 +4,6 @@ from typing import ClassVar, Generic
 
 from raymart_core.errors import DeadlineExceeded
 from raymart_core.units import Fault, FinishReason
-from raymart_core.wire.embedding import EmbedReply, RerankReply
 from raymart_marketplace.gateway.deadline import Patience, TimedOut
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.replica_attempt import ReplicaAttempt
@@ -13,7 +12,7 @@ from raymart_marketplace.supply.live import Lease, LiveEndpoint
 from raymart_marketplace.supply.upstream import UpstreamBroken
 
 
-class VectorAttempt(ReplicaAttempt[EmbedReply | RerankReply], Generic[Reply]):
+class VectorAttempt(ReplicaAttempt[Reply], Generic[Reply]):
     """A request on one endpoint. `answer` it, `close` it whatever happened."""
 
     awaited: ClassVar[str] = "answer"
@@ -36,10 +35,11 @@ class VectorAttempt(ReplicaAttempt[EmbedReply | RerankReply], Generic[Reply]):
         """The whole answer, checked and counted. Raises: AttemptFailed."""
         try:
             await self._post(self._request.path, body, request_id=request_id)
-            reply: Reply = await self._next_event()  # type: ignore[assignment] # the request's own lines
+            reply = await self._next_event()
             if reply.revision != self.endpoint.revision_digest:
                 raise UpstreamBroken(
-                    f"the replica sent another revision than {self.endpoint.revision_digest}", fault=Fault.PROVIDER
+                    f"the replica sent another revision than {self.endpoint.revision_digest}",
+                    fault=Fault.PROVIDER,
                 )
             await self._request.check(reply)
         except (UpstreamBroken, TimedOut, DeadlineExceeded) as error:
@@ -48,5 +48,3 @@ class VectorAttempt(ReplicaAttempt[EmbedReply | RerankReply], Generic[Reply]):
         self._stepped()
         self._ended(FinishReason.STOP)
         return reply
-
-

@@ -49,7 +49,13 @@ class VectorLife(Life[VectorAttempt[Reply]], Generic[Reply]):
         rater: Rater,
     ) -> None:
         super().__init__(
-            request_id, caller, model=request.model, surface=surface, streamed=False, limits=limits, rater=rater
+            request_id,
+            caller,
+            model=request.model,
+            surface=surface,
+            streamed=False,
+            limits=limits,
+            rater=rater,
         )
         self.request = request
         self.body = request.body()

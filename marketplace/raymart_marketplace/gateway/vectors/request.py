@@ -32,7 +32,7 @@ from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPrefere
 DIMENSIONS_MAX = 65_536
 TOKEN_ID_MAX = 2**31 - 1
 
-Reply = TypeVar("Reply", EmbedReply, RerankReply)
+Reply = TypeVar("Reply", bound=EmbedReply | RerankReply)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,8 @@ class VectorRequest(ABC, Generic[Reply]):
     def __post_init__(self) -> None:
         if not 0 < len(self.model) <= MODEL_CHARACTERS_MAX:
             raise InvalidRequest(
-                f"a model's name has 1 to {MODEL_CHARACTERS_MAX} characters, not {len(self.model)}", param="model"
+                f"a model's name has 1 to {MODEL_CHARACTERS_MAX} characters, not {len(self.model)}",
+                param="model",
             )
         object.__setattr__(self, "reference", read_reference(self.model))
         object.__setattr__(self, "token_bounds", self._bounds())
