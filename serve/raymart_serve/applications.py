@@ -18,6 +18,8 @@ NODE_LABEL = "raymart.io/node"
 DEPLOYMENT = "Replica"
 REPLICA_CPUS = 0.5
 """What a replica asks of Ray's accounting; its threads are bounded by the engine."""
+GPUS_MAX = 64
+"""GPUs of one replica: all of one machine, and more than any has."""
 _SHUTDOWN_MARGIN_S = 5.0
 _NAME_PREFIX = "placement-"
 
@@ -91,7 +93,12 @@ def _deployment_options(placement: Placement, config: ReplicaConfig) -> dict[str
             "downscale_delay_s": 60.0,
             "policy": {"policy_function": "raymart_serve.autoscaling:replicas_for_load"},
         },
-        "ray_actor_options": {"num_cpus": REPLICA_CPUS, "label_selector": {NODE_LABEL: placement.node}},
+        "ray_actor_options": {
+            "num_cpus": REPLICA_CPUS,
+            # Without these an actor sees none of the machine's GPUs.
+            "num_gpus": _gpus(placement),
+            "label_selector": {NODE_LABEL: placement.node},
+        },
         # Serve kills what has not gone by then; the replica must have cut off its last stream before.
         "graceful_shutdown_timeout_s": config.drain_timeout_s + _SHUTDOWN_MARGIN_S,
         "graceful_shutdown_wait_loop_s": 0.2,
@@ -100,3 +107,11 @@ def _deployment_options(placement: Placement, config: ReplicaConfig) -> dict[str
         # Handles carry no tokens, only an operator's questions.
         "max_ongoing_requests": 16,
     }
+
+
+def _gpus(placement: Placement) -> int:
+    """How many GPUs one replica takes, by the manifest's parameter `gpus`. Raises: PlacementInvalid."""
+    text = placement.parameters.get("gpus", "0")
+    if not (text.isascii() and text.isdecimal() and int(text[:4]) <= GPUS_MAX):
+        raise PlacementInvalid(f"gpus={text[:20]!r} of the revision must be 0 to {GPUS_MAX}")
+    return int(text)

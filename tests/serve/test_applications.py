@@ -28,6 +28,11 @@ class TestSchemaOf:
         (deployment,) = schema_of(placement(node="b"))["deployments"]
         assert deployment["ray_actor_options"]["label_selector"] == {"raymart.io/node": "b"}
 
+    def test_replica_has_the_gpus_that_its_revision_needs(self) -> None:
+        for parameters, count in (({}, 0), ({"gpus": "2"}, 2)):
+            (deployment,) = schema_of(placement(parameters=parameters))["deployments"]
+            assert deployment["ray_actor_options"]["num_gpus"] == count
+
     @pytest.mark.parametrize("count", [(1, 1), (2, 2), (0, 4)])
     def test_every_size_has_the_autoscaling_form(self, count: tuple[int, int]) -> None:
         """A change between the fixed and the autoscaling form would replace running replicas."""
@@ -58,6 +63,9 @@ class TestSchemaOf:
             {"replicas_min": 0, "replicas_max": 0},
             {"slots": 0},
             {"context_length": 0},
+            {"parameters": {"gpus": "-1"}},
+            {"parameters": {"gpus": "65"}},
+            {"parameters": {"gpus": "٣"}},
         ],
     )
     def test_what_cannot_run_is_refused(self, changes: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -502,11 +503,15 @@ class TestLife:
             await other.encode_prompt("Hello")
         await other.close()
 
-    async def test_folder_of_pickles_is_not_loaded(self, tmp_path, engine: VllmEngine) -> None:
+    async def test_folder_of_pickles_is_not_loaded(self, tmp_path: Path, engine: VllmEngine) -> None:
+        """Good weights they are, and vLLM would take them."""
+        import torch
+        from safetensors.torch import load_file
+
         for file in engine._spec.path.iterdir():
             if file.name != "model.safetensors":
                 (tmp_path / file.name).write_bytes(file.read_bytes())
-        (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
+        torch.save(load_file(engine._spec.path / "model.safetensors"), tmp_path / "pytorch_model.bin")
         other = VllmEngine(EngineSpec(path=tmp_path, context_length=64, slots=1))
         with pytest.raises(EngineFailed):
             await other.load(lambda _: None)

@@ -48,6 +48,8 @@ _KV_CACHE_BYTES_CPU = 2**30
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    # A replica's standard output is for the line that says where it listens.
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     # Everything that a revision is made of lies on this machine, its digests checked.
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
