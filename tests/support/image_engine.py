@@ -124,3 +124,35 @@ def _kohya(key: str) -> str:
     module, _, part = key.removesuffix(".weight").rpartition(".")
     direction = {"lora_A": "lora_down", "lora_B": "lora_up"}[part]
     return f"lora_unet_{module.removeprefix('unet.').replace('.', '_')}.{direction}.weight"
+
+
+def tiny_sdxl(folder: Path) -> Path:
+    """A Stable Diffusion XL in `folder`, made from configurations and nothing learnt: it paints noise. Imports torch."""
+    import torch
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    bundled = resolve("bundled:demo-image", TREE_SHA256)
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        vocab_size=696, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=24, projection_dim=32, bos_token_id=694, eos_token_id=695, pad_token_id=695,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=64, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=32 + 6 * 8,
+    )  # fmt: skip
+    parts = StableDiffusionPipeline.from_pretrained(bundled, dtype=torch.float32)
+    pipeline = StableDiffusionXLPipeline(
+        vae=parts.vae,
+        text_encoder=CLIPTextModel(text),
+        text_encoder_2=CLIPTextModelWithProjection(text),
+        tokenizer=parts.tokenizer,
+        tokenizer_2=parts.tokenizer,
+        unet=unet,
+        scheduler=parts.scheduler,
+    )
+    pipeline.save_pretrained(folder)
+    return folder

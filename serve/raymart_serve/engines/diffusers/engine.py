@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from raymart_core.wire.image import ImageMade, ImageProgress, ImageRequest
+from raymart_core.wire.image import IMAGE_SIDE_PIXELS_MAX, ImageMade, ImageProgress, ImageRequest
 from raymart_serve.engines.channel import ChannelClosed, StepChannel
 from raymart_serve.engines.diffusers.folder import Folder, read_folder
 from raymart_serve.engines.diffusers.infotext import Maker, infotext
@@ -96,7 +96,7 @@ class DiffusersEngine:
     async def warm_up(self) -> None:
         """Make a picture in two steps. Raises: EngineFailed."""
         model, _ = self._loaded()
-        side = model.native_pixels if model.on_accelerator else _WARM_UP_PIXELS
+        side = min(model.native_pixels, IMAGE_SIDE_PIXELS_MAX) if model.on_accelerator else _WARM_UP_PIXELS
         request = ImageRequest(prompt="a circle", width=side, height=side, steps=2, seed=0, guidance=2.0)
         async with self.make_images(request) as events:
             async for _ in events:

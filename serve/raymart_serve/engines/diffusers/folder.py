@@ -17,26 +17,32 @@ from raymart_serve.engines.protocol import EngineFailed
 Family = Literal["sd", "sdxl"]
 
 _FAMILIES: Mapping[str, Family] = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
-_COMPONENTS = frozenset(
+_WITH_WEIGHTS = frozenset(
     {
         ("diffusers", "AutoencoderKL"),
         ("diffusers", "UNet2DConditionModel"),
-        ("transformers", "CLIPImageProcessor"),
         ("transformers", "CLIPTextModel"),
         ("transformers", "CLIPTextModelWithProjection"),
-        ("transformers", "CLIPTokenizer"),
-        ("transformers", "CLIPTokenizerFast"),
         ("transformers", "CLIPVisionModelWithProjection"),
         ("stable_diffusion", "StableDiffusionSafetyChecker"),
     }
 )
-"""What `model_index.json` may name; schedulers of diffusers besides. It could name any class of any package."""
+_WITHOUT_WEIGHTS = frozenset(
+    {
+        ("transformers", "CLIPImageProcessor"),
+        ("transformers", "CLIPTokenizer"),
+        ("transformers", "CLIPTokenizerFast"),
+    }
+)
+"""With the above what `model_index.json` may name; schedulers of diffusers besides. It could name any class of any
+package, and diffusers would import it."""
 _SUFFIXES = frozenset({".json", ".txt", ".md", ".jinja", ".safetensors"})
 _TEXT_BYTES_MAX = 32 * 1024 * 1024
 """Of a file that is no weights; the largest are tokenizers."""
 _CONFIG_NUMBER_MAX = 1_000_000
-_LAYERS_MAX = 256
-_LIST_MAX = 4_096
+_LAYERS_MAX = 64
+_LIST_MAX = 64
+_BETAS_MAX = 4_096
 _ADAPTERS_MAX = 1_024
 
 
@@ -46,6 +52,8 @@ class Folder:
 
     path: Path
     family: Family
+    parts: Mapping[str, tuple[str, str]]
+    """Library and class of each part that has weights, by the name of its folder."""
     loras: Mapping[str, Path]
     """Files by name."""
     controlnets: Mapping[str, Path]
@@ -60,9 +68,11 @@ def read_folder(path: Path) -> Folder:
         raise EngineFailed(f"{path.name!r} is no folder with a model_index.json; diffusers loads folders")
     for file in _files(path):
         _check_file(file, path)
+    family, parts = _index(path / "model_index.json")
     return Folder(
         path=path,
-        family=_family(path / "model_index.json"),
+        family=family,
+        parts=parts,
         loras=_named(path / "loras", suffix=".safetensors"),
         controlnets=_named(path / "controlnets"),
         vaes=_named(path / "vaes"),
@@ -97,8 +107,9 @@ def _check_numbers(value: object, *, name: str, where: str) -> None:
         for key, item in value.items():
             _check_numbers(item, name=str(key), where=where)
     elif isinstance(value, list):
-        if len(value) > _LIST_MAX:
-            raise EngineFailed(f"{where} has {len(value)} items in {name!r}; at most {_LIST_MAX} are taken")
+        limit = _BETAS_MAX if name == "trained_betas" else _LIST_MAX
+        if len(value) > limit:
+            raise EngineFailed(f"{where} has {len(value)} items in {name!r}; at most {limit} are taken")
         for item in value:
             _check_numbers(item, name=name, where=where)
     elif isinstance(value, int):
@@ -107,7 +118,7 @@ def _check_numbers(value: object, *, name: str, where: str) -> None:
             raise EngineFailed(f"{where} sets {name!r} to {str(value)[:20]}; at most {limit} is taken")
 
 
-def _family(index: Path) -> Family:
+def _index(index: Path) -> tuple[Family, dict[str, tuple[str, str]]]:
     if not index.is_file():
         raise EngineFailed("there is no model_index.json; publish the revision in the layout of diffusers")
     document = _json(index)
@@ -115,18 +126,24 @@ def _family(index: Path) -> Family:
     if not isinstance(document, dict) or not isinstance(name, str) or name not in _FAMILIES:
         known = ", ".join(_FAMILIES)
         raise EngineFailed(f"model_index.json names no pipeline that this engine runs; it runs {known}")
+    parts = {}
     for part, value in document.items():
-        if isinstance(value, list) and value != [None, None]:
-            _check_component(part, value)
-    return _FAMILIES[name]
+        if isinstance(value, list) and value != [None, None] and (found := _with_weights(part, value)):
+            parts[part] = found
+    return _FAMILIES[name], parts
 
 
-def _check_component(part: str, value: list[object]) -> None:
+def _with_weights(part: str, value: list[object]) -> tuple[str, str] | None:
     match value:
-        case [str(library), str(name)] if (library, name) in _COMPONENTS:
-            return
+        # The part's name is that of its folder.
+        case _ if not part.isidentifier():
+            pass
+        case [str(library), str(name)] if (library, name) in _WITH_WEIGHTS:
+            return library, name
+        case [str(library), str(name)] if (library, name) in _WITHOUT_WEIGHTS:
+            return None
         case ["diffusers", str(name)] if name.endswith("Scheduler"):
-            return
+            return None
     raise EngineFailed(f"model_index.json makes {part!r} a {str(value)[:80]}; that is not loaded")
 
 

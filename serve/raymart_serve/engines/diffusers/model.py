@@ -14,11 +14,14 @@ from typing import Generic, Literal, TypeVar
 import diffusers
 import numpy as np
 import torch
+import transformers
+from diffusers.pipelines import stable_diffusion
 from PIL import Image
 from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
 from raymart_core.wire.image import ImageRequest, Lora
+from raymart_serve.engines.diffusers.fit import check_fit
 from raymart_serve.engines.diffusers.folder import Family, Folder
 from raymart_serve.engines.diffusers.pictures import Pictures
 from raymart_serve.engines.diffusers.samplers import SAMPLERS, sampler_name
@@ -43,6 +46,8 @@ _CLASSES: Mapping[tuple[Family, Task, bool], str] = {
     ("sdxl", "inpaint", True): "StableDiffusionXLControlNetInpaintPipeline",
 }
 """By family, task and whether ControlNets take part."""
+_LIBRARIES = {"diffusers": diffusers, "transformers": transformers, "stable_diffusion": stable_diffusion}
+"""Where `model_index.json` finds its classes."""
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -60,6 +65,8 @@ class Model:
         self._dtype = _DTYPES[dtype or ("float16" if self._device == "cuda" else "float32")]
         _set_up_libraries(threads)
         with _Faults("loading the model"):
+            for name, (library, class_name) in folder.parts.items():
+                check_fit(getattr(_LIBRARIES[library], class_name), folder.path / name)
             cls = getattr(diffusers, _CLASSES[folder.family, "text", False])
             self._base = _loaded(cls, folder.path, dtype=self._dtype).to(self._device)
         self._controlnets = _Shelf(self._load_controlnet)
@@ -167,10 +174,12 @@ class Model:
         return _adapter(name)
 
     def _load_controlnet(self, name: str) -> "diffusers.ControlNetModel":
+        check_fit(diffusers.ControlNetModel, self._folder.controlnets[name])
         found = _loaded(diffusers.ControlNetModel, self._folder.controlnets[name], dtype=self._dtype)
         return found.to(self._device)
 
     def _load_vae(self, name: str) -> "diffusers.AutoencoderKL":
+        check_fit(diffusers.AutoencoderKL, self._folder.vaes[name])
         found = _loaded(diffusers.AutoencoderKL, self._folder.vaes[name], dtype=self._dtype)
         own = self._base.vae.config
         if (found.config.latent_channels, len(found.config.block_out_channels)) != (

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import http.client
+import json
 import resource
+import shutil
 from collections.abc import AsyncIterator, Callable
 from io import BytesIO
 from pathlib import Path
@@ -29,7 +31,18 @@ from raymart_core.wire.image import (
 from raymart_core.wire.replica import decode_error_body, encode
 from raymart_serve.engines.diffusers import DiffusersEngine
 from raymart_serve.engines.protocol import EngineBusy, EngineFailed, RequestRefused
-from support.image_engine import REVISION, TREE_SHA256, made, pixels, png, request, shows, spec, with_adapters
+from support.image_engine import (
+    REVISION,
+    TREE_SHA256,
+    made,
+    pixels,
+    png,
+    request,
+    shows,
+    spec,
+    tiny_sdxl,
+    with_adapters,
+)
 
 in_module_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -410,6 +423,63 @@ class TestFaults:
             [running] = engine._open
             running.engine_since = -1e6
             assert (await engine.health()).state == "failing"
+
+
+@in_module_loop
+class TestLoading:
+    @pytest.mark.parametrize(
+        ("path", "changes"),
+        [
+            ("unet/config.json", {"block_out_channels": [48_000, 96_000]}),
+            ("vae/config.json", {"block_out_channels": [16_000, 32_000, 32_000]}),
+            ("text_encoder/config.json", {"num_hidden_layers": 3}),
+            ("text_encoder/config.json", {"vocab_size": 1_000_000}),
+        ],
+    )
+    async def test_configuration_of_more_than_the_weights_hold_is_refused(
+        self, tmp_path: Path, path: str, changes: dict[str, Any]
+    ) -> None:
+        """Else a small revision takes all memory, or a part of it is random numbers."""
+        folder = Path(shutil.copytree(spec().path, tmp_path / "model"))
+        document = json.loads((folder / path).read_text())
+        (folder / path).write_text(json.dumps(document | changes))
+        engine = DiffusersEngine(spec(folder))
+        with pytest.raises(EngineFailed, match=r"describes \d+ numbers and its weights hold \d+"):
+            await engine.load(lambda _: None)
+        assert (await engine.health()).state == "loading"
+        await engine.close()
+
+    async def test_adapters_that_do_not_fit_fail_their_request_only(
+        self, engine: DiffusersEngine, tmp_path: Path
+    ) -> None:
+        folder = Path(shutil.copytree(spec().path, tmp_path / "model"))
+        (folder / "loras").mkdir()
+        shutil.copy(folder / "vae/diffusion_pytorch_model.safetensors", folder / "loras/no-lora.safetensors")
+        shutil.copytree(folder / "unet", folder / "controlnets/no-control")
+        shutil.copytree(folder / "unet", folder / "vaes/no-vae")
+        other = DiffusersEngine(spec(folder))
+        await other.load(lambda _: None)
+        for changes in (
+            {"loras": (Lora("no-lora"),)},
+            {"control": (Control("no-control", RIGHT_HALF),)},
+            {"vae": "no-vae"},
+        ):
+            with pytest.raises(EngineFailed):
+                await made(other, request(steps=1, **changes))
+        plain = [(await made(one, request(steps=1)))[0].data for one in (engine, other)]
+        await other.close()
+        assert plain[0] == plain[1]
+
+    async def test_sdxl_runs_every_task(self, tmp_path: Path, red: bytes) -> None:
+        """The family with two text encoders; its weights here are noise."""
+        engine = DiffusersEngine(spec(await asyncio.to_thread(tiny_sdxl, tmp_path / "xl")))
+        await engine.load(lambda _: None)
+        inputs = ({}, {"image": red}, {"image": red, "mask": RIGHT_HALF, "strength": 1.0})
+        found = [(await made(engine, request(steps=2, **one)))[0] for one in inputs * 2]
+        await engine.close()
+        assert [picture.data for picture in found[:3]] == [picture.data for picture in found[3:]]
+        assert len({picture.data for picture in found}) == 3
+        assert (pixels(found[2].data)[:, :32] == pixels(red)[:, :32]).all()
 
 
 class TestReplica:

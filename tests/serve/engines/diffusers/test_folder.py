@@ -86,6 +86,12 @@ class TestReadFolder:
         with pytest.raises(EngineFailed, match="makes 'unet' a"):
             read_folder(folder)
 
+    @pytest.mark.parametrize("name", ["../../elsewhere", "/etc", "a/b", ""])
+    def test_part_outside_the_folder_is_refused(self, folder: Path, name: str) -> None:
+        change(folder / "model_index.json", **{name: ["diffusers", "UNet2DConditionModel"]})
+        with pytest.raises(EngineFailed, match="that is not loaded"):
+            read_folder(folder)
+
     @pytest.mark.parametrize(
         "name", ["FluxPipeline", "subprocess.Popen", None, 7, ["StableDiffusionPipeline"]]
     )
@@ -98,7 +104,7 @@ class TestReadFolder:
         ("path", "changes"),
         [
             ("unet/config.json", {"block_out_channels": [48, 10**9]}),
-            ("unet/config.json", {"layers_per_block": 100_000}),
+            ("unet/config.json", {"layers_per_block": 65}),
             ("unet/config.json", {"down_block_types": ["DownBlock2D"] * 100_000}),
             ("text_encoder/config.json", {"num_hidden_layers": 10**7}),
             ("text_encoder/config.json", {"vocab_size": 10**12}),
