@@ -137,6 +137,8 @@ class NgramEngine:
             raise EngineFailed("the engine is closed" if self._closed else "load the model first")
         if options.response_format is not None:
             raise RequestRefused("this engine holds to no format", param="response_format")
+        if options.tools and (options.tool_choice == "required" or options.tool_name is not None):
+            raise RequestRefused("this engine calls no tools", param="tool_choice")
         if not ids:
             raise RequestRefused("the prompt has no tokens; give at least one", param="prompt")
         if not 0 <= min(ids) <= max(ids) < VOCABULARY_SIZE:

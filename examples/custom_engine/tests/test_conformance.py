@@ -22,6 +22,7 @@ def rig() -> Iterator[Rig]:
         story="Tell me a story.",
         multibyte="Say naïve in two languages.",
         response_format=False,
+        tools=False,
     )
     with Rig(subject) as rig:
         yield rig

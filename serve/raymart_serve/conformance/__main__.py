@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         spec=spec,
         logprobs=not options.no_logprobs,
         response_format=not options.no_response_format,
+        tools=not options.no_tools,
         **asked,
     )
     capabilities = [_CAPABILITIES[name] for name in options.can.split(",")]
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--multibyte", help="makes characters of several bytes likely")
     parser.add_argument("--no-logprobs", action="store_true", help="the engine refuses top_logprobs")
     parser.add_argument("--no-response-format", action="store_true", help="it refuses response_format")
+    parser.add_argument("--no-tools", action="store_true", help="it refuses a tool_choice of required")
     return parser
 
 

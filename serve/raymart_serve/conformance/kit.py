@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from raymart_serve.conformance.calling import CALLING
 from raymart_serve.conformance.checks import Check, Nonconformance, check
 from raymart_serve.conformance.continuation import CONTINUATION
 from raymart_serve.conformance.embedding import EMBEDDING
@@ -18,7 +19,7 @@ from raymart_serve.engines.protocol import Embeds, Generates, MakesImages, Predi
 CAPABILITIES: tuple[type, ...] = (Generates, MakesImages, Embeds, Reranks, Predicts)
 
 _CHECKS: Mapping[type, tuple[Check, ...]] = {
-    Generates: (*STREAMING, *STOPPING, *SAMPLING, *CONTINUATION, *REFUSALS, *PORT_OF_GENERATES),
+    Generates: (*STREAMING, *STOPPING, *SAMPLING, *CONTINUATION, *REFUSALS, *CALLING, *PORT_OF_GENERATES),
     MakesImages: PICTURES,
     Embeds: EMBEDDING,
 }

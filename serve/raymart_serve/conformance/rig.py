@@ -49,6 +49,8 @@ class Subject:
     """Whether the engine gives logprobs; one that does not refuses `top_logprobs`."""
     response_format: bool = True
     """Whether the engine holds to a format; one that does not refuses `response_format`."""
+    tools: bool = True
+    """Whether the engine calls tools; one that does not ignores those that may be called and refuses those that must."""
 
 
 class Rig:

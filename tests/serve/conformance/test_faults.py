@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from raymart_core.units import FinishReason
-from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling, Usage
+from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling, ToolDelta, Usage
 from raymart_serve.conformance import Nonconformance, Rig, Subject, checks_for
 from raymart_serve.conformance.embedding import numbers
 from raymart_serve.engines.llama_cpp import LlamaCppEngine
@@ -352,7 +352,35 @@ class CutsInputs(Sound):
         return await super().embed([text[:600] for text in inputs], dimensions=dimensions)
 
 
+class NeverCalls(Sound):
+    def _tools_for(self, options):
+        return ()
+
+
+class CallsInTheText(Sound):
+    def _tool_reader(self, resume_ids):
+        return None
+
+
+class CallsWithoutBeginning(Sound):
+    async def stream(self, events, sampling):
+        async for event in events:
+            deltas = getattr(event, "tool_deltas", ())
+            yield replace(event, tool_deltas=deltas[1:]) if deltas else event
+
+
+class CallsAnyhow(Sound):
+    async def stream(self, events, sampling):
+        async for event in events:
+            delta = ToolDelta(index=0, id="call_1", name="get_weather", arguments="{}")
+            yield replace(event, tool_deltas=(delta,)) if isinstance(event, GenerationStep) else event
+
+
 FAULTS = [
+    ("a_required_tool_is_called", NeverCalls),
+    ("a_required_tool_is_called", CallsInTheText),
+    ("a_required_tool_is_called", CallsWithoutBeginning),
+    ("tools_that_must_not_be_called_are_not", CallsAnyhow),
     ("it_can_do_what_is_checked", ReranksUnchecked),
     ("it_says_what_it_is", WithoutVersion),
     ("it_says_what_it_is", ContextOfItsOwn),

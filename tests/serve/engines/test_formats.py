@@ -9,7 +9,8 @@ import pytest
 
 from raymart_core.wire.replica import ChatMessage, GenerationOptions, ResponseFormat, Sampling
 from raymart_serve.engines.llama_cpp import LlamaCppEngine
-from raymart_serve.engines.llama_cpp.formats import FormatWatch, format_grammar
+from raymart_serve.engines.llama_cpp.formats import FormatWatch
+from raymart_serve.engines.llama_cpp.tools import grammar
 from raymart_serve.engines.protocol import EngineFailed, GenerationStep, RequestRefused
 
 PERSON = {
@@ -26,6 +27,12 @@ PERSON = {
 
 def schema(value: object) -> ResponseFormat:
     return ResponseFormat(type="json_schema", schema=msgspec.Raw(json.dumps(value).encode()))
+
+
+def grammar_of(asked: ResponseFormat) -> str:
+    found = grammar(GenerationOptions(response_format=asked), calls=False)
+    assert found is not None
+    return found
 
 
 async def answer(engine: LlamaCppEngine, text: str, asked: ResponseFormat, **sampling: Any) -> str:
@@ -89,7 +96,7 @@ class TestFormats:
     def test_a_schema_too_deep_is_refused(self, levels: int) -> None:
         deep = b'{"items":' * levels + b"{}" + b"}" * levels
         with pytest.raises(RequestRefused, match=r"deeper than 48 levels|not JSON"):
-            format_grammar(ResponseFormat(type="json_schema", schema=msgspec.Raw(deep)))
+            grammar_of(ResponseFormat(type="json_schema", schema=msgspec.Raw(deep)))
 
     async def test_resuming_inside_a_format_is_refused(self, engine: LlamaCppEngine) -> None:
         """The grammar would start anew in the middle of the text."""
@@ -106,7 +113,7 @@ class TestFormatWatch:
     """llama.cpp goes on without the grammar when it gives it up; the watch must see that."""
 
     def read(self, texts: Sequence[str]) -> FormatWatch:
-        watch = FormatWatch(format_grammar(schema(PERSON)))
+        watch = FormatWatch(grammar_of(schema(PERSON)))
         for text in texts:
             watch.read(text)
         return watch

@@ -120,7 +120,7 @@ async def at_once(
     engine: LlamaCppEngine, ids: Sequence[int], sampling: Sampling, **body: object
 ) -> dict[str, object]:
     """What llama.cpp answers without streaming: the truth to compare with."""
-    request, _ = engine._request(list(ids), sampling, None)
+    request, _ = engine._request(list(ids), sampling)
     answers: list[dict[str, object]] = []
     changed = json.loads(request) | {"stream": False, "return_tokens": True} | body
     await asyncio.to_thread(
@@ -176,7 +176,7 @@ class TestExactIds:
         sampling = greedy(max_tokens=300, temperature=1.5, seed=seed)
         grammar = {"grammar": f"root ::= {json.dumps(text, ensure_ascii=False)}"}
         truth = await at_once(engine, ids, sampling, **grammar)
-        body, reader = engine._request(list(ids), sampling, None)
+        body, reader = engine._request(list(ids), sampling)
         steps = await self._stream(engine, json.loads(body) | grammar, reader)
         assert text_of(steps) == text
         assert all(step.exact for step in steps)
@@ -203,7 +203,7 @@ class TestExactIds:
         text = "你好"
         ids = await asked(engine, f"Repeat after me: {text}")
         sampling = greedy(max_tokens=5)
-        body, reader = engine._request(list(ids), sampling, None)
+        body, reader = engine._request(list(ids), sampling)
         steps = await self._stream(engine, json.loads(body) | {"grammar": f'root ::= "{text}"'}, reader)
         assert [(step.text, step.count, step.exact) for step in steps] == [("你", 3, True), ("", 5, False)]
 

@@ -10,9 +10,10 @@ matched here instead.
 import msgspec
 
 from raymart_core.units import FinishReason
-from raymart_core.wire.replica import TokenLogprob, Usage
+from raymart_core.wire.replica import TokenLogprob, ToolDelta, Usage
 from raymart_serve.engines.hold_back import HoldBack, Piece
 from raymart_serve.engines.llama_cpp.formats import FormatWatch
+from raymart_serve.engines.llama_cpp.tools import ToolReader
 from raymart_serve.engines.llama_cpp.vocabulary import Vocabulary
 from raymart_serve.engines.protocol import EngineFailed, GenerationEvent, GenerationFinish, GenerationStep
 
@@ -73,11 +74,15 @@ class ChunkReader:
         stops: tuple[str, ...],
         top_logprobs: int | None,
         watch: FormatWatch | None = None,
+        tools: ToolReader | None = None,
     ) -> None:
+        """`watch` follows a grammar, `tools` finds calls in the text."""
         self._vocabulary = vocabulary
         self._tokens_prompt = tokens_prompt
         self._top_logprobs = top_logprobs
         self._watch = watch
+        self._tools = tools
+        self._undecided: list[Piece] = []
         self._hold_back = HoldBack(stops)
         self._textless: Piece | None = None
         self._predicted = 0
@@ -110,7 +115,7 @@ class ChunkReader:
             self._textless = piece
             return []
         pieces, stopped = self._hold_back.push(piece)
-        events = self._steps(pieces)
+        events = self._steps(pieces, last=stopped)
         if stopped:
             events.append(self._finish(FinishReason.STOP, cached=0))
         return events
@@ -156,7 +161,7 @@ class ChunkReader:
         if rest is not None:
             pieces.append(rest)
         reason = FinishReason.LENGTH if verbose.stop_type == "limit" else FinishReason.STOP
-        return [*self._steps(pieces), self._finish(reason, cached=cached)]
+        return [*self._steps(pieces, last=True), self._finish(reason, cached=cached)]
 
     def _tail(self, unseen: int, *, by_eos: bool) -> Piece | None:
         """Tokens without text at the end: control tokens, and the beginning of a character that was never completed.
@@ -172,7 +177,17 @@ class ChunkReader:
             return None
         return Piece(count=count, ids=ids, text="", exact=held.exact and len(ids) == count)
 
-    def _steps(self, pieces: list[Piece]) -> list[GenerationEvent]:
+    def _steps(self, pieces: list[Piece], *, last: bool = False) -> list[GenerationEvent]:
+        """One step of `pieces` and those before them, or none while their text may yet be a call or none."""
+        text = "".join(piece.text for piece in pieces)
+        deltas: tuple[ToolDelta, ...] = ()
+        pieces = [*self._undecided, *pieces]
+        if self._tools is not None:
+            text, deltas = self._tools.read(text, last=last)
+            if self._tools.undecided:
+                self._undecided = pieces
+                return []
+            self._undecided = []
         if not pieces:
             return []
         self._delivered += sum(piece.count for piece in pieces)
@@ -180,9 +195,10 @@ class ChunkReader:
         step = GenerationStep(
             ids=tuple(token for piece in pieces for token in piece.ids),
             count=self._delivered,
-            text="".join(piece.text for piece in pieces),
+            text=text,
             exact=all(piece.exact for piece in pieces),
             logprobs=None if self._top_logprobs is None else logprobs,
+            tool_deltas=deltas,
         )
         return [step]
 

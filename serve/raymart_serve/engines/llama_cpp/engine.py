@@ -16,13 +16,14 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling
-from raymart_serve.engines.channel import ChannelClosed, StepChannel
+from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling, Tool
 from raymart_serve.engines.llama_cpp.chunks import ChunkReader
 from raymart_serve.engines.llama_cpp.embedder import TOGETHER_MAX, Embedder, check_dimensions, embedding
-from raymart_serve.engines.llama_cpp.formats import FormatWatch, format_grammar
+from raymart_serve.engines.llama_cpp.events import Channel, Events
+from raymart_serve.engines.llama_cpp.formats import FormatWatch
 from raymart_serve.engines.llama_cpp.library import completion_request, server_parameters
 from raymart_serve.engines.llama_cpp.listener import Listener
+from raymart_serve.engines.llama_cpp.tools import ToolReader, grammar
 from raymart_serve.engines.llama_cpp.vocabulary import Vocabulary, read_header
 from raymart_serve.engines.protocol import (
     Embedding,
@@ -31,7 +32,6 @@ from raymart_serve.engines.protocol import (
     EngineSpec,
     EngineStats,
     GenerationEvent,
-    GenerationStep,
     PromptTooLong,
     RequestRefused,
 )
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 _CHANNEL_STEPS_MAX = 64
 _HEALTH_TIMEOUT_S = 3.0
 _IDLE_WITHIN_S = 10.0
-
-_Channel = StepChannel[GenerationEvent | EngineFailed]
 
 
 class LlamaCppEngine:
@@ -60,10 +58,11 @@ class LlamaCppEngine:
         self._workers = ThreadPoolExecutor(spec.slots, thread_name_prefix="llama-generate")
         # The template and the tokenizer must not wait for a slot.
         self._askers = ThreadPoolExecutor(2, thread_name_prefix="llama-ask")
-        self._open: set[_Events] = set()
+        self._open: set[Events] = set()
         self._server: xllamacpp.Server | None = None
         self._listener: Listener | None = None
         self._vocabulary: Vocabulary | None = None
+        self._calls_tools = False
         self._embedder: Embedder | None = None
         self._embedder_made = asyncio.Lock()
         self._tokens_generated = 0
@@ -110,9 +109,11 @@ class LlamaCppEngine:
     async def encode_chat(
         self, messages: Sequence[ChatMessage], options: GenerationOptions = NO_OPTIONS
     ) -> tuple[int, ...]:
-        """Token ids after the model's chat template; tools are not shown to it. Raises: RequestRefused, EngineFailed."""
-        listener = self._loaded_listener()
-        return await asyncio.get_running_loop().run_in_executor(self._askers, listener.encode_chat, messages)
+        """Token ids after the model's chat template, which is shown the tools when it has a form for calls that is known
+        here (`tools`). Raises: RequestRefused, EngineFailed.
+        """
+        encode = partial(self._loaded_listener().encode_chat, messages, self._tools_for(options))
+        return await asyncio.get_running_loop().run_in_executor(self._askers, encode)
 
     async def encode_prompt(self, prompt: str) -> tuple[int, ...]:
         """Token ids of plain text. Raises: EngineFailed."""
@@ -130,7 +131,7 @@ class LlamaCppEngine:
         """See the protocol. A token inside a multi-byte character has no logprob of its own: llama.cpp sends only
         that of the character's last token, with the whole character as its text.
         """
-        return self._generation([*prompt_ids, *resume_ids], sampling, options, resumed=len(resume_ids))
+        return self._generation(prompt_ids, resume_ids, sampling, options)
 
     async def embed(
         self, inputs: Sequence[str | Sequence[int]], *, dimensions: int | None = None
@@ -218,6 +219,18 @@ class LlamaCppEngine:
                 self._embedder = await asyncio.get_running_loop().run_in_executor(self._askers, make)
             return self._embedder
 
+    def _tools_for(self, options: GenerationOptions) -> Sequence[Tool]:
+        """The tools that the model is shown and may call. Raises: RequestRefused when it must call one and cannot."""
+        if options.tool_choice == "none" or not options.tools:
+            return ()
+        if self._calls_tools:
+            return options.tools
+        if options.tool_choice == "required" or options.tool_name is not None:
+            raise RequestRefused(
+                "this revision's chat template has no tools, so none can be required", param="tool_choice"
+            )
+        return ()
+
     def _loaded_listener(self) -> Listener:
         if self._closed:
             raise EngineFailed("the engine is closed")
@@ -243,7 +256,9 @@ class LlamaCppEngine:
         # Freed before its loop has begun, the library would wait for that loop for ever: `terminate` is forgotten when
         # the loop starts after it (xllamacpp src/xllamacpp/server.cpp, `init`). One token proves that it runs.
         self._server.handle_completions(b'{"prompt": [0], "max_tokens": 1}', lambda _: False)
-        self._listener = Listener(self._server.listening_address, key=key)
+        listener = Listener(self._server.listening_address, key=key)
+        self._calls_tools = listener.calls_tools()
+        self._listener = listener
 
     def _shut_down(self) -> None:
         self._workers.shutdown(wait=True)
@@ -256,15 +271,24 @@ class LlamaCppEngine:
 
     @asynccontextmanager
     async def _generation(
-        self, ids: list[int], sampling: Sampling, options: GenerationOptions, *, resumed: int
+        self,
+        prompt_ids: Sequence[int],
+        resume_ids: Sequence[int],
+        sampling: Sampling,
+        options: GenerationOptions,
     ) -> AsyncGenerator[AsyncIterator[GenerationEvent], None]:
+        ids = [*prompt_ids, *resume_ids]
         self._check(ids)
-        grammar = await self._grammar(options, resumed=resumed)
-        body, reader = self._request(ids, sampling, grammar)
+        calls = bool(self._tools_for(options))
+        rules = None
+        if calls or options.response_format is not None:
+            rules = await self._grammar(options, calls=calls, resumed=bool(resume_ids))
+        tools = self._tool_reader(resume_ids) if calls else None
+        body, reader = self._request(ids, sampling, rules, tools)
         await self._gate.acquire()
         loop = asyncio.get_running_loop()
-        channel = _Channel(loop, size_max=_CHANNEL_STEPS_MAX)
-        events = _Events(channel)
+        channel = Channel(loop, size_max=_CHANNEL_STEPS_MAX)
+        events = Events(channel)
         work = loop.run_in_executor(self._workers, self._run, body, reader, events)
         # The slot is free when the thread is, which may be a step after the reader has left.
         work.add_done_callback(lambda _: self._gate.release())
@@ -288,31 +312,45 @@ class LlamaCppEngine:
         if len(ids) >= self._spec.context_length:
             raise PromptTooLong(tokens_prompt=len(ids), context_length=self._spec.context_length)
 
-    async def _grammar(self, options: GenerationOptions, *, resumed: int) -> str | None:
-        if options.response_format is None:
-            return None
-        if resumed:
+    async def _grammar(self, options: GenerationOptions, *, calls: bool, resumed: bool) -> str | None:
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._askers, partial(grammar, options, calls=calls)
+        )
+        if found is not None and resumed:
             # llama.cpp starts a grammar at the first new token; there is no way to start it in the middle.
             raise RequestRefused(
-                "an answer with a response format cannot be resumed; ask for it anew", param="resume_ids"
+                "an answer with a response format or a required tool cannot be resumed; ask for it anew",
+                param="resume_ids",
             )
-        return await asyncio.get_running_loop().run_in_executor(
-            self._askers, format_grammar, options.response_format
-        )
+        return found
 
-    def _request(self, ids: list[int], sampling: Sampling, grammar: str | None) -> tuple[bytes, ChunkReader]:
+    def _request(
+        self,
+        ids: list[int],
+        sampling: Sampling,
+        rules: str | None = None,
+        tools: ToolReader | None = None,
+    ) -> tuple[bytes, ChunkReader]:
         assert self._vocabulary is not None
         reader = ChunkReader(
             self._vocabulary,
             tokens_prompt=len(ids),
             stops=sampling.stop,
             top_logprobs=sampling.top_logprobs,
-            watch=None if grammar is None else FormatWatch(grammar),
+            watch=None if rules is None else FormatWatch(rules),
+            tools=tools,
         )
         max_tokens = min(sampling.max_tokens, self._spec.context_length - len(ids))
-        return completion_request(ids, sampling, max_tokens=max_tokens, grammar=grammar), reader
+        return completion_request(ids, sampling, max_tokens=max_tokens, grammar=rules), reader
 
-    def _run(self, body: bytes, reader: ChunkReader, events: "_Events") -> None:
+    def _tool_reader(self, resume_ids: Sequence[int]) -> ToolReader:
+        """A reader of calls that has seen what was delivered, perhaps the first half of a call."""
+        assert self._vocabulary is not None
+        reader = ToolReader()
+        reader.read(self._vocabulary.text(resume_ids))
+        return reader
+
+    def _run(self, body: bytes, reader: ChunkReader, events: Events) -> None:
         """In a worker thread: one blocking call; every way out puts a finish or a failure, or finds the reader gone."""
         channel = events.channel
 
@@ -340,7 +378,7 @@ class LlamaCppEngine:
         finally:
             events.engine_since = None
 
-    def _hand_over(self, event: GenerationEvent, channel: _Channel) -> bool:
+    def _hand_over(self, event: GenerationEvent, channel: Channel) -> bool:
         if self._spec.step_delay_s and not channel.pause(self._spec.step_delay_s):
             return False
         return channel.put(event)
@@ -352,29 +390,3 @@ def _vectors(embedder: Embedder, ids: Sequence[Sequence[int]], left: threading.E
     while len(vectors) < len(ids) and not left.is_set():
         vectors += embedder.vectors(ids[len(vectors) : len(vectors) + TOGETHER_MAX])
     return vectors
-
-
-class _Events(AsyncIterator[GenerationEvent]):
-    """What one generation's thread puts into its channel, up to the finish."""
-
-    def __init__(self, channel: _Channel) -> None:
-        self.channel = channel
-        self.tokens = 0
-        self.finished = False
-        self.engine_since: float | None = None
-        """Monotonic time since which it is the engine's turn; None while it is the reader's. Set by the thread."""
-
-    async def __anext__(self) -> GenerationEvent:
-        if self.finished:
-            raise StopAsyncIteration
-        try:
-            event = await self.channel.get()
-        except ChannelClosed as error:
-            raise EngineFailed("the engine was closed") from error
-        if isinstance(event, EngineFailed):
-            raise event
-        if isinstance(event, GenerationStep):
-            self.tokens = event.count
-        else:
-            self.finished = True
-        return event

@@ -19,14 +19,11 @@ _SCHEMA_DEPTH_MAX = 48
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
-def format_grammar(asked: ResponseFormat, *, param: str = "response_format") -> str:
-    """The grammar of a format, compiled once to see that it is one. Blocking, milliseconds. Raises: RequestRefused."""
-    schema: object = (
-        {"type": "object"} if asked.type == "json_object" else _decoded(bytes(asked.schema), param)
-    )
-    if not isinstance(schema, dict):
-        raise RequestRefused(f"{param}: a JSON schema must be an object", param=param)
-    return compiled(f"start: {json_rule(schema)}", param=param)
+def format_rule(asked: ResponseFormat) -> str:
+    """The right side of a grammar rule for a format. Raises: RequestRefused."""
+    if asked.type == "json_object":
+        return json_rule({"type": "object"})
+    return json_rule(decoded_schema(bytes(asked.schema), param="response_format"))
 
 
 def json_rule(schema: dict[str, object]) -> str:
@@ -34,8 +31,8 @@ def json_rule(schema: dict[str, object]) -> str:
     return "%json " + msgspec.json.encode({**schema, "x-guidance": _COMPACT}).decode()
 
 
-def compiled(rules: str, *, param: str) -> str:
-    """The grammar of `rules`, seen to compile. Raises: RequestRefused naming `param`."""
+def compiled_grammar(rules: str, *, param: str) -> str:
+    """The grammar of `rules`, compiled once to see that it is one. Blocking, milliseconds. Raises: RequestRefused naming `param`."""
     # Only a format needs the library.
     from llguidance import LLMatcher  # noqa: PLC0415
 
@@ -68,7 +65,8 @@ class FormatWatch:
             raise EngineFailed("llama.cpp ended before the response format was complete")
 
 
-def _decoded(schema: bytes, param: str) -> object:
+def decoded_schema(schema: bytes, *, param: str) -> dict[str, object]:
+    """A schema that came from a customer, of bounded size and depth. Raises: RequestRefused naming `param`."""
     if len(schema) > _SCHEMA_BYTES_MAX:
         raise RequestRefused(
             f"{param}: the schema has {len(schema)} bytes, at most {_SCHEMA_BYTES_MAX} are taken", param=param
@@ -81,6 +79,8 @@ def _decoded(schema: bytes, param: str) -> object:
         raise RequestRefused(
             f"{param}: the schema is nested deeper than {_SCHEMA_DEPTH_MAX} levels", param=param
         )
+    if not isinstance(decoded, dict):
+        raise RequestRefused(f"{param}: a JSON schema must be an object", param=param)
     return decoded
 
 

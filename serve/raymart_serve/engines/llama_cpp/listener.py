@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from raymart_core.wire.replica import ChatMessage
+from raymart_core.wire.replica import ChatMessage, Tool
+from raymart_serve.engines.llama_cpp.tools import OPEN, template_messages, template_tools
 from raymart_serve.engines.protocol import EngineFailed, RequestRefused
 
 _TIMEOUT_S = 10.0
@@ -25,6 +26,15 @@ class _Prompt(msgspec.Struct):
 
 class _Tokens(msgspec.Struct):
     tokens: tuple[int, ...]
+
+
+class _TemplateCaps(msgspec.Struct):
+    supports_tools: bool = False
+
+
+class _Properties(msgspec.Struct):
+    chat_template: str = ""
+    chat_template_caps: _TemplateCaps = msgspec.field(default_factory=_TemplateCaps)
 
 
 class _Refusal(msgspec.Struct):
@@ -43,14 +53,26 @@ class Listener:
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self._idle: deque[HTTPConnection] = deque(maxlen=8)
 
-    def encode_chat(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+    def encode_chat(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> tuple[int, ...]:
         """Token ids after the chat template. Raises: RequestRefused when the template does not take them, EngineFailed."""
-        status, body = self._call("POST", "/apply-template", msgspec.json.encode({"messages": messages}))
+        request: dict[str, object] = {"messages": template_messages(messages)}
+        if tools:
+            request["tools"] = template_tools(tools)
+        status, body = self._call("POST", "/apply-template", msgspec.json.encode(request))
         if status == 200:
             return self.encode(_decoded(body, _Prompt).prompt)
         raise RequestRefused(
-            f"the model's chat template refused the messages: {_reason(body)}", param="messages"
+            f"the model's chat template refused the messages: {_reason(body)[:300]}",
+            param="tools" if tools else "messages",
         )
+
+    def calls_tools(self) -> bool:
+        """Whether the model's template shows it tools and has their calls in the form that `tools` reads."""
+        status, body = self._call("GET", "/props", b"")
+        if status != 200:
+            raise EngineFailed(f"llama.cpp's properties answered {status}: {_reason(body)}")
+        properties = _decoded(body, _Properties)
+        return properties.chat_template_caps.supports_tools and OPEN in properties.chat_template
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of `text` as llama.cpp itself would make them of a prompt. Raises: EngineFailed."""

@@ -48,6 +48,10 @@ class Vocabulary:
         if not 0 <= min(ids) <= max(ids) < self.size:
             raise RequestRefused(f"token ids must lie in 0..{self.size - 1} for this model", param=param)
 
+    def text(self, ids: Sequence[int]) -> str:
+        """What the tokens spell; control tokens spell nothing, and bytes that are no text become U+FFFD."""
+        return b"".join(self._spellings.get(token, b"") for token in ids).decode(errors="replace")
+
     def only_spelling(self, text: str, *, count: int, last: int) -> tuple[int, ...] | None:
         """The `count` tokens ending in `last` that spell `text` with no cut between characters, if only one way exists.
 
