@@ -175,7 +175,7 @@ class GatewayMarket:
         endpoint = LiveEndpoint(
             id=new_id(), node_id=new_id(), node_name=f"node-{number}", provider_id=self.books.provider_id,
             provider_slug=provider or f"provider-{number}", offer_id=new_id(), revision_id=new_id(),
-            revision_digest=REVISION, model_slug=self.slug, engine="scripted", quantization="q8_0", region="here",
+            revision_digest=REVISION, model_slug=self.slug, modality=self.modality, engine="scripted", quantization="q8_0", region="here",
             context_length=1024, prices=PRICES, fee_basis_points=1_000, capacity=1000, running=0, quarantined=False,
         )  # fmt: skip
         self.directory.add(dataclasses.replace(endpoint, **changes), upstream)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 from raymart_billing.connections import Pool
@@ -46,7 +47,7 @@ class ImageMarket(GatewayMarket):
 
     def make_images(self, **changes: object) -> ImageInference:
         parts = {
-            "directory": self.directory, "models": self.models, "plan": self.inference.plan,
+            "directory": self.directory, "plan": partial(self.inference.plan, modality=Modality.IMAGE),
             "hold_gate": self.hold_gate, "usage_sink": self.usage_sink, "rater": self.rater, "limits": self.limits,
             "admission": LiveControls(self.sessions), "objects": self.objects,
         }  # fmt: skip

@@ -24,6 +24,7 @@ from raymart_core.ports import HoldGate, Rater, UsageSink
 from raymart_core.wire.replica import StepEvent
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.scopes import KeyScope
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.gateway.admission import Admission
 from raymart_marketplace.gateway.attempt import Attempt
 from raymart_marketplace.gateway.cache_salts import CacheSalts
@@ -153,9 +154,17 @@ class Inference:
         """Wait for settlements that are still under way, at most `timeout_s`; called at shutdown."""
         await self._settlement.drain(timeout_s=timeout_s)
 
-    async def plan(self, preference: RoutingPreference, needs: Needs) -> RoutePlan:
+    async def plan(
+        self, preference: RoutingPreference, needs: Needs, *, modality: Modality = Modality.CHAT
+    ) -> RoutePlan:
         """Where such a request goes at this moment; asks nothing of anybody. Raises: ModelNotFound, Unavailable."""
-        plan = plan_route(self._directory, preference, needs, attempts_max=self._limits.attempts_max)
+        plan = plan_route(
+            self._directory,
+            preference,
+            needs,
+            modality=modality,
+            attempts_max=self._limits.attempts_max,
+        )
         if not plan.routing.ranked and not plan.routing.rejected:
             await self._models.require(needs.model_slug)
         return plan

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from raymart_core.errors import DomainError, InvalidRequest, NoEndpoint
 from raymart_core.ids import Prefix, show
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.routing.preference import RoutingPreference
-from raymart_marketplace.routing.route import Needs, Reason, Routing, candidates
+from raymart_marketplace.routing.route import Needs, Reason, Rejection, Routing, candidates
 from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
 
 
@@ -23,14 +24,33 @@ class RoutePlan:
 
 
 def plan_route(
-    directory: EndpointDirectory, preference: RoutingPreference, needs: Needs, *, attempts_max: int
+    directory: EndpointDirectory,
+    preference: RoutingPreference,
+    needs: Needs,
+    *,
+    modality: Modality,
+    attempts_max: int,
 ) -> RoutePlan:
-    """Route a request that asks for a model which exists."""
-    routing = candidates(directory.live(needs.model_slug), preference, needs)
+    """Route a request for what `modality` says, to a model which exists."""
+    live = directory.live(needs.model_slug)
+    # All endpoints of a model make the same. A replica would refuse too, and be blamed for it.
+    if live and live[0].modality is not modality:
+        return _other_modality(live, modality)
+    routing = candidates(live, preference, needs)
     return RoutePlan(
         routing=routing,
         tried=routing.ranked[:attempts_max],
         refusal=None if routing.ranked else _nowhere(needs.model_slug, routing),
+    )
+
+
+def _other_modality(live: Sequence[LiveEndpoint], modality: Modality) -> RoutePlan:
+    """Of a model that makes something else."""
+    slug, makes = live[0].model_slug, live[0].modality
+    detail = f"{slug} is a model for {makes.value}, not for {modality.value}"
+    rejected = tuple(Rejection(endpoint=endpoint, reason=Reason.MODALITY, detail=detail) for endpoint in live)
+    return RoutePlan(
+        routing=Routing(ranked=(), rejected=rejected), tried=(), refusal=InvalidRequest(detail, param="model")
     )
 
 

@@ -21,6 +21,8 @@ class Reason(StrEnum):
 
     MODEL = "model"
     """It serves another model."""
+    MODALITY = "modality"
+    """Its model makes something else than what is asked for. Of all endpoints of a model at once, so not by `verdict`."""
     REVISION = "revision"
     """It serves another revision than the one asked for, or one that is served only when asked for."""
     NOT_IN_ONLY = "not_in_only"

@@ -100,6 +100,7 @@ class _EndpointEntry:
             revision_id=facts.revision_id,
             revision_digest=facts.revision_digest,
             model_slug=facts.model_slug,
+            modality=facts.sold.modality,
             engine=facts.engine,
             quantization=facts.quantization,
             region=facts.region,

@@ -11,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from raymart_core.ports import Prices
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.supply.upstream import Upstream
 
 
@@ -38,6 +39,8 @@ class LiveEndpoint:
     revision_id: UUID
     revision_digest: str
     model_slug: str
+    modality: Modality
+    """What the model makes."""
     engine: str
     quantization: str
     region: str

@@ -8,6 +8,7 @@ import pytest
 from raymart_core.ports import Prices
 from raymart_core.units import Fault
 from raymart_marketplace.accounts.service import revoke_api_key
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.db.session import session_scope
 
 
@@ -234,3 +235,17 @@ class TestModels:
 
     async def test_an_unknown_one_is_404(self, market):
         error_of(await market.client.get(f"/v1/models/{market.slug}x"), 404, "model_not_found")
+
+
+class TestOtherModels:
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_a_model_that_paints_holds_no_conversation_and_its_endpoint_is_not_blamed(
+        self, market, stream
+    ):
+        await market.books.fund(1_000_000)
+        replica = await market.add_endpoint(modality=Modality.IMAGE)
+        response = await market.client.post("/v1/chat/completions", json=market.body(stream=stream))
+        error = error_of(response, 400, "invalid_request")
+        assert error["param"] == "model"
+        assert error["message"].endswith("is a model for image, not for chat")
+        assert (replica.exchanges, market.directory.failures) == ([], [])

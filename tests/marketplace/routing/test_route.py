@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raymart_core.ports import Prices
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
 from raymart_marketplace.routing.route import Needs, Reason, candidates
 from raymart_marketplace.supply.live import LiveEndpoint, Standing
@@ -22,7 +23,7 @@ def endpoint(number: int = 1, **changes: object) -> LiveEndpoint:
         id=UUID(int=number), node_id=UUID(int=1000 + number), node_name=f"node-{number}",
         provider_id=UUID(int=2000 + PROVIDERS.index(provider)), provider_slug=provider,
         offer_id=UUID(int=3000 + number), revision_id=UUID(int=4000), revision_digest="sha256:00", model_slug="m",
-        engine="e", quantization="q8_0", region="here", context_length=1024,
+        modality=Modality.CHAT, engine="e", quantization="q8_0", region="here", context_length=1024,
         prices=Prices(token_prompt=10, token_completion=20), fee_basis_points=1_000, capacity=4, running=0, quarantined=False,
     )  # fmt: skip
     return dataclasses.replace(standard, **changes)  # type: ignore[arg-type]

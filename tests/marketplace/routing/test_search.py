@@ -9,6 +9,7 @@ import pytest
 from raymart_core.ids import new_id
 from raymart_core.ports import Prices
 from raymart_core.units import Unit
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
 from raymart_marketplace.routing.route import Needs, Reason, candidates
 from raymart_marketplace.routing.search import Gpu, Place, Wish, search
@@ -29,6 +30,7 @@ def endpoint(
         offer_id=new_id(),
         revision_id=new_id(),
         revision_digest="sha256:0",
+        modality=Modality.CHAT,
         model_slug=MODEL,
         engine="vllm",
         quantization="fp8",

@@ -27,6 +27,7 @@ expose(
     description="Why an endpoint or an offer is left out.",
     values={
         "MODEL": "It serves another model.",
+        "MODALITY": "Its model makes something else than what is asked for.",
         "REVISION": "It serves another revision than the one asked for, or one that is served only when asked for.",
         "NOT_IN_ONLY": "The only acceptable providers are named, and it is none of them.",
         "IGNORED": "Its provider is ruled out.",

@@ -15,14 +15,13 @@ from uuid import UUID
 
 import structlog
 
-from raymart_core.errors import InvalidRequest, Unavailable
+from raymart_core.errors import Unavailable
 from raymart_core.ids import new_id
 from raymart_core.money import Money
 from raymart_core.ports import HoldGate, Rater, UsageSink
 from raymart_core.wire.image import ImageFormat, ImageMade, ImageProgress
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.scopes import KeyScope
-from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.gateway.admission import Admission
 from raymart_marketplace.gateway.images.attempt import ImageAttempt
 from raymart_marketplace.gateway.images.events import (
@@ -34,7 +33,6 @@ from raymart_marketplace.gateway.images.events import (
 from raymart_marketplace.gateway.images.life import ImageLife, needs_of
 from raymart_marketplace.gateway.images.request import PictureRequest
 from raymart_marketplace.gateway.limits import InferenceLimits
-from raymart_marketplace.gateway.model_lookup import ModelLookup
 from raymart_marketplace.gateway.quote import quote
 from raymart_marketplace.gateway.replica_attempt import AttemptFailed
 from raymart_marketplace.gateway.route_plan import RoutePlan
@@ -60,7 +58,6 @@ class ImageInference:
         self,
         *,
         directory: EndpointDirectory,
-        models: ModelLookup,
         plan: Plan,
         hold_gate: HoldGate,
         usage_sink: UsageSink,
@@ -69,9 +66,8 @@ class ImageInference:
         admission: Admission,
         objects: Objects,
     ) -> None:
-        """`plan`: `Inference.plan`, so that pictures go where text would."""
+        """`plan`: `Inference.plan` for pictures, so that they are routed as text is."""
         self._directory = directory
-        self._models = models
         self._plan = plan
         self._rater = rater
         self._limits = limits
@@ -104,7 +100,6 @@ class ImageInference:
         caller.require(KeyScope.INFERENCE)
         caller.require_model(request.reference.slug)
         self._admission.check(caller)
-        await self._require_image_model(request.reference.slug)
         life = ImageLife(
             request_id or new_id(),
             caller,
@@ -141,16 +136,8 @@ class ImageInference:
         """What is held before `request` is dispatched to `plan`."""
         return quote(self._rater, plan, needs_of(request))
 
-    async def _require_image_model(self, slug: str) -> None:
-        """Raises: ModelNotFound, InvalidRequest for a model that makes something else, Unavailable."""
-        await self._models.require(slug)
-        modality = (await self._models.listed())[slug].modality
-        if modality is not Modality.IMAGE:
-            # A replica would refuse too, and be blamed for it.
-            raise InvalidRequest(f"{slug} makes no pictures, it is a {modality.value} model", param="model")
-
     async def _route(self, life: ImageLife) -> Sequence[LiveEndpoint]:
-        """The endpoints to try, best first. Raises: ModelNotFound, NoEndpoint."""
+        """The endpoints to try, best first. Raises: ModelNotFound, InvalidRequest for another kind of model, NoEndpoint."""
         plan = await self._plan(life.request.routing, life.needs)
         if plan.refusal is not None:
             raise await self._settlement.give_up(life, plan.refusal)

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from functools import partial
 
 import pytest
 
@@ -121,8 +122,9 @@ class TestRefusals:
     async def test_a_model_that_makes_text_is_refused_before_anything_is_asked(self, sessions, pool, market):
         async with gateway_market(sessions, pool, modality=Modality.CHAT) as chat:
             replica = await chat.add_endpoint()
-            market.directory, images = chat.directory, market.make_images(directory=chat.directory)
-            with pytest.raises(InvalidRequest, match="makes no pictures") as refused:
+            plan = partial(chat.inference.plan, modality=Modality.IMAGE)
+            images = market.make_images(directory=chat.directory, plan=plan)
+            with pytest.raises(InvalidRequest, match="is a model for chat, not for image") as refused:
                 await market.events(market.asking(model=chat.slug), images=images)
         assert refused.value.param == "model"
         assert not replica.exchanges
