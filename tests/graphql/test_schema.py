@@ -156,7 +156,7 @@ class TestConventions:
             "CallingKey.budgets", "Query.loginProviders", "CallingKey.usageByDay",
             "UsageTick.lines", "UsageTick.added", "NodesTick.nodes", "PayoutWallet.sharedWith", "UsdcTopUp.deposits", "TreasuryDeposit.sources",
             "PayoutBatch.approvals", "PayoutItem.outliers", "PayoutPart.attempts", "PayoutPolicy.holdbackBands",
-            "ChainState.endpoints",
+            "ChainState.endpoints", "ImageGeneration.images",
         }  # fmt: skip
         found = set()
         for named in objects():
@@ -184,6 +184,8 @@ class TestConventions:
             "CreateChatCompletionInput.temperature", "CreateChatCompletionInput.topP",
             "ServiceStatistics.successRate", "ServiceStatistics.tokensPerSecondP50", "ServiceStatistics.tokensPerSecondP95",
             "LiveEndpoint.uptime", "OfferPlace.uptime", "ProviderNode.uptime",
+            "ImageGenerationInput.guidance", "ImageGenerationInput.strength", "CreateImageInput.guidance",
+            "CreateImageInput.strength", "LoraInput.weight", "ControlInput.weight", "ControlInput.start", "ControlInput.end",
         }  # fmt: skip
 
 

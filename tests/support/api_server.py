@@ -18,7 +18,7 @@ from raymart_billing import ledger
 from raymart_core.clock import now
 from raymart_core.ids import Prefix, new_id, show
 from raymart_core.money import Money
-from raymart_core.units import Fault, FinishReason
+from raymart_core.units import Fault, FinishReason, Unit
 from raymart_core.wire.link import Replica
 from raymart_graphql.app import create_app
 from raymart_graphql.services import Services
@@ -48,6 +48,8 @@ from support.scripted_replica import SECRET, ScriptedReplica
 
 PASSWORD = "correct horse battery staple"
 ASK_PROMPT, ASK_COMPLETION = 100, 200
+ASK_STEP = 1_000_000
+"""Of a megapixel-step: a pixel-step costs one nano-USD."""
 
 
 @cache
@@ -218,7 +220,7 @@ class Api:
                 actor_id=None,
             )
 
-    async def seller(self) -> Seller:
+    async def seller(self, *, modality: Modality = Modality.CHAT) -> Seller:
         """A provider that could serve a model of its own; see `serve`."""
         tenant = await self.tenant(OrganizationKind.PROVIDER)
         unique = new_id().hex[-12:]
@@ -260,7 +262,7 @@ class Api:
                 slug=f"test/model-{unique}",
                 name="Model",
                 description="A model",
-                modality=Modality.CHAT,
+                modality=modality,
                 licence="apache-2.0",
             )
             revision = await publish_revision(
@@ -278,6 +280,7 @@ class Api:
                 revision_id=revision.id,
                 ask_prompt_nano_usd=ASK_PROMPT,
                 ask_completion_nano_usd=ASK_COMPLETION,
+                asks={Unit.IMAGE_MEGAPIXEL_STEP: ASK_STEP} if modality is Modality.IMAGE else {},
             )
         return Seller(
             tenant=tenant,

@@ -20,6 +20,8 @@ from raymart_graphql.schema.deposits.queries import DepositQuery
 from raymart_graphql.schema.feeds.subscriptions import FeedSubscription
 from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.schema.identity.queries import IdentityQuery
+from raymart_graphql.schema.images.mutations import ImageMutation
+from raymart_graphql.schema.images.subscriptions import ImageSubscription
 from raymart_graphql.schema.inference.mutations import InferenceMutation
 from raymart_graphql.schema.inference.subscriptions import InferenceSubscription
 from raymart_graphql.schema.invoices.mutations import InvoiceMutation
@@ -106,6 +108,7 @@ class Mutation(
     ServiceAccountMutation,
     OidcMutation,
     InferenceMutation,
+    ImageMutation,
     SupplyMutation,
     SupplyLifecycleMutation,
     AdminMutation,
@@ -125,7 +128,7 @@ class Mutation(
 
 
 @strawberry.type(description="What can be followed, over graphql-transport-ws.")
-class Subscription(InferenceSubscription, FeedSubscription):
+class Subscription(InferenceSubscription, ImageSubscription, FeedSubscription):
     """Every root field that streams."""
 
 
