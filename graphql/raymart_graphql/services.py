@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -32,7 +31,6 @@ from raymart_marketplace.accounts.oidc_client import OidcClient
 from raymart_marketplace.accounts.oidc_logins import OIDC_PREFIX, OidcLogins
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.accounts.wallet_challenges import WalletChallenges, make_wallet_challenges
-from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from raymart_marketplace.gateway.cache_salts import CacheSalts
 from raymart_marketplace.gateway.http_client import DirectUpstream
@@ -139,7 +137,7 @@ def build_services(settings: ControlSettings) -> Services:
     objects = open_objects(settings)
     images = ImageInference(
         directory=directory,
-        plan=partial(inference.plan, modality=Modality.IMAGE),
+        plan=inference.plan,
         hold_gate=leases.gate,
         usage_sink=usage_sink,
         rater=UnitRater(),
@@ -149,7 +147,6 @@ def build_services(settings: ControlSettings) -> Services:
     )
     vectors = VectorInference(
         directory=directory,
-        models=models,
         plan=inference.plan,
         hold_gate=leases.gate,
         usage_sink=usage_sink,

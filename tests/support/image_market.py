@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 from raymart_billing.connections import Pool
@@ -47,7 +46,7 @@ class ImageMarket(GatewayMarket):
 
     def make_images(self, **changes: object) -> ImageInference:
         parts = {
-            "directory": self.directory, "plan": partial(self.inference.plan, modality=Modality.IMAGE),
+            "directory": self.directory, "plan": self.inference.plan,
             "hold_gate": self.hold_gate, "usage_sink": self.usage_sink, "rater": self.rater, "limits": self.limits,
             "admission": LiveControls(self.sessions), "objects": self.objects,
         }  # fmt: skip

@@ -12,7 +12,7 @@ No transaction is held while tokens flow.
 """
 
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from uuid import UUID
 
 import structlog
@@ -155,14 +155,18 @@ class Inference:
         await self._settlement.drain(timeout_s=timeout_s)
 
     async def plan(
-        self, preference: RoutingPreference, needs: Needs, *, modality: Modality = Modality.CHAT
+        self,
+        preference: RoutingPreference,
+        needs: Needs,
+        *,
+        modalities: Collection[Modality] = (Modality.CHAT,),
     ) -> RoutePlan:
         """Where such a request goes at this moment; asks nothing of anybody. Raises: ModelNotFound, Unavailable."""
         plan = plan_route(
             self._directory,
             preference,
             needs,
-            modality=modality,
+            modalities=modalities,
             attempts_max=self._limits.attempts_max,
         )
         if not plan.routing.ranked and not plan.routing.rejected:

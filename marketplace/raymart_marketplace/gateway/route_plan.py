@@ -1,7 +1,8 @@
 """Where a request would go, and why not elsewhere. The gateway serves by it and the API explains by it: one function."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from raymart_core.errors import DomainError, InvalidRequest, NoEndpoint
 from raymart_core.ids import Prefix, show
@@ -23,19 +24,28 @@ class RoutePlan:
     """Why the request is refused when nothing can be tried."""
 
 
+class Plan(Protocol):
+    """Finds the way of a request; `Inference.plan`, for whatever else is sold."""
+
+    async def __call__(
+        self, preference: RoutingPreference, needs: Needs, /, *, modalities: Collection[Modality]
+    ) -> RoutePlan:
+        """The decision for a request that a model for any of `modalities` can answer. Raises: ModelNotFound, Unavailable."""
+
+
 def plan_route(
     directory: EndpointDirectory,
     preference: RoutingPreference,
     needs: Needs,
     *,
-    modality: Modality,
+    modalities: Collection[Modality],
     attempts_max: int,
 ) -> RoutePlan:
-    """Route a request for what `modality` says, to a model which exists."""
+    """Route a request, which a model for any of `modalities` can answer, to a model which exists."""
     live = directory.live(needs.model_slug)
     # All endpoints of a model make the same. A replica would refuse too, and be blamed for it.
-    if live and live[0].modality is not modality:
-        return _other_modality(live, modality)
+    if live and live[0].modality not in modalities:
+        return _other_modality(live, modalities)
     routing = candidates(live, preference, needs)
     return RoutePlan(
         routing=routing,
@@ -44,10 +54,11 @@ def plan_route(
     )
 
 
-def _other_modality(live: Sequence[LiveEndpoint], modality: Modality) -> RoutePlan:
+def _other_modality(live: Sequence[LiveEndpoint], modalities: Collection[Modality]) -> RoutePlan:
     """Of a model that makes something else."""
     slug, makes = live[0].model_slug, live[0].modality
-    detail = f"{slug} is a model for {makes.value}, not for {modality.value}"
+    wanted = " or ".join(sorted(modality.value for modality in modalities))
+    detail = f"{slug} is a model for {makes.value}, not for {wanted}"
     rejected = tuple(Rejection(endpoint=endpoint, reason=Reason.MODALITY, detail=detail) for endpoint in live)
     return RoutePlan(
         routing=Routing(ranked=(), rejected=rejected), tried=(), refusal=InvalidRequest(detail, param="model")

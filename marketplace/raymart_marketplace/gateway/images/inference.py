@@ -8,7 +8,7 @@ Invariants, beside those of `gateway.inference`:
   the last picture has come.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
 from uuid import UUID
@@ -22,6 +22,7 @@ from raymart_core.ports import HoldGate, Rater, UsageSink
 from raymart_core.wire.image import ImageFormat, ImageMade, ImageProgress
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.scopes import KeyScope
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.gateway.admission import Admission
 from raymart_marketplace.gateway.images.attempt import ImageAttempt
 from raymart_marketplace.gateway.images.events import (
@@ -35,20 +36,20 @@ from raymart_marketplace.gateway.images.request import PictureRequest
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.quote import quote
 from raymart_marketplace.gateway.replica_attempt import AttemptFailed
-from raymart_marketplace.gateway.route_plan import RoutePlan
+from raymart_marketplace.gateway.route_plan import Plan
 from raymart_marketplace.gateway.settlement import Settlement, exhausted
 from raymart_marketplace.metering.models import Surface
 from raymart_marketplace.objects.keys import image_key
 from raymart_marketplace.objects.store import Objects
-from raymart_marketplace.routing.preference import RoutingPreference
-from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
 
 log = structlog.get_logger(__name__)
 
 SUFFIXES: Mapping[ImageFormat, str] = MappingProxyType({"png": ".png", "jpeg": ".jpg", "webp": ".webp"})
 
-Plan = Callable[[RoutingPreference, Needs], Awaitable[RoutePlan]]
+
+_MODALITIES = (Modality.IMAGE,)
+"""What models make pictures."""
 
 
 class ImageInference:
@@ -66,7 +67,7 @@ class ImageInference:
         admission: Admission,
         objects: Objects,
     ) -> None:
-        """`plan`: `Inference.plan` for pictures, so that they are routed as text is."""
+        """`plan`: `Inference.plan`, so that pictures are routed as text is."""
         self._directory = directory
         self._plan = plan
         self._rater = rater
@@ -138,7 +139,7 @@ class ImageInference:
 
     async def _route(self, life: ImageLife) -> Sequence[LiveEndpoint]:
         """The endpoints to try, best first. Raises: ModelNotFound, InvalidRequest for another kind of model, NoEndpoint."""
-        plan = await self._plan(life.request.routing, life.needs)
+        plan = await self._plan(life.request.routing, life.needs, modalities=_MODALITIES)
         if plan.refusal is not None:
             raise await self._settlement.give_up(life, plan.refusal)
         return plan.tried

@@ -4,10 +4,10 @@ The invariants are those of `gateway.inference` for what is not streamed: nothin
 endpoint that fails is replaced and earns nothing, and a failure costs nothing.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
-from raymart_core.errors import InvalidRequest, Unavailable
+from raymart_core.errors import Unavailable
 from raymart_core.ids import new_id
 from raymart_core.money import ZERO, Money
 from raymart_core.ports import HoldGate, Quantities, Rater, UsageSink
@@ -16,18 +16,16 @@ from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.gateway.admission import Admission
 from raymart_marketplace.gateway.limits import InferenceLimits
-from raymart_marketplace.gateway.model_lookup import ModelLookup
 from raymart_marketplace.gateway.replica_attempt import AttemptFailed
-from raymart_marketplace.gateway.route_plan import RoutePlan
+from raymart_marketplace.gateway.route_plan import Plan
 from raymart_marketplace.gateway.settlement import Settlement, exhausted
 from raymart_marketplace.gateway.vectors.life import Answered, VectorLife
 from raymart_marketplace.gateway.vectors.request import Reply, VectorRequest
 from raymart_marketplace.metering.models import Surface
-from raymart_marketplace.routing.preference import RoutingPreference
-from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
 
-Plan = Callable[[RoutingPreference, Needs], Awaitable[RoutePlan]]
+_MODALITIES = (Modality.EMBEDDING, Modality.CHAT)
+"""What models have vectors; a language model of its hidden states."""
 
 
 class VectorInference:
@@ -37,7 +35,6 @@ class VectorInference:
         self,
         *,
         directory: EndpointDirectory,
-        models: ModelLookup,
         plan: Plan,
         hold_gate: HoldGate,
         usage_sink: UsageSink,
@@ -47,7 +44,6 @@ class VectorInference:
     ) -> None:
         """`plan`: `Inference.plan`, so that these go where text would."""
         self._directory = directory
-        self._models = models
         self._plan = plan
         self._rater = rater
         self._limits = limits
@@ -73,7 +69,6 @@ class VectorInference:
         caller.require(KeyScope.INFERENCE)
         caller.require_model(request.reference.slug)
         self._admission.check(caller)
-        await self._require_text_model(request.reference.slug)
         life = VectorLife(
             request_id or new_id(), caller, request, surface=surface, limits=self._limits, rater=self._rater
         )
@@ -105,16 +100,9 @@ class VectorInference:
         most = Quantities(token_prompt=request.tokens_max, request=1)
         return max((self._rater.quote(most, endpoint.prices) for endpoint in plan), default=ZERO)
 
-    async def _require_text_model(self, slug: str) -> None:
-        """Raises: ModelNotFound, InvalidRequest for a model that has no vectors, Unavailable."""
-        await self._models.require(slug)
-        if (await self._models.listed())[slug].modality is Modality.IMAGE:
-            # A replica would refuse too, after a hold and a way there.
-            raise InvalidRequest(f"{slug} makes pictures and has no vectors", param="model")
-
     async def _route(self, life: VectorLife[Reply]) -> Sequence[LiveEndpoint]:
-        """The endpoints to try, best first. Raises: ModelNotFound, NoEndpoint."""
-        plan = await self._plan(life.request.routing, life.needs)
+        """The endpoints to try, best first. Raises: ModelNotFound, InvalidRequest for another kind of model, NoEndpoint."""
+        plan = await self._plan(life.request.routing, life.needs, modalities=_MODALITIES)
         if plan.refusal is not None:
             raise await self._settlement.give_up(life, plan.refusal)
         return plan.tried

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-from functools import partial
 
 import pytest
 
@@ -122,8 +121,7 @@ class TestRefusals:
     async def test_a_model_that_makes_text_is_refused_before_anything_is_asked(self, sessions, pool, market):
         async with gateway_market(sessions, pool, modality=Modality.CHAT) as chat:
             replica = await chat.add_endpoint()
-            plan = partial(chat.inference.plan, modality=Modality.IMAGE)
-            images = market.make_images(directory=chat.directory, plan=plan)
+            images = market.make_images(directory=chat.directory, plan=chat.inference.plan)
             with pytest.raises(InvalidRequest, match="is a model for chat, not for image") as refused:
                 await market.events(market.asking(model=chat.slug), images=images)
         assert refused.value.param == "model"
