@@ -53,7 +53,9 @@ COMMANDS: Mapping[str, Deferred] = {
     "permissions": Deferred("permissions_command", "permissions", "Which role may do what."),
     "provider": Deferred("supply_commands", "provider", "Providers."),
     "node": Deferred("supply_commands", "node", "Machines that serve."),
-    "model": Deferred("supply_commands", "model", "Models."),
+    "model": Deferred(
+        "model_commands", "model", "Models: import, revisions, aliases, rollback, private ones."
+    ),
     "ledger": Deferred("ledger_commands", "ledger", "The books: checks, statements, corrections."),
     "price": Deferred("pricing_commands", "price", "Prices, caps and fees."),
     "budget": Deferred("budget_commands", "budget", "Budgets and leases."),

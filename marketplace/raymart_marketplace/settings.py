@@ -93,6 +93,12 @@ class ControlSettings(ObjectSettings, ChainSettings):
     All open: put a new one in front, and drop the old one once nothing is sealed with it. Without any, a key made of
     `token_secret` seals, which then must not be replaced.
     """
+    model_key: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), max_length=4)
+    """Wraps the data keys of sealed model files, parted by commas; at least 32 bytes of randomness each, the one that wraps
+    first. Without one, private models cannot be imported.
+
+    To replace it: put the new one in front, `raymart model rewrap`, drop the old one.
+    """
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Networks of our own proxies, parted by commas, whose `X-Forwarded-For` says where a client is."""
 
@@ -191,6 +197,7 @@ class ControlSettings(ObjectSettings, ChainSettings):
         "former_token_secrets",
         "trusted_proxies",
         "encryption_keys",
+        "model_key",
         mode="before",
     )
     @classmethod
@@ -229,10 +236,11 @@ class ControlSettings(ObjectSettings, ChainSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for secret in (self.token_secret, *self.former_token_secrets, *self.encryption_keys):
+        secrets = (self.token_secret, *self.former_token_secrets, *self.encryption_keys, *self.model_key)
+        for secret in secrets:
             if len(secret.get_secret_value().encode()) < 32:
                 raise ValueError(
-                    "RAYMART_TOKEN_SECRET or one of RAYMART_FORMER_TOKEN_SECRETS or RAYMART_ENCRYPTION_KEYS has fewer than 32 bytes; make one with"
+                    "RAYMART_TOKEN_SECRET or one of RAYMART_FORMER_TOKEN_SECRETS, RAYMART_ENCRYPTION_KEYS or RAYMART_MODEL_KEY has fewer than 32 bytes; make one with"
                     " `openssl rand -hex 32`"
                 )
         if self.deposit_usd_min > self.deposit_usd_max:

@@ -1,4 +1,4 @@
-"""`raymart node`, `raymart provider`, `raymart model`: what is served, by whom."""
+"""`raymart node`, `raymart provider`: who serves, on which machines."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,7 +10,6 @@ from raymart_core.errors import InvalidRequest, NotFound
 from raymart_core.ids import Prefix, parse, show
 from raymart_graphql.operator.listing import Output, print_rows
 from raymart_graphql.operator.running import database_settings, with_database
-from raymart_marketplace.catalog.models import Model, ModelRevision
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.supply.models import Node, NodeRole, Pool, Provider
 from raymart_marketplace.supply.service import (
@@ -28,7 +27,6 @@ OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table or j
 
 node = typer.Typer(no_args_is_help=True)
 provider = typer.Typer(no_args_is_help=True)
-model = typer.Typer(no_args_is_help=True)
 
 
 @node.command("token")
@@ -127,32 +125,4 @@ def provider_list(output: OutputOption = Output.TABLE) -> None:
             ]
 
     columns = ("id", "slug", "name", "state")
-    print_rows(with_database(database_settings().database_url, rows), columns=columns, output=output)
-
-
-@model.command("list")
-def model_list(output: OutputOption = Output.TABLE) -> None:
-    """List model revisions."""
-    statement = (
-        select(Model.slug, ModelRevision)
-        .join(ModelRevision, ModelRevision.model_id == Model.id)
-        .order_by(Model.slug, ModelRevision.id)
-        .limit(LISTING_MAX)
-    )
-
-    async def rows(sessions: Sessions) -> Sequence[dict[str, object]]:
-        async with session_scope(sessions) as session:
-            return [
-                {
-                    "model": slug,
-                    "revision": revision.digest,
-                    "engine": revision.engine,
-                    "quantization": revision.quantization,
-                    "context_length": revision.context_length,
-                    "state": revision.state.value,
-                }
-                for slug, revision in await session.execute(statement)
-            ]
-
-    columns = ("model", "revision", "engine", "quantization", "context_length", "state")
     print_rows(with_database(database_settings().database_url, rows), columns=columns, output=output)

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -13,7 +14,7 @@ from raymart_core.ids import new_id
 from raymart_core.wire.manifest import Manifest, check_manifest
 from raymart_marketplace.catalog.aliases import point_alias
 from raymart_marketplace.catalog.manifest import manifest_digest
-from raymart_marketplace.catalog.models import Modality, Model, ModelRevision, RevisionState
+from raymart_marketplace.catalog.models import Modality, Model, ModelRevision, RevisionState, Visibility
 from raymart_marketplace.catalog.naming import LATEST, SLUG_CHARACTERS_MAX, is_slug
 
 NEAREST_CUTOFF = 0.5
@@ -49,15 +50,32 @@ def nearest_slug(slug: str, slugs: Sequence[str]) -> str | None:
 
 
 async def ensure_model(
-    session: AsyncSession, *, slug: str, name: str, description: str, modality: Modality, licence: str
+    session: AsyncSession,
+    *,
+    slug: str,
+    name: str,
+    description: str,
+    modality: Modality,
+    licence: str,
+    organization_id: UUID | None = None,
 ) -> Model:
-    """The model with this slug, made unless it exists; an existing one is left as it is. Raises: InvalidRequest."""
+    """The model with this slug, made unless it exists; an existing one is left as it is. Raises: InvalidRequest.
+
+    One of an organization is private.
+    """
     if not is_slug(slug):
         raise InvalidRequest(f"{slug!r} is not a model slug such as 'raymart/demo-chat'", param="slug")
     await session.execute(
         insert(Model)
         .values(
-            id=new_id(), slug=slug, name=name, description=description, modality=modality, licence=licence
+            id=new_id(),
+            slug=slug,
+            name=name,
+            description=description,
+            modality=modality,
+            licence=licence,
+            organization_id=organization_id,
+            visibility=Visibility.PUBLIC if organization_id is None else Visibility.PRIVATE,
         )
         .on_conflict_do_nothing(index_elements=[Model.slug])
     )

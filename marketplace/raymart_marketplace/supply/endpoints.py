@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ids import new_id
 from raymart_marketplace.catalog.models import SERVED, Modality, Model, ModelRevision
+from raymart_marketplace.catalog.sharing import hosted_by
 from raymart_marketplace.catalog.standing import revision_standings
 from raymart_marketplace.pricing.book import load_terms
 from raymart_marketplace.pricing.effective import OfferTerms, Sold
@@ -118,6 +119,7 @@ def _routable(
             Offer.state == OfferState.OPEN,
             ModelRevision.digest.in_(digests),
             ModelRevision.state.in_(SERVED),
+            hosted_by(Provider.organization_id),
         )
         .order_by(ModelRevision.id)
     )

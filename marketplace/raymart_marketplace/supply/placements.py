@@ -16,6 +16,7 @@ from raymart_core import ids
 from raymart_core.wire import link
 from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision, RevisionState
 from raymart_marketplace.catalog.revisions import manifest_of
+from raymart_marketplace.catalog.sharing import hosted_by
 from raymart_marketplace.supply.models import (
     Node,
     NodeRole,
@@ -102,6 +103,7 @@ async def desired(session: AsyncSession, pool_id: UUID) -> tuple[link.Placement,
             Provider.state == ProviderState.ACTIVE,
             Placement.desired.is_(True),
             ModelRevision.state.in_(SERVED),
+            hosted_by(Provider.organization_id),
         )
         .order_by(Placement.id)
     )

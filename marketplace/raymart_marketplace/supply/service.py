@@ -15,6 +15,7 @@ from raymart_core.ids import Prefix, new_id, show
 from raymart_core.units import Unit
 from raymart_marketplace.accounts.names import clean_name
 from raymart_marketplace.catalog.models import ModelRevision, RevisionState
+from raymart_marketplace.catalog.sharing import may_host
 from raymart_marketplace.pricing.asks import write_asks, write_floors, write_windows
 from raymart_marketplace.pricing.effective import Window
 from raymart_marketplace.pricing.service import check_price
@@ -149,9 +150,11 @@ async def open_offer(
     published or offered already.
     """
     asks = {**_token_asks(ask_prompt_nano_usd, ask_completion_nano_usd), **(asks or {})}
-    await _provider_in_business(session, provider_id)
+    provider = await _provider_in_business(session, provider_id)
     revision = await session.get(ModelRevision, revision_id)
-    if revision is None:
+    if revision is None or not await may_host(
+        session, model_id=revision.model_id, organization_id=provider.organization_id
+    ):
         raise NotFound(f"there is no revision {show(Prefix.REVISION, revision_id)!r}", param="revision_id")
     if revision.state is not RevisionState.PUBLISHED:
         raise Conflict(
@@ -340,13 +343,14 @@ async def _unclosed_offer(session: AsyncSession, offer_id: UUID) -> Offer:
     return offer
 
 
-async def _provider_in_business(session: AsyncSession, provider_id: UUID) -> None:
-    """Raises: NotFound, Forbidden when the provider is suspended or closed."""
+async def _provider_in_business(session: AsyncSession, provider_id: UUID) -> Provider:
+    """The provider. Raises: NotFound, Forbidden when the provider is suspended or closed."""
     provider = await session.get(Provider, provider_id, populate_existing=True)
     if provider is None:
         raise NotFound(f"there is no provider {show(Prefix.PROVIDER, provider_id)!r}", param="provider_id")
     if provider.state not in _MAY_OFFER:
         raise Forbidden(f"provider {provider.slug!r} is {provider.state.value}; ask the marketplace")
+    return provider
 
 
 def _token_asks(prompt: int | None, completion: int | None) -> Mapping[Unit, int | None]:
