@@ -29,6 +29,7 @@ MEASURES = (
     "audit",
     "payout_transactions",
     "payouts",
+    "image",
 )
 ON_HISTORY = ("ingestion", "rollups")
 

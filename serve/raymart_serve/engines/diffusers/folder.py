@@ -81,12 +81,12 @@ def read_folder(path: Path) -> Folder:
 
 def _files(folder: Path) -> Iterator[Path]:
     for entry in sorted(folder.rglob("*")):
-        if entry.is_symlink():
-            raise EngineFailed(
-                f"{entry.relative_to(folder).as_posix()!r} is a link; a revision has plain files only"
-            )
-        if not entry.is_dir():
+        if entry.is_file():
+            # Perhaps a link: the checkout of a revision with sealed files links the others from the cache.
             yield entry
+        elif entry.is_symlink() or not entry.is_dir():
+            name = entry.relative_to(folder).as_posix()
+            raise EngineFailed(f"{name!r} is a link to no file, or a device; a revision has plain files only")
 
 
 def _check_file(file: Path, folder: Path) -> None:

@@ -63,10 +63,19 @@ class TestReadFolder:
         with pytest.raises(EngineFailed, match="promises a header"):
             read_folder(folder)
 
-    def test_link_out_of_the_folder_is_refused(self, folder: Path) -> None:
-        (folder / "vae/config.json").unlink()
-        (folder / "vae/config.json").symlink_to("/etc/hostname")
-        with pytest.raises(EngineFailed, match="is a link"):
+    @pytest.mark.parametrize("target", ["/etc", "/dev/zero", "/no/such/file"])
+    def test_link_to_what_is_no_file_is_refused(self, folder: Path, target: str) -> None:
+        (folder / "unet/more.json").symlink_to(target)
+        with pytest.raises(EngineFailed, match="is a link to no file"):
+            read_folder(folder)
+
+    def test_file_linked_from_the_cache_is_taken_and_checked(self, folder: Path, tmp_path: Path) -> None:
+        weights = folder / "unet/diffusion_pytorch_model.safetensors"
+        blob = weights.rename(tmp_path / "blob")
+        weights.symlink_to(blob)
+        assert read_folder(folder).family == "sd"
+        blob.write_bytes(blob.read_bytes()[:-1])
+        with pytest.raises(EngineFailed, match="bytes of tensors, its header describes"):
             read_folder(folder)
 
     @pytest.mark.parametrize(
