@@ -274,6 +274,16 @@ class TestPrefixCache:
         assert await cached(nobody) == 0
         assert await cached(nobody) == 0
 
+    async def test_seeded_request_reads_nothing_of_it(self, engine: VllmEngine) -> None:
+        """Computed in other pieces, a nearly even draw may tip."""
+        ids = await engine.encode_prompt("A seed gives the same tokens whatever ran before. " * 12)
+        options = GenerationOptions(cache_salt="mine")
+        for how, reads in ((sampling(max_tokens=2), False), (sampling(max_tokens=2), True)):
+            _, finish = await collect(engine, ids, how, options=options)
+            assert (finish.usage.cached > 0) == reads
+        _, seeded = await collect(engine, ids, sampling(max_tokens=2, seed=1), options=options)
+        assert seeded.usage.cached == 0
+
 
 class TestFormat:
     @pytest.mark.parametrize("temperature", [0.0, 1.0])
