@@ -31,6 +31,7 @@ from raymart_marketplace.accounts.oidc_client import OidcClient
 from raymart_marketplace.accounts.oidc_logins import OIDC_PREFIX, OidcLogins
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.accounts.wallet_challenges import WalletChallenges, make_wallet_challenges
+from raymart_marketplace.catalog.model_keys import ModelKeys
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from raymart_marketplace.gateway.cache_salts import CacheSalts
 from raymart_marketplace.gateway.http_client import DirectUpstream
@@ -47,6 +48,7 @@ from raymart_marketplace.shared_state import Redis, make_redis
 from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.link.endpoint import LinkEndpoint
 from raymart_marketplace.supply.machine_access import MachineAccess
+from raymart_marketplace.supply.weights import WeightsDesk
 
 DRAIN_TIMEOUT_S = 5.0
 """What the bills of requests that were cut off get at shutdown; the sweeper finds the rest."""
@@ -191,6 +193,11 @@ def build_services(settings: ControlSettings) -> Services:
             server_name=settings.link_server_name,
             heartbeat_s=settings.link_heartbeat_s,
             lease_s=settings.link_lease_s,
+            weights=WeightsDesk(
+                sessions=sessions,
+                objects=objects,
+                keys=ModelKeys([key.get_secret_value().encode() for key in settings.model_key]),
+            ),
         ),
         machine_access=MachineAccess(
             sessions, redis, server_name=settings.link_server_name, clock=SystemClock()

@@ -18,13 +18,16 @@ from raymart_core.ids import new_id
 from raymart_core.wire.link import FRAME_BYTES_MAX, LINK_PATH
 from raymart_marketplace.accounts.models import OrganizationKind
 from raymart_marketplace.accounts.service import create_organization
+from raymart_marketplace.catalog.model_keys import ModelKeys
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.catalog.service import ensure_model, publish_revision
 from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.objects import Objects, object_routes
 from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.link import LinkEndpoint, LinkLimits
 from raymart_marketplace.supply.models import NodeRole, PoolKind, ProviderState
 from raymart_marketplace.supply.service import create_join_token, create_pool, create_provider, open_offer
+from raymart_marketplace.supply.weights import WeightsDesk
 
 SERVER_NAME = "raymart-test"
 
@@ -107,7 +110,16 @@ async def make_supply(sessions: Sessions, **revision_changes: Any) -> Supply:
 class LinkMarket:
     """A marketplace on a port. Start and stop it as often as the test likes; the port stays."""
 
-    def __init__(self, sessions: Sessions, *, limits: LinkLimits | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        *,
+        limits: LinkLimits | None = None,
+        objects: Callable[[str], Objects] | None = None,
+        keys: ModelKeys | None = None,
+        **settings: Any,
+    ) -> None:
+        """`objects` opens the store of a marketplace at that URL; without it nodes are given no weights."""
         self.sessions = sessions
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
@@ -115,6 +127,11 @@ class LinkMarket:
         # A node of a test says nothing by itself, and a busy machine reads the prices for a second.
         self._settings = {"heartbeat_s": 0.2, "lease_s": 5.0, **settings}
         self.directory = Directory(sessions, refresh_s=0.5)
+        self.objects = objects(self.url) if objects is not None else None
+        if self.objects is not None:
+            self._settings["weights"] = WeightsDesk(
+                sessions=sessions, objects=self.objects, keys=keys or ModelKeys([])
+            )
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -131,7 +148,8 @@ class LinkMarket:
         self.endpoint = LinkEndpoint(
             self.sessions, self.directory, server_name=SERVER_NAME, limits=self._limits, **self._settings
         )
-        app = Starlette(routes=[WebSocketRoute(LINK_PATH, self.endpoint), Route("/health", health)])
+        routes = [WebSocketRoute(LINK_PATH, self.endpoint), Route("/health", health)]
+        app = Starlette(routes=[*routes, *(object_routes(self.objects) if self.objects is not None else ())])
         config = uvicorn.Config(
             app,
             ws="websockets-sansio",

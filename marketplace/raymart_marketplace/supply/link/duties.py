@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,6 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from raymart_core.wire.link import (
     FRAME_BYTES_MAX,
     Announce,
+    ArtifactAsk,
+    ArtifactRefusal,
     Control,
     Desired,
     GoAway,
@@ -22,12 +23,12 @@ from raymart_core.wire.link import (
     Report,
     encode,
 )
-from raymart_marketplace.db.session import Sessions, session_scope
-from raymart_marketplace.supply.directory import Directory
-from raymart_marketplace.supply.enrolment import LinkRefused, NodeIdentity, mark_seen, node_for_hello
+from raymart_marketplace.db.session import session_scope
+from raymart_marketplace.supply.enrolment import LinkRefused, mark_seen, node_for_hello
+from raymart_marketplace.supply.link.context import LinkContext
 from raymart_marketplace.supply.link.limits import LinkLimits
-from raymart_marketplace.supply.link.session import LinkSession
 from raymart_marketplace.supply.link.socket import CLOSE_REFUSED, LinkEnded, protocol_error
+from raymart_marketplace.supply.link.weights import WeightsDuty
 from raymart_marketplace.supply.placements import apply_report, desired
 from raymart_marketplace.supply.service import revoke_node
 
@@ -39,29 +40,19 @@ _REPORT_KEPT_S = 10.0
 """An unchanged report is written again after this long, so that rows changed by others are put right."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkContext:
-    """What every duty of one link needs."""
-
-    identity: NodeIdentity
-    link: LinkSession
-    directory: Directory
-    sessions: Sessions
-    limits: LinkLimits
-
-
 class NodeDuty:
-    """A node's side: its replicas and their load go into the directory."""
+    """A node's side: its replicas and their load go into the directory, and it is given weights."""
 
     def __init__(self, context: LinkContext) -> None:
         self._context = context
         self._kick = asyncio.Event()
         self._unknown_revision = False
         self._recheck = _Recheck(context)
+        self._weights = WeightsDuty(context, context.weights) if context.weights is not None else None
         context.directory.link_up(context.identity, context.link)
 
     def take(self, message: Control) -> None:
-        """Apply an announcement or a heartbeat in memory. Raises: LinkEnded."""
+        """Apply an announcement or a heartbeat in memory, queue an ask. Raises: LinkEnded."""
         directory, node_id, link = self._context.directory, self._context.identity.node_id, self._context.link
         match message:
             case Heartbeat():
@@ -71,6 +62,10 @@ class NodeDuty:
                 self._recheck.hardware = message.hardware
                 self._unknown_revision |= directory.announce(node_id, link, message.replicas)
                 self._kick.set()
+                if self._weights is not None:
+                    self._weights.announced(message.cache)
+            case ArtifactAsk():
+                self._ask(message)
             case GoAway():
                 log.info("node.draining", node=link.name, reason=message.reason[:100])
                 directory.link_draining(node_id, link)
@@ -82,7 +77,30 @@ class NodeDuty:
                 raise protocol_error(f"{type(message).__name__} from a node")
 
     async def run(self) -> None:
-        """Look announced revisions up, and every few seconds whether the node is still welcome. Raises: LinkEnded."""
+        """Look announced revisions up, and every few seconds whether the node is still welcome; give weights.
+
+        Raises: LinkEnded, in a group.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_up())
+            if self._weights is not None:
+                tasks.create_task(self._weights.run())
+
+    def lost(self) -> None:
+        """Take the node's endpoints out of routing."""
+        self._context.directory.link_down(self._context.identity.node_id, self._context.link)
+        if self._weights is not None:
+            self._weights.lost()
+
+    def _ask(self, ask: ArtifactAsk) -> None:
+        if self._weights is None:
+            refusal = ArtifactRefusal(ask=ask.ask, message="this marketplace keeps no weights", retry=False)
+            self._context.link.outbox.control(refusal)
+        else:
+            self._weights.ask(ask)
+
+    async def _look_up(self) -> None:
+        """Raises: LinkEnded."""
         while True:
             self._kick.clear()
             try:
@@ -97,10 +115,6 @@ class NodeDuty:
                 await asyncio.sleep(_RETRY_S)
                 continue
             await _wait(self._kick, timeout_s=self._recheck.due_in_s)
-
-    def lost(self) -> None:
-        """Take the node's endpoints out of routing."""
-        self._context.directory.link_down(self._context.identity.node_id, self._context.link)
 
 
 class ControllerDuty:

@@ -13,7 +13,9 @@ from raymart_core.wire.link import Refuse, Welcome
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.enrolment import LinkRefused, NodeIdentity, mark_offline
-from raymart_marketplace.supply.link.duties import ControllerDuty, LinkContext, NodeDuty
+from raymart_marketplace.supply.holders import Holders
+from raymart_marketplace.supply.link.context import LinkContext
+from raymart_marketplace.supply.link.duties import ControllerDuty, NodeDuty
 from raymart_marketplace.supply.link.handshake import Handshake
 from raymart_marketplace.supply.link.limits import LinkLimits
 from raymart_marketplace.supply.link.session import LinkSession
@@ -27,6 +29,7 @@ from raymart_marketplace.supply.link.socket import (
     control_frame,
 )
 from raymart_marketplace.supply.models import NodeRole
+from raymart_marketplace.supply.weights import WeightsDesk
 
 log = structlog.get_logger()
 
@@ -46,6 +49,7 @@ class LinkEndpoint:
         lease_s: float = 4.0,
         limits: LinkLimits | None = None,
         clock: Clock | None = None,
+        weights: WeightsDesk | None = None,
     ) -> None:
         assert heartbeat_s < lease_s, "a node must be able to miss a heartbeat"
         self._sessions = sessions
@@ -59,6 +63,9 @@ class LinkEndpoint:
             step_timeout_s=self._limits.step_timeout_s,
             clock=clock or SystemClock(),
         )
+        self._weights = weights
+        self.holders = Holders()
+        """Which of this process's nodes share which revisions."""
         self._handshakes = 0
         self._links: dict[UUID, LinkSession] = {}
 
@@ -118,6 +125,8 @@ class LinkEndpoint:
             directory=self._directory,
             sessions=self._sessions,
             limits=self._limits,
+            holders=self.holders,
+            weights=self._weights,
         )
         duty = NodeDuty(context) if identity.role is NodeRole.NODE else ControllerDuty(context)
         link.outbox.frame(
