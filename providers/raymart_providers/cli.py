@@ -105,6 +105,8 @@ def join(
                 on_change=on_change,
                 artifact_host=settings.artifact_host,
                 unsealed=settings.unsealed_dir,
+                memory=settings.memory_dir,
+                streaming=settings.stream_weights,
                 # Who speaks to the marketplace in clear may fetch in clear.
                 plaintext=url.startswith("ws://"),
             )

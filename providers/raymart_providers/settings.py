@@ -1,7 +1,9 @@
 """Settings of the compute plane's own processes, read once in main."""
 
+import os
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -28,6 +30,20 @@ class AgentSettings(ProcessSettings):
     unsealed_dir: Path | None = None
     """RAYMART_UNSEALED_DIR: where sealed models lie in clear while a replica has them loaded, such as a folder in
     /dev/shm; by default inside the model cache."""
+
+    stream_weights: Literal["never", "full", "always"] = "full"
+    """RAYMART_STREAM_WEIGHTS: whether replicas fetch a model into memory, without a copy on disk, where the cache has no
+    room for it; or always."""
+    stream_dir: Path | None = None
+    """RAYMART_STREAM_DIR: a folder on a memory file system for that; by default one in /dev/shm where there is that."""
+
+    @property
+    def memory_dir(self) -> Path | None:
+        """Where streamed models lie; None where there is no memory file system."""
+        shared_memory = Path("/dev/shm")  # noqa: S108  # not predictable: the folder is the user's own, 0700
+        if self.stream_dir is not None or not shared_memory.is_dir():
+            return self.stream_dir
+        return shared_memory / f"raymart-{os.getuid()}"
 
     @field_validator("artifact_host")
     @classmethod

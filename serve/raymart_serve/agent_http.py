@@ -12,7 +12,7 @@ import msgspec
 from raymart_core.errors import RaymartError
 
 _TIMEOUT_S = 3.0
-_ANSWER_BYTES_MAX = 4 * 1024 * 1024
+_ANSWER_BYTES_MAX = 16 * 1024 * 1024
 
 
 class AgentFile(msgspec.Struct, frozen=True):

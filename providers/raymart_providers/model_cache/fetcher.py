@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
@@ -13,6 +14,7 @@ import structlog
 
 from raymart_core.wire.link import ARTIFACT_PATH, FileGrant, PeerGrant
 from raymart_providers.model_cache.asker import GrantAsker, Grants
+from raymart_serve.models.agent_api import ModelState, StreamFile, StreamSource
 from raymart_serve.models.cache import CachedRevision, ModelCache, StoredFile
 from raymart_serve.models.fetch import Artifact, FetchFailed, FetchLimits, fetch
 from raymart_serve.models.range_source import RangeSource
@@ -80,6 +82,28 @@ class Fetcher:
         finally:
             await self._on_disk(lambda: self._cache.settled(stored))
         progress.data_keys = data_keys(grants)
+
+    async def streamed(self, revision: str, private: Path) -> ModelState:
+        """What a replica needs to fetch `revision` by itself into a folder below `private`. Raises: NoGrants."""
+        grants = await self._asker.ask(revision)
+        return ModelState(
+            state="stream",
+            private=str(private),
+            data_keys=data_keys(grants),
+            manifest=grants.manifest.canonical(),
+            files=tuple(
+                StreamFile(
+                    path=file.path,
+                    stored_sha256=file.stored_sha256,
+                    stored_size=file.stored_size,
+                    sources=tuple(
+                        StreamSource(kind=source.kind, url=source.url, token=source.token)
+                        for source in self._sources(file, grants.peers)
+                    ),
+                )
+                for file in grants.files
+            ),
+        )
 
     def close(self) -> None:
         """Free the threads; a transfer that runs must have been cancelled."""

@@ -6,11 +6,13 @@ cannot go on for the moment (no link, the origin away) tries again for as long a
 
 import asyncio
 import contextlib
+import os
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 
@@ -21,7 +23,7 @@ from raymart_providers.model_cache.artifact_server import ArtifactServer
 from raymart_providers.model_cache.asker import GrantAsker, NoGrants
 from raymart_providers.model_cache.fetcher import Fetcher, Progress, data_keys
 from raymart_serve.models.agent_api import DamagedArtifact, ModelState, OpenModel
-from raymart_serve.models.cache import CachedRevision, CacheFull
+from raymart_serve.models.cache import CachedRevision, CacheFull, sweep_unsealed
 from raymart_serve.models.cache import ModelCache as CacheFolder
 from raymart_serve.models.fetch import FetchCorrupted, FetchFailed, FetchLimits
 from raymart_serve.models.weights import WeightsUnavailable
@@ -35,6 +37,10 @@ _PAUSE_LONGEST_S = 30.0
 _ASKED_S = 60.0
 """Nobody waits any more when nobody has asked for this long."""
 _PREFETCH_AGAIN_S = 60.0
+
+
+Streaming = Literal["never", "full", "always"]
+"""When replicas fetch into memory instead of the cache: never, when the cache is full, or always."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -59,11 +65,15 @@ class ModelHost:
         on_change: Callable[[], None],
         artifact_host: str | None = None,
         unsealed: Path | None = None,
+        memory: Path | None = None,
+        streaming: Streaming = "never",
         plaintext: bool = False,
         limits: FetchLimits | None = None,
     ) -> None:
         self._cache = CacheFolder(folder, quota_bytes=quota_bytes)
         self._unsealed = unsealed or self._cache.unsealed
+        self._memory = memory
+        self._streaming = streaming if memory is not None else "never"
         self._on_change = on_change
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="model-cache")
         self._asker = GrantAsker()
@@ -84,7 +94,17 @@ class ModelHost:
 
     async def start(self) -> None:
         """Take the folder and begin. Raises: WeightsUnavailable when another agent has it, OSError."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
         await self._on_disk(self._cache.open)
+        if self._memory is not None:
+            _take_private(self._memory)
+            sweep_unsealed(self._memory)
         await self._list()
         if self._server is not None:
             self._address = self._server.start()
@@ -206,7 +226,18 @@ class ModelHost:
     async def _obtain(self, revision: str, progress: Progress) -> ModelState:
         """Raises: NoGrants, WeightsUnavailable, OSError."""
         if await self._on_disk(lambda: self._cache.revision(revision)) is None:
-            await self._fetcher.bring(revision, progress, keep=lambda: self._kept(revision))
+            if self._memory is not None and self._streaming == "always":
+                return await self._fetcher.streamed(revision, self._memory)
+            try:
+                await self._fetcher.bring(revision, progress, keep=lambda: self._kept(revision))
+            except CacheFull:
+                if (
+                    self._memory is None
+                    or self._streaming == "never"
+                    or self._jobs[revision].asked_at is None
+                ):
+                    raise
+                return await self._fetcher.streamed(revision, self._memory)
             self._data_keys[revision] = progress.data_keys
             log.info("model.fetched", revision=revision, bytes=progress.bytes_total)
         found = await self._on_disk(lambda: self._cache.revision(revision))
@@ -237,7 +268,7 @@ class ModelHost:
         """One at a time, what is wanted and not here; from the start at each change, and again after a while."""
         while True:
             self._look.clear()
-            for revision in self._wanted:
+            for revision in self._wanted if self._streaming != "always" else ():
                 if self._look.is_set():
                     break
                 if not any(here.digest == revision for here in self._here):
@@ -267,6 +298,16 @@ class ModelHost:
 
     async def _on_disk(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def _take_private(folder: Path) -> None:
+    """Make the folder, or check that it is ours alone: /dev/shm is everybody's. Raises: WeightsUnavailable."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat(follow_symlinks=False)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise WeightsUnavailable(
+            f"{folder} is not a folder of this user alone; delete it, or name another in RAYMART_STREAM_DIR"
+        )
 
 
 def _may_pass(error: Exception) -> bool:

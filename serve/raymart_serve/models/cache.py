@@ -79,6 +79,10 @@ class CachedRevision:
         """Whether a file of it must be unsealed before it can be loaded."""
         return any(file.sealed for file in self.stored)
 
+    def blob(self, file: StoredFile) -> Path:
+        """Where the file's stored bytes are."""
+        return self.root.parent.parent / "blobs" / file.sha256
+
     @property
     def stored_bytes(self) -> int:
         """Of all its artifacts."""

@@ -22,6 +22,9 @@ from raymart_serve.models.agent_api import (
     OpenModel,
 )
 from raymart_serve.models.cache import CachedRevision, pinned, read_revision
+from raymart_serve.models.fetch import FetchCorrupted, FetchFailed
+from raymart_serve.models.streaming import stream_into
+from raymart_serve.models.unsealing import private_folder, unseal
 from raymart_serve.models.weights import WeightsUnavailable, resolve
 
 log = structlog.get_logger()
@@ -65,10 +68,14 @@ async def checked_out(
             f"{source!r} comes from the node agent; set RAYMART_AGENT_FILE to its agent.json"
         )
     async with contextlib.AsyncExitStack() as held:
+        reason = "look at the disk of the model cache"
         for _ in range(_ROUNDS_MAX):
             state = await _ready(agent_file, revision, progress)
             try:
-                path = await _take(held, state, revision)
+                if state.state == "stream":
+                    path = await _stream(held, state, revision, progress)
+                else:
+                    path = await _take(held, state, revision)
             except _Damaged as damaged:
                 log.warning("model.damaged", revision=revision, path=damaged.path)
                 await held.aclose()
@@ -78,11 +85,17 @@ async def checked_out(
                 # Thrown away between the agent's answer and our pin; the agent fetches it again.
                 await held.aclose()
                 continue
+            except FetchCorrupted:
+                raise  # Wrong from everywhere, time after time.
+            except FetchFailed as failure:
+                # Its URLs are too old, or a source went away: the agent names others.
+                log.warning("model.not_streamed", revision=revision, reason=str(failure))
+                await held.aclose()
+                reason = str(failure)
+                continue
             yield path
             return
-        raise WeightsUnavailable(
-            f"{source!r} was damaged or gone {_ROUNDS_MAX} times; look at the disk of the model cache"
-        )
+        raise WeightsUnavailable(f"{source!r} was damaged or gone {_ROUNDS_MAX} times: {reason}")
 
 
 def entry_of(root: Path, manifest: Manifest) -> Path:
@@ -116,7 +129,7 @@ async def _ready(agent_file: Path, revision: str, progress: Progress) -> ModelSt
             if loop.time() - heard_at > _AGENT_AWAY_S:
                 raise WeightsUnavailable(f"the node agent does not answer: {reason}") from error
             state = ModelState(state="fetching", reason=f"the node agent is away: {reason}")
-        if state.state == "ready":
+        if state.state in {"ready", "stream"}:
             return state
         if state.state == "failed":
             raise WeightsUnavailable(state.reason)
@@ -131,12 +144,26 @@ async def _take(held: contextlib.AsyncExitStack, state: ModelState, revision: st
     if cached is None:
         raise FileNotFoundError(state.root)
     held.enter_context(pinned(cached))
-    if not cached.sealed:
+    if cached.sealed:
+        root = held.enter_context(private_folder(Path(state.private)))
+        damaged = await asyncio.to_thread(unseal, cached, state.data_keys, root)
+    else:
+        root = cached.files
         damaged = await asyncio.to_thread(_first_damaged, cached)
-        if damaged is not None:
-            raise _Damaged(damaged)
-        return entry_of(cached.files, cached.manifest)
-    raise WeightsUnavailable(f"revision {revision} is sealed, which this agent cannot open")
+    if damaged is not None:
+        raise _Damaged(damaged)
+    return entry_of(root, cached.manifest)
+
+
+async def _stream(
+    held: contextlib.AsyncExitStack, state: ModelState, revision: str, progress: Progress
+) -> Path:
+    """Raises: FetchFailed, WeightsUnavailable, OSError."""
+    root = held.enter_context(private_folder(Path(state.private)))
+    manifest = await stream_into(
+        root, state, revision=revision, progress=lambda percent: progress(percent, "")
+    )
+    return entry_of(root, manifest)
 
 
 def _first_damaged(cached: CachedRevision) -> str | None:

@@ -1,6 +1,6 @@
 """Where the bytes of an artifact can be had: the object store by a signed URL, or a node of the same pool.
 
-One kind of request: `GET` with one range, answered by 206 with exactly these bytes. Blocking, for use in threads;
+One kind of request: `GET` with one range, answered by exactly these bytes. Blocking, for use in threads;
 the standard library's client reads straight into our buffer.
 
     SourceFailed (RaymartError)
@@ -135,9 +135,16 @@ def _check(
     status = response.status
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise SourceDenied(f"{source.name} answered {status}: the permission is not good, or has expired")
+    if response.getheader("Content-Encoding"):
+        raise SourceFailed(
+            f"{source.name} sent {response.getheader('Content-Encoding')!r}, not the plain bytes"
+        )
+    # A server may answer with 200 when the range is the whole (RFC 9110, 14.2).
+    if status == HTTPStatus.OK and (offset, length) == (0, total) and response.length == total:
+        return
     if status != HTTPStatus.PARTIAL_CONTENT:
         raise SourceFailed(f"{source.name} answered {status} to a range request")
     expected = f"bytes {offset}-{offset + length - 1}/{total}"
-    if response.getheader("Content-Range") != expected or response.getheader("Content-Encoding"):
-        found = response.getheader("Content-Range")
-        raise SourceFailed(f"{source.name} sent {found!r}, not the plain {expected!r}")
+    found = response.getheader("Content-Range")
+    if found != expected:
+        raise SourceFailed(f"{source.name} sent {found!r}, not {expected!r}")

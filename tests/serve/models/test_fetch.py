@@ -1,5 +1,6 @@
 """Fetching one artifact over real HTTP from sources that lie, stop, refuse and vanish."""
 
+import contextlib
 import hashlib
 import random
 import socket
@@ -87,6 +88,25 @@ class TestFetch:
         origin.fault, origin.asked = None, []
         assert take(tmp_path, source(origin)) == CONTENT
         assert min(first for _, first, _, _ in origin.asked) == 5 * PIECE
+
+    @pytest.mark.parametrize(("wrong", "fails"), [(0, False), (1, True)])
+    def test_an_answer_of_200_is_taken_when_it_is_the_whole(self, tmp_path, origin, wrong, fails):
+        small = CONTENT[:1000]
+
+        def whole(handler, *_):
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(small) + wrong))
+            handler.end_headers()
+            handler.wfile.write(small + bytes(wrong))
+            return True
+
+        origin.fault = whole
+        outcome = pytest.raises(FetchFailed, match="answered 200") if fails else contextlib.nullcontext()
+        with outcome:
+            assert (
+                take(tmp_path, source(origin), content=small, sha256=hashlib.sha256(small).hexdigest())
+                == small
+            )
 
 
 class TestPeers:
