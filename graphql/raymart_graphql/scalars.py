@@ -14,6 +14,9 @@ from raymart_graphql.enums import Asset
 BigInt = NewType("BigInt", int)
 """A whole number of any size, a string on the wire: JavaScript loses digits above 2**53."""
 
+FloatVector = NewType("FloatVector", list[float])
+"""Many numbers as one leaf: as a list of its own each would cost the executor as much as a field."""
+
 DIGITS_MAX = 40
 """Longest number accepted, in characters; beyond any amount a ledger holds, and cheap to parse."""
 
@@ -51,6 +54,10 @@ def _parse_big_int(value: object) -> int:
     return int(text)
 
 
+def _parse_vector(value: object) -> list[float]:
+    raise StrawberryInputCoercionError(f"a FloatVector is read only, not taken; {type(value).__name__} given")
+
+
 def _parse_time(value: object) -> datetime:
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -80,6 +87,12 @@ SCALARS: dict[object, ScalarDefinition] = {
         description="An exact decimal number, as a string such as '12.50', never in scientific notation.",
         serialize=_show_decimal,
         parse_value=_parse_decimal,
+    ),
+    FloatVector: strawberry.scalar(
+        name="FloatVector",
+        description="A JSON array of numbers; never an input.",
+        serialize=list,
+        parse_value=_parse_vector,
     ),
     datetime: strawberry.scalar(
         name="DateTime",

@@ -152,7 +152,7 @@ class TestConventions:
             "UsageSummary.byProject", "UsageSummary.byApiKey", "UsageSummary.byModel", "UsageSummary.byProvider",
             "Model.currentPrices", "Model.lowestUnitPrices", "Offer.unitAsks", "Offer.floors", "Offer.windows", "OfferPrice.prices", "OfferWindow.asks",
             "RateCard.prices", "LiveEndpoint.unitPrices", "EndpointQuote.lines", "OfferPlace.gpus", "Query.featureSwitches", "FlagUsagePayload.flags", "UsageSeries.lines", "UsageLine.points", "EarningsSeries.lines", "EarningsLine.points", "OfferPlace.prices", "UsageRecord.lines",
-            "RetainedExchange.messages", "LedgerHealth.checks", "ReverseTransfersPayload.transfers",
+            "EmbeddingBatch.embeddings", "RetainedExchange.messages", "LedgerHealth.checks", "ReverseTransfersPayload.transfers",
             "CallingKey.budgets", "Query.loginProviders", "CallingKey.usageByDay",
             "UsageTick.lines", "UsageTick.added", "NodesTick.nodes", "PayoutWallet.sharedWith", "UsdcTopUp.deposits", "TreasuryDeposit.sources",
             "PayoutBatch.approvals", "PayoutItem.outliers", "PayoutPart.attempts", "PayoutPolicy.holdbackBands",

@@ -22,6 +22,7 @@ MARKET_RULES: Mapping[str, Rule] = {
     "Query.trialBalance": Platform(Permission.PLATFORM_LEDGER_READ),
     "Mutation.createChatCompletion": MayInfer(),
     "Mutation.createImage": MayInfer(),
+    "Mutation.createEmbedding": MayInfer(),
     "Mutation.createJoinToken": MemberOf("provider_id", Prefix.PROVIDER, Permission.NODES_MANAGE),
     "Mutation.setOfferAsks": MemberOf("offer_id", Prefix.OFFER, Permission.OFFERS_MANAGE),
     "Mutation.grantCredit": Platform(Permission.PLATFORM_LEDGER_WRITE),

@@ -22,6 +22,7 @@ from raymart_graphql.schema.guarded import GuardedSchema
 from raymart_graphql.schema.identity.queries import IdentityQuery
 from raymart_graphql.schema.images.mutations import ImageMutation
 from raymart_graphql.schema.images.subscriptions import ImageSubscription
+from raymart_graphql.schema.inference.embedding import EmbeddingMutation
 from raymart_graphql.schema.inference.mutations import InferenceMutation
 from raymart_graphql.schema.inference.subscriptions import InferenceSubscription
 from raymart_graphql.schema.invoices.mutations import InvoiceMutation
@@ -109,6 +110,7 @@ class Mutation(
     OidcMutation,
     InferenceMutation,
     ImageMutation,
+    EmbeddingMutation,
     SupplyMutation,
     SupplyLifecycleMutation,
     AdminMutation,

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 NOT_AUDITED: Mapping[str, str] = {
     "createChatCompletion": "inference: each request leaves its own row, and is metered",
     "createImage": "inference: each request leaves its own row, and is metered",
+    "createEmbedding": "inference: each request leaves its own row, and is metered",
     "refreshSession": "goes on with a session whose opening has its entry, every few minutes; the session keeps its last use",
 }
 """Mutations without an entry of theirs, and why."""
