@@ -1,8 +1,8 @@
 """The life of a request that is answered in one piece: route -> hold -> ask, elsewhere if need be -> record -> answer.
 
 The invariants are those of `gateway.inference` for what is not streamed: nothing is handed out before its record, so an
-endpoint that fails is replaced and earns nothing, and a failure costs nothing. Whether a model has vectors at all is known
-to its engine, which refuses as the customer's error.
+endpoint that fails is replaced and earns nothing, and a failure costs nothing. Whether a language model has vectors
+is known to its engine, which refuses as the customer's error.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from raymart_core.money import ZERO, Money
 from raymart_core.ports import HoldGate, Quantities, Rater, UsageSink
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.scopes import KeyScope
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.gateway.admission import Admission
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.replica_attempt import AttemptFailed
