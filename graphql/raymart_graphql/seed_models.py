@@ -53,7 +53,22 @@ CHAT = DemoModel(
     prices={Unit.TOKEN_PROMPT: 50, Unit.TOKEN_COMPLETION: 150},
 )
 
-DEMO_MODELS = (CHAT,)
+IMAGE = DemoModel(
+    slug="raymart/demo-image",
+    name="Raymart demo image",
+    description="A tiny bundled diffusion model: coloured shapes on coloured backgrounds. Best at 64x64 pixels, "
+    "20 steps and guidance 2.",
+    modality=Modality.IMAGE,
+    engine="diffusers",
+    source="bundled:demo-image",
+    sha256="080a662dd9d19fb345e11daf2f6b7e5e9c838b843fb8ef6f4f207adf05294cfd",
+    quantization="fp16",
+    context_length=24,
+    capabilities=("image", "image_to_image", "inpainting", "seed"),
+    prices={Unit.IMAGE_MEGAPIXEL_STEP: 100_000},
+)
+
+DEMO_MODELS = (CHAT, IMAGE)
 
 
 async def ensure_revision(session: AsyncSession, demo: DemoModel) -> ModelRevision:

@@ -29,6 +29,8 @@ class DemoNode:
 
 
 DEMO_NODES = (DemoNode("demo-a", "alpha"), DemoNode("demo-b", "beta"))
+MODELS_PER_NODE = 2
+"""Models that the seed has each provider offer."""
 CONTROLLER = "controller"
 
 

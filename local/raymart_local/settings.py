@@ -23,7 +23,7 @@ class LocalSettings(ProcessSettings):
     """Where Celery's messages go; default the embedded Redis, beside the caches."""
     solana_rpc_url: str | None = Field(default=None, validation_alias="SOLANA_RPC_URL")
     """One or two JSON-RPC endpoints of devnet or mainnet, with the other settings of the chain; default a chain of our own."""
-    ready_timeout_s: float = Field(default=180.0, gt=0)
+    ready_timeout_s: float = Field(default=300.0, gt=0)
     """RAYMART_READY_TIMEOUT_S: how long the whole stack may take to become ready."""
 
 

@@ -12,7 +12,7 @@ import httpx
 
 from raymart_local.control_plane import ControlPlane
 from raymart_local.errors import PartFailed
-from raymart_local.house_pool import DEMO_NODES, HousePool
+from raymart_local.house_pool import DEMO_NODES, MODELS_PER_NODE, HousePool
 from raymart_local.layout import Layout
 from raymart_local.logs import Console
 from raymart_local.part import Part
@@ -60,7 +60,8 @@ async def running_stack(
     """
     layout = Layout(settings.data_dir.absolute())
     started = time.monotonic()
-    control = ControlPlane(settings, layout=layout, environment=environment, endpoints_min=len(DEMO_NODES))
+    endpoints = len(DEMO_NODES) * MODELS_PER_NODE
+    control = ControlPlane(settings, layout=layout, environment=environment, endpoints_min=endpoints)
 
     def parts() -> Sequence[Part]:
         if is_fresh:

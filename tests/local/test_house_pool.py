@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from raymart_local.house_pool import DEMO_NODES, HousePool
+from raymart_graphql.seed import PROVIDERS
+from raymart_graphql.seed_models import DEMO_MODELS
+from raymart_local.house_pool import DEMO_NODES, MODELS_PER_NODE, HousePool
 from raymart_local.layout import Layout
 from raymart_local.part import Part
 from raymart_local.ray_nodes import TEMP_DIR_BYTES_MAX, RayCluster
@@ -27,6 +29,10 @@ class TestHousePool:
     def test_each_node_has_a_raylet_and_an_agent(self, tmp_path: Path):
         names = [part.name for part in pool(tmp_path).parts()]
         assert names == ["ray-head", "ray-demo-a", "ray-demo-b", "agent-demo-a", "agent-demo-b", "controller"]
+
+    def test_ready_means_that_every_model_of_the_seed_is_served(self):
+        assert len(DEMO_MODELS) == MODELS_PER_NODE
+        assert [node.provider for node in DEMO_NODES] == [provider.slug for provider in PROVIDERS]
 
     def test_replicas_find_the_agent_that_serves_their_node(self, tmp_path: Path):
         house = pool(tmp_path)

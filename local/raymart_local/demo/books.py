@@ -12,6 +12,7 @@ from raymart_local.demo.graphql import GraphQLClient
 POSTED_WITHIN_S = 20.0
 _POLL_S = 0.2
 _PAGE = 100
+MEGA = 1_000_000
 
 _ORGANIZATION = """
 query($id: ID!, $first: Int!, $after: String) { organization(id: $id) {
@@ -20,6 +21,7 @@ query($id: ID!, $first: Int!, $after: String) { organization(id: $id) {
     pageInfo { hasNextPage endCursor }
     nodes { postedAt
       usage { tokensPrompt tokensCompletion } prices { prompt { amount } completion { amount } }
+      lines { unit quantity price { amount } }
       amount { amount } providerAmount { amount } feeAmount { amount } exact provider { id slug } request { id } } } } }
 """
 _EARNINGS = "query($id: ID!) { provider(id: $id) { slug name earnings { payable { amount } } } }"
@@ -41,6 +43,8 @@ class Usage:
     tokens_completion: int
     price_prompt: Money
     price_completion: Money
+    pixel_steps: int
+    price_megapixel_step: Money
     amount: Money
     provider_amount: Money
     fee: Money
@@ -49,8 +53,9 @@ class Usage:
 
     @property
     def priced(self) -> Money:
-        """Usage times prices, by our own arithmetic."""
-        return self.price_prompt * self.tokens_prompt + self.price_completion * self.tokens_completion
+        """Usage times prices, by our own arithmetic; each part is rounded down."""
+        tokens = self.price_prompt * self.tokens_prompt + self.price_completion * self.tokens_completion
+        return tokens + Money(self.price_megapixel_step.amount * self.pixel_steps // MEGA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +153,7 @@ async def trial_balance(graphql: GraphQLClient) -> TrialBalance:
 
 
 def _usage(node: Mapping[str, Any]) -> Usage:
+    steps = next((line for line in node["lines"] if line["unit"] == "IMAGE_MEGAPIXEL_STEP"), None)
     return Usage(
         request_id=node["request"]["id"],
         provider_id=node["provider"]["id"],
@@ -156,6 +162,8 @@ def _usage(node: Mapping[str, Any]) -> Usage:
         tokens_completion=node["usage"]["tokensCompletion"],
         price_prompt=_money(node["prices"]["prompt"]),
         price_completion=_money(node["prices"]["completion"]),
+        pixel_steps=0 if steps is None else int(steps["quantity"]),
+        price_megapixel_step=ZERO if steps is None else _money(steps["price"]),
         amount=_money(node["amount"]),
         provider_amount=_money(node["providerAmount"]),
         fee=_money(node["feeAmount"]),

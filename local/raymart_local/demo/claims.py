@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from raymart_core.money import ZERO, Money
 from raymart_local.demo.books import CustomerBooks, ProviderBooks, TrialBalance
 from raymart_local.demo.payouts import NANO_USD_PER_MICRO_USDC, PaidProviders
+from raymart_local.demo.pictures import SIDE_PIXELS, STEPS, Picture
 from raymart_local.demo.purchase import Purchase
 from raymart_local.demo.top_up import TopUp
 
-Line = tuple[str, str, int, int, Money]
-"""A request's id, provider, prompt and completion tokens, and amount."""
+Line = tuple[str, str, int, int, int, Money]
+"""A request's id, provider, prompt and completion tokens, pixel-steps, and amount."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,9 @@ class Outcome:
     """What the customer paid in USDC."""
     purchases: Sequence[Purchase]
     wrong_answers: Sequence[str]
+    pictures: Sequence[Picture]
+    saved: Path
+    """Where the first picture is."""
     customer: CustomerBooks
     providers: Sequence[ProviderBooks]
     """Before they were paid."""
@@ -58,6 +63,7 @@ def claims(outcome: Outcome) -> Sequence[Claim]:
     """Everything that the demo promises about `outcome`."""
     return [
         *_claims_about_service(outcome),
+        *_claims_about_pictures(outcome),
         *_claims_about_money(outcome),
         *_claims_about_payouts(outcome),
     ]
@@ -67,8 +73,11 @@ def _claims_about_service(outcome: Outcome) -> Sequence[Claim]:
     purchases, wrong = outcome.purchases, outcome.wrong_answers
     pieces = [purchase.pieces for purchase in purchases if purchase.pieces is not None]
     served = {
-        provider.slug: sum(p.provider == provider.slug for p in purchases) for provider in outcome.providers
+        provider.slug: sum(p.provider == provider.slug for p in purchases)
+        + sum(p.provider == provider.slug for p in outcome.pictures)
+        for provider in outcome.providers
     }
+    seen = _seen(outcome)
     return [
         Claim(
             sentence="every greedy answer came back exactly",
@@ -86,9 +95,41 @@ def _claims_about_service(outcome: Outcome) -> Sequence[Claim]:
             numbers=", ".join(f"{slug}: {count} requests" for slug, count in served.items()),
         ),
         Claim(
-            sentence="every answer named the tokens and the cost that it was billed",
-            is_true=_seen(purchases) == _billed(outcome.customer),
-            numbers=f"{len(_seen(purchases) & _billed(outcome.customer))} of {len(purchases)} answers",
+            sentence="every answer named the usage and the cost that it was billed",
+            is_true=seen == _billed(outcome.customer),
+            numbers=f"{len(seen & _billed(outcome.customer))} of {len(seen)} answers",
+        ),
+    ]
+
+
+def _claims_about_pictures(outcome: Outcome) -> Sequence[Claim]:
+    pictures = outcome.pictures
+    wrong = [text for picture in pictures if (text := picture.wrong())]
+    by_wish: dict[tuple[str, int], set[bytes]] = {}
+    for picture in pictures:
+        by_wish.setdefault((picture.wish.prompt, picture.seed), set()).add(picture.content)
+    updates = [picture.steps_seen for picture in pictures if picture.steps_seen is not None]
+    return [
+        Claim(
+            sentence="every picture shows what was asked for",
+            is_true=bool(pictures) and not wrong,
+            numbers="; ".join(wrong) or f"{len(pictures)} pictures; the first is {outcome.saved}",
+        ),
+        Claim(
+            sentence="one seed gives one picture, whoever makes it",
+            is_true=len(by_wish) < len(pictures) and all(len(made) == 1 for made in by_wish.values()),
+            numbers=f"{sum(len(made) for made in by_wish.values())} different of {len(pictures)}, "
+            f"{len(by_wish)} asked for",
+        ),
+        Claim(
+            sentence="progress was told step by step",
+            is_true=bool(updates) and all(seen == STEPS for seen in updates),
+            numbers=f"{', '.join(map(str, updates))} of {STEPS} steps",
+        ),
+        Claim(
+            sentence="pictures cost their megapixel-steps",
+            is_true=all(picture.pixel_steps == SIDE_PIXELS**2 * STEPS for picture in pictures),
+            numbers=", ".join(f"{picture.pixel_steps} at {picture.cost}" for picture in pictures),
         ),
     ]
 
@@ -164,11 +205,20 @@ def _claims_about_payouts(outcome: Outcome) -> Sequence[Claim]:
     ]
 
 
-def _seen(purchases: Sequence[Purchase]) -> set[Line]:
+def _seen(outcome: Outcome) -> set[Line]:
     """What the customer saw of each request."""
-    return {(p.request_id, p.provider, p.tokens_prompt, p.tokens_completion, p.cost) for p in purchases}
+    return {
+        *(
+            (p.request_id, p.provider, p.tokens_prompt, p.tokens_completion, 0, p.cost)
+            for p in outcome.purchases
+        ),
+        *((p.request_id, p.provider, 0, 0, p.pixel_steps, p.cost) for p in outcome.pictures),
+    }
 
 
 def _billed(books: CustomerBooks) -> set[Line]:
     """What each request was billed."""
-    return {(r.request_id, r.provider, r.tokens_prompt, r.tokens_completion, r.amount) for r in books.usage}
+    return {
+        (r.request_id, r.provider, r.tokens_prompt, r.tokens_completion, r.pixel_steps, r.amount)
+        for r in books.usage
+    }

@@ -73,6 +73,7 @@ async def _outcome(settings: LocalSettings, console: Console) -> Outcome:
             base_url=stack.base_url,
             credentials=stack.layout.credentials,
             chain=stack.layout.solana_chain,
+            pictures=stack.layout.root,
             console=console,
         )
         try:

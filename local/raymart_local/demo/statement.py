@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raymart_core.money import ZERO, Money
-from raymart_local.demo.books import ProviderBooks, Usage
+from raymart_local.demo.books import MEGA, ProviderBooks, Usage
 from raymart_local.demo.claims import Claim, Outcome
 
 
@@ -28,7 +28,7 @@ def report(outcome: Outcome, claims: Sequence[Claim], *, seconds: float) -> Mapp
     return {
         "ok": all(claim.is_true for claim in claims),
         "seconds": round(seconds, 1),
-        "requests": len(outcome.purchases),
+        "requests": len(outcome.purchases) + len(outcome.pictures),
         "providers": [
             {
                 "id": provider.provider_id,
@@ -45,12 +45,21 @@ def report(outcome: Outcome, claims: Sequence[Claim], *, seconds: float) -> Mapp
             "balance_nano_usd": outcome.customer.balance.amount,
         },
         "platform_fee_nano_usd": outcome.fee.amount,
+        "image": _image(outcome),
         "ledger": {
             "sum": outcome.ledger_sum.amount,
             "trial_balance_ok": outcome.trial.balanced,
         },
         "claims": {claim.sentence: claim.is_true for claim in claims},
     }
+
+
+def _image(outcome: Outcome) -> Mapping[str, object] | None:
+    """The first picture; None when none was made."""
+    if not outcome.pictures:
+        return None
+    width, height = outcome.pictures[0].size
+    return {"path": str(outcome.saved), "width": width, "height": height}
 
 
 def write_report(path: Path, document: Mapping[str, object]) -> None:
@@ -68,6 +77,7 @@ def _usage_table(outcome: Outcome) -> Table:
         ("requests", str(len(records))),
         ("prompt", str(sum(record.tokens_prompt for record in records))),
         ("completion", str(sum(record.tokens_completion for record in records))),
+        ("Mpx-steps", _megapixel_steps(records)),
         ("USD/million", ""),
         ("USD", _dollars(sum((record.amount for record in records), ZERO))),
     ):
@@ -78,6 +88,7 @@ def _usage_table(outcome: Outcome) -> Table:
             str(len(used)),
             str(sum(record.tokens_prompt for record in used)),
             str(sum(record.tokens_completion for record in used)),
+            _megapixel_steps(used),
             _prices(used),
             _dollars(sum((record.amount for record in used), ZERO)),
         )
@@ -121,8 +132,13 @@ def _usage_of(outcome: Outcome, provider: ProviderBooks) -> Sequence[Usage]:
 
 def _prices(used: Sequence[Usage]) -> str:
     """Prompt and completion prices per million tokens; there is one pair unless the provider changed its asks."""
-    pairs = sorted({(record.price_prompt.amount, record.price_completion.amount) for record in used})
+    texts = [record for record in used if not record.pixel_steps]
+    pairs = sorted({(record.price_prompt.amount, record.price_completion.amount) for record in texts})
     return ", ".join(f"{_per_million(prompt)} / {_per_million(completion)}" for prompt, completion in pairs)
+
+
+def _megapixel_steps(used: Sequence[Usage]) -> str:
+    return f"{sum(record.pixel_steps for record in used) / MEGA:.3f}"
 
 
 def _per_million(price_nano_usd: int) -> str:

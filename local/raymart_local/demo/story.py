@@ -18,6 +18,7 @@ from raymart_local.demo.claims import Outcome
 from raymart_local.demo.errors import DemoFailed
 from raymart_local.demo.graphql import GraphQLClient
 from raymart_local.demo.payouts import Paymaster
+from raymart_local.demo.pictures import Picture, PictureBuyer, save
 from raymart_local.demo.purchase import Buyer, Purchase
 from raymart_local.demo.top_up import Payer
 from raymart_local.logs import Console
@@ -51,8 +52,17 @@ class Story:
     """Tells the story to one running stack, whose demo accounts are in `credentials` and whose Solana `chain` describes."""
 
     def __init__(
-        self, http: httpx.AsyncClient, *, base_url: str, credentials: Path, chain: Path, console: Console
+        self,
+        http: httpx.AsyncClient,
+        *,
+        base_url: str,
+        credentials: Path,
+        chain: Path,
+        pictures: Path,
+        console: Console,
     ) -> None:
+        """`pictures` is the folder that pictures are saved in."""
+        self._pictures = pictures
         self._http = http
         self._chain = chain
         self._base_url = base_url
@@ -70,10 +80,14 @@ class Story:
         # Becomes final while the customer buys.
         signature = await payer.pay()
         buyer = await self._buyer(customer, organization_id)
-        purchases, wrong = await self._buy(buyer)
+        slugs = [
+            await self._slug(buyer.graphql, account["provider_id"]) for account in self._accounts["providers"]
+        ]
+        purchases, wrong = await self._buy(buyer, slugs)
+        pictures, saved = await self._buy_pictures(buyer, slugs)
         top_up = await payer.credited(signature)
         books = await posted_customer_books(
-            customer, organization_id=organization_id, requests=len(purchases)
+            customer, organization_id=organization_id, requests=len(purchases) + len(pictures)
         )
         owners = [
             (account["provider_id"], await self._logged_in(account))
@@ -93,6 +107,8 @@ class Story:
             top_up=top_up,
             purchases=purchases,
             wrong_answers=wrong,
+            pictures=pictures,
+            saved=saved,
             customer=books,
             providers=providers,
             paid=paid,
@@ -128,11 +144,8 @@ class Story:
         key = created["secret"]
         return Buyer(self._http, self._base_url, key, self._anonymous.authenticated_as(key))
 
-    async def _buy(self, buyer: Buyer) -> tuple[Sequence[Purchase], Sequence[str]]:
+    async def _buy(self, buyer: Buyer, slugs: Sequence[str]) -> tuple[Sequence[Purchase], Sequence[str]]:
         """Ask every question by every way; every second question goes to a chosen provider, the rest where it is best."""
-        slugs = [
-            await self._slug(buyer.graphql, account["provider_id"]) for account in self._accounts["providers"]
-        ]
         ways = (buyer.rest, buyer.rest_streamed, buyer.graphql_mutation, buyer.graphql_subscription)
         purchases: list[Purchase] = []
         wrong: list[str] = []
@@ -148,6 +161,14 @@ class Story:
                     wrong.append(f"{purchase.way}: {purchase.provider} served what only {only[0]} should")
             self._console.say("demo", f"{question}  ->  {purchases[-1].text.strip()}")
         return purchases, wrong
+
+    async def _buy_pictures(self, buyer: Buyer, slugs: Sequence[str]) -> tuple[Sequence[Picture], Path]:
+        """Buy pictures by every way and save them; the path of the first."""
+        pictures = await PictureBuyer(buyer).all_ways(slugs)
+        saved = await save(pictures, self._pictures)
+        for picture in pictures:
+            self._console.say("demo", f"{picture.wish.prompt}  ->  {picture.size} by {picture.provider}")
+        return pictures, saved
 
     async def _slug(self, graphql: GraphQLClient, provider_id: str) -> str:
         return str((await graphql.run(_SLUG, id=provider_id))["provider"]["slug"])

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 
-from raymart_core.money import Money
+from raymart_core.money import ZERO, Money
 from raymart_local.demo.books import CustomerBooks, ProviderBooks, TrialBalance, Usage
 from raymart_local.demo.claims import Outcome, claims
 from raymart_local.demo.payouts import PaidProviders, Payout
+from raymart_local.demo.pictures import WISHES, Picture, Wish
 from raymart_local.demo.purchase import Purchase
 from raymart_local.demo.statement import report
 from raymart_local.demo.top_up import TopUp
@@ -27,6 +31,8 @@ def usage(provider: str, *, prompt: int, completion: int) -> Usage:
         tokens_completion=completion,
         price_prompt=Money(40),
         price_completion=Money(120),
+        pixel_steps=0,
+        price_megapixel_step=Money(0),
         amount=amount,
         provider_amount=amount - fee,
         fee=fee,
@@ -48,28 +54,69 @@ def purchase(record: Usage) -> Purchase:
     )
 
 
-def payout(record: Usage) -> Payout:
+def picture_usage(number: int, provider: str) -> Usage:
+    """A picture of 64 x 64 in 20 steps at 2,000 nano-USD a megapixel-step: 163.84, rounded down."""
+    record = usage(provider, prompt=0, completion=0)
+    fee = Money(163).portion_rounded_down(basis_points=1_000)
+    return replace(
+        record, request_id=f"req_picture_{number}", pixel_steps=81_920, price_megapixel_step=Money(2_000),
+        amount=Money(163), provider_amount=Money(163) - fee, fee=fee,
+    )  # fmt: skip
+
+
+def drawn(wish: Wish, *, side: int = 64, compress_level: int = 6) -> bytes:
+    """A PNG that shows `wish`."""
+    image = Image.new("RGB", (side, side), wish.background)
+    ImageDraw.Draw(image).ellipse((side // 5, side // 5, side - side // 5, side - side // 5), fill=wish.shape)
+    file = BytesIO()
+    image.save(file, "PNG", compress_level=compress_level)
+    return file.getvalue()
+
+
+def picture(record: Usage, wish: Wish, *, steps_seen: int | None = None) -> Picture:
+    return Picture(
+        request_id=record.request_id,
+        way="GraphQL",
+        provider=record.provider,
+        wish=wish,
+        seed=7,
+        pixel_steps=record.pixel_steps,
+        cost=record.amount,
+        content=drawn(wish),
+        steps_seen=steps_seen,
+    )
+
+
+def payout(slug: str, earned: Money) -> Payout:
     """A micro-USDC, a tenth kept back, the rest carried over."""
-    reserved = record.provider_amount.portion_rounded_down(basis_points=1_000)
+    reserved = earned.portion_rounded_down(basis_points=1_000)
     return Payout(
-        provider_id=record.provider_id,
-        slug=record.provider,
+        provider_id=f"prov_{slug}",
+        slug=slug,
         wallet="wallet",
         paid_micro_usdc=MICRO_PAID,
         on_chain_micro_usdc=MICRO_PAID,
         reserved=reserved,
-        payable=record.provider_amount - reserved - Money(MICRO_PAID * 1_000),
+        payable=earned - reserved - Money(MICRO_PAID * 1_000),
         in_payout=Money(0),
-        signature=f"signature of {record.provider}",
+        signature=f"signature of {slug}",
         explorer_url="https://explorer.example",
     )
 
 
+SMALL = drawn(WISHES[1], side=32)
+AGAIN = drawn(WISHES[0], side=64, compress_level=0)
+"""The same picture in other bytes."""
+
+
 def honest() -> Outcome:
     """Two requests, one at each provider, and books that say so."""
-    records = [usage("alpha", prompt=100, completion=50), usage("beta", prompt=70, completion=30)]
-    spent = records[0].amount + records[1].amount
-    fee = records[0].fee + records[1].fee
+    texts = [usage("alpha", prompt=100, completion=50), usage("beta", prompt=70, completion=30)]
+    drawings = [picture_usage(number, slug) for number, slug in enumerate(("alpha", "beta", "beta"))]
+    records = [*texts, *drawings]
+    spent = sum((record.amount for record in records), ZERO)
+    fee = sum((record.fee for record in records), ZERO)
+    circle, square = WISHES
     granted, topped_up = Money(3_000_000_000), Money(1_250_000_000)
     balances = {
         "CUSTOMER_BALANCE": granted + topped_up - spent,
@@ -78,20 +125,28 @@ def honest() -> Outcome:
         "PLATFORM_FEE": fee,
         "PROMOTIONAL_CREDIT": Money(-granted.amount),
     }
-    payouts = [payout(record) for record in records]
+    earned = {
+        slug: sum((r.provider_amount for r in records if r.provider == slug), ZERO)
+        for slug in ("alpha", "beta")
+    }
+    payouts = [payout(slug, amount) for slug, amount in earned.items()]
     return Outcome(
         granted=granted,
         top_up=TopUp(
             asked=topped_up, deposits=1, credited=topped_up, signature="paid", deposit_signature="paid"
         ),
-        purchases=[purchase(record) for record in records],
+        purchases=[purchase(record) for record in texts],
         wrong_answers=[],
+        pictures=[
+            picture(drawings[0], circle),
+            picture(drawings[1], circle),
+            picture(drawings[2], square, steps_seen=20),
+        ],
+        saved=Path("image.png"),
         customer=CustomerBooks(balance=granted + topped_up - spent, pending=Money(0), usage=records),
         providers=[
-            ProviderBooks(
-                provider_id=r.provider_id, slug=r.provider, name=r.provider, earned=r.provider_amount
-            )
-            for r in records
+            ProviderBooks(provider_id=f"prov_{slug}", slug=slug, name=slug, earned=amount)
+            for slug, amount in earned.items()
         ],
         paid=PaidProviders(
             batch=1,
@@ -134,22 +189,52 @@ class TestClaims:
         ("lie", "sentence"),
         [
             (lambda o: replace(o, wrong_answers=["ping -> nope"]), "every greedy answer came back exactly"),
-            (lambda o: replace(o, purchases=o.purchases[:1]), "both providers served"),
+            (
+                lambda o: replace(o, purchases=o.purchases[:1], pictures=o.pictures[:1]),
+                "both providers served",
+            ),
+            (
+                lambda o: replace(o, pictures=[*o.pictures[:2], replace(o.pictures[2], wish=WISHES[0])]),
+                "every picture shows what was asked for",
+            ),
+            (lambda o: replace(o, pictures=[]), "every picture shows what was asked for"),
+            (
+                lambda o: replace(o, pictures=[*o.pictures[:2], replace(o.pictures[2], content=SMALL)]),
+                "every picture shows what was asked for",
+            ),
+            (
+                lambda o: replace(
+                    o, pictures=[o.pictures[0], replace(o.pictures[1], content=AGAIN), o.pictures[2]]
+                ),
+                "one seed gives one picture, whoever makes it",
+            ),
+            (
+                lambda o: replace(o, pictures=[o.pictures[0], o.pictures[2]]),
+                "one seed gives one picture, whoever makes it",
+            ),
+            (
+                lambda o: replace(o, pictures=[replace(o.pictures[2], steps_seen=19)]),
+                "progress was told step by step",
+            ),
+            (
+                lambda o: replace(o, pictures=[replace(o.pictures[0], pixel_steps=81_919)]),
+                "pictures cost their megapixel-steps",
+            ),
             (
                 lambda o: replace(o, purchases=[replace(p, pieces=1) for p in o.purchases]),
                 "streamed answers came piece by piece",
             ),
             (
                 lambda o: replace(o, purchases=[replace(p, tokens_prompt=9) for p in o.purchases]),
-                "every answer named the tokens and the cost that it was billed",
+                "every answer named the usage and the cost that it was billed",
             ),
             (
                 lambda o: replace(o, purchases=[replace(p, cost=p.cost + Money(1)) for p in o.purchases]),
-                "every answer named the tokens and the cost that it was billed",
+                "every answer named the usage and the cost that it was billed",
             ),
             (
                 lambda o: with_usage(o, [*o.customer.usage, usage("gamma", prompt=1, completion=1)]),
-                "every answer named the tokens and the cost that it was billed",
+                "every answer named the usage and the cost that it was billed",
             ),
             (
                 lambda o: with_usage(o, [replace(r, amount=r.amount + Money(1)) for r in o.customer.usage]),
@@ -199,8 +284,9 @@ class TestClaims:
 
     def test_two_errors_that_cancel_out_are_found(self):
         """The sum is right, but each record is wrong by one."""
-        first, second = honest().customer.usage
+        first, second, *others = honest().customer.usage
         swapped = [
+            *others,
             replace(first, amount=first.amount + Money(1)),
             replace(second, amount=second.amount - Money(1)),
         ]
@@ -211,24 +297,25 @@ class TestReport:
     def test_fields_are_the_contracts(self):
         document = report(honest(), claims(honest()), seconds=41.26)
         assert document["seconds"] == 41.3
-        assert document["requests"] == 2
+        assert document["requests"] == 5
+        assert document["image"] == {"path": "image.png", "width": 64, "height": 64}
         assert document["providers"] == [
-            _provider("alpha", earned=9_000),
-            _provider("beta", earned=5_760),
+            _provider("alpha", requests=2, earned=9_147),
+            _provider("beta", requests=3, earned=6_054),
         ]
         assert document["customer"] == {
             "topped_up_nano_usd": 4_250_000_000,
-            "spent_nano_usd": 16_400,
-            "balance_nano_usd": 4_249_983_600,
+            "spent_nano_usd": 16_889,
+            "balance_nano_usd": 4_249_983_111,
         }
-        assert document["platform_fee_nano_usd"] == 1_640
+        assert document["platform_fee_nano_usd"] == 1_688
         assert document["ledger"] == {"sum": 0, "trial_balance_ok": True}
 
 
-def _provider(slug: str, *, earned: int) -> dict[str, object]:
+def _provider(slug: str, *, requests: int, earned: int) -> dict[str, object]:
     return {
         "id": f"prov_{slug}",
-        "requests": 1,
+        "requests": requests,
         "earned_nano_usd": earned,
         "paid_micro_usdc": MICRO_PAID,
         "payout_signature": f"signature of {slug}",
