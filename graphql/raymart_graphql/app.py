@@ -26,6 +26,7 @@ from raymart_graphql.services import Services, build_services, running
 from raymart_graphql.top_up_codes import top_up_code_routes
 from raymart_graphql.webhooks import webhook_routes
 from raymart_marketplace.gateway.collector import rare_collections
+from raymart_marketplace.gateway.images.routes import openai_image_routes, sdapi_routes
 from raymart_marketplace.gateway.routes import gateway_routes
 from raymart_marketplace.gateway.vectors.routes import vector_routes
 from raymart_marketplace.objects import object_routes
@@ -46,6 +47,7 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
         title="Raymart",
         routes=[
             *_gateway(services),
+            *_sdapi(services),
             *_link(services),
             *_graphql(services),
             *document_routes(services),
@@ -92,8 +94,29 @@ def _gateway(services: Services) -> list[BaseRoute]:
                     authenticator=services.authenticator,
                     body_bytes_max=services.settings.body_bytes_max,
                 ),
+                *openai_image_routes(
+                    images=services.images,
+                    authenticator=services.authenticator,
+                    objects=services.objects,
+                    body_bytes_max=services.settings.image_body_bytes_max,
+                    url_ttl_s=services.settings.images_ttl_s,
+                ),
                 Route(KEY_PATH, KeyRoute(services.authenticator, services.sessions), name="key"),
             ],
+        )
+    )
+
+
+def _sdapi(services: Services) -> list[BaseRoute]:
+    """AUTOMATIC1111's API."""
+    return list(
+        sdapi_routes(
+            images=services.images,
+            authenticator=services.authenticator,
+            models=services.models,
+            directory=services.directory,
+            redis=services.redis,
+            body_bytes_max=services.settings.image_body_bytes_max,
         )
     )
 

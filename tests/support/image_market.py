@@ -1,13 +1,20 @@
 """A gateway that sells pictures, with everything real around it but the providers' machines."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
+from starlette.applications import Starlette
+
 from raymart_billing.connections import Pool
+from raymart_core.ids import new_id
 from raymart_core.ports import Prices
+from raymart_marketplace.accounts.api_keys import make_key
+from raymart_marketplace.accounts.models import ApiKey
 from raymart_marketplace.catalog.models import Modality
-from raymart_marketplace.db.session import Sessions
+from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.gateway.images.events import (
     Picture,
     PictureEvent,
@@ -17,10 +24,12 @@ from raymart_marketplace.gateway.images.events import (
 )
 from raymart_marketplace.gateway.images.inference import ImageInference
 from raymart_marketplace.gateway.images.request import PictureRequest
+from raymart_marketplace.gateway.images.routes import openai_image_routes, sdapi_routes
 from raymart_marketplace.metering.models import Surface
-from raymart_marketplace.objects import Objects, open_objects
+from raymart_marketplace.objects import Objects, UrlSigner, object_routes, open_objects
 from raymart_marketplace.oversight.live import LiveControls
-from support.gateway_market import LIMITS, GatewayMarket
+from raymart_marketplace.shared_state import Redis, make_redis
+from support.gateway_market import LIMITS, GatewayMarket, serving
 from support.object_settings import object_settings
 from support.scripted_images import paint
 from support.scripted_replica import ScriptedReplica
@@ -53,6 +62,29 @@ class ImageMarket(GatewayMarket):
         images = ImageInference(**{**parts, **changes})
         self.stack.push_async_callback(lambda: images.drain(timeout_s=5))
         return images
+
+    async def serve_images(
+        self,
+        *,
+        images: ImageInference | None = None,
+        body_bytes_max: int = 2_000_000,
+        redis: Redis | None = None,
+    ) -> httpx.AsyncClient:
+        """Serve OpenAI's and AUTOMATIC1111's routes by a real uvicorn; a client with the customer's key."""
+        served = {
+            "images": images or self.images, "authenticator": self.authenticator, "body_bytes_max": body_bytes_max,
+        }  # fmt: skip
+        away = make_redis("redis://127.0.0.1:1/0")
+        routes = [
+            *openai_image_routes(**served, objects=self.objects, url_ttl_s=60.0),
+            *sdapi_routes(**served, models=self.models, directory=self.directory, redis=redis or away),
+            *object_routes(self.objects),
+        ]
+        url = await self.stack.enter_async_context(serving(Starlette(routes=routes)))
+        self.objects._signer = UrlSigner(f"{url}/objects", [b"s" * 32], now=time.time)
+        return await self.stack.enter_async_context(
+            httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {self.key}"}, timeout=20)
+        )
 
     async def add_painter(self, replica: ScriptedReplica | None = None, **changes: object) -> ScriptedReplica:
         """Put an endpoint into routing that makes honest pictures unless scripted."""
@@ -90,6 +122,19 @@ class ImageMarket(GatewayMarket):
         async for event in running:
             got.append(event)
         return got
+
+    async def other_key(self) -> str:
+        """Another key of the same project."""
+        made = make_key()
+        async with session_scope(self.sessions) as session:
+            own = await session.get_one(ApiKey, self.key_id)
+            session.add(
+                ApiKey(
+                    id=new_id(), project_id=self.project_id, name="other", prefix=made.prefix, key_hash=made.key_hash,
+                    created_by=own.created_by,
+                )
+            )  # fmt: skip
+        return made.text
 
     async def pixel_steps(self) -> list[tuple]:
         return await self.books.fetch(

@@ -14,6 +14,8 @@ from fastapi.openapi.utils import get_openapi
 
 from raymart_graphql.key_route import KeyReply
 from raymart_marketplace.gateway.error_reply import ErrorReply
+from raymart_marketplace.gateway.images.openai_body import EditFields, GenerationBody
+from raymart_marketplace.gateway.images.openai_reply import ImagesReply
 from raymart_marketplace.gateway.models_route import ModelList, ModelObject
 from raymart_marketplace.gateway.openai_body import ChatBody
 from raymart_marketplace.gateway.openai_reply import ChatCompletion
@@ -37,6 +39,9 @@ Everything else (accounts, prices, usage, invoices, payouts) is at `/graphql`.
 _STRUCTS = (
     ChatBody,
     ChatCompletion,
+    EditFields,
+    GenerationBody,
+    ImagesReply,
     EmbeddingBody,
     EmbeddingList,
     RerankBody,
@@ -113,6 +118,12 @@ def _inference() -> Json:
         "/v1/rerank": {
             "post": _unary("rerank", "Sort documents by relevance to a query", "RerankBody", "RerankAnswer")
         },
+        "/v1/images/generations": {
+            "post": _pictures("createImage", "Make pictures of a prompt", _json("GenerationBody"))
+        },
+        "/v1/images/edits": {
+            "post": _pictures("editImage", "Make a picture anew, where its mask says so", _edit_form())
+        },
         "/v1/models": {"get": _read("listModels", "List what is served", "ModelList", (401, 403, 503))},
         "/v1/key": {
             "get": _read("getKey", "Show what the key may do and has spent", "KeyReply", (401, 403, 503))
@@ -135,6 +146,33 @@ def _unary(name: str, summary: str, body: str, answer: str) -> Json:
             "200": {"description": "The answer.", "content": _json(answer)},
             **_failing(400, 401, 402, 403, 404, 413, 429, 502, 503, 504),
         },
+    }
+
+
+def _pictures(name: str, summary: str, content: Json) -> Json:
+    return {
+        "tags": ["Inference"],
+        "operationId": name,
+        "summary": summary,
+        "security": [{"api_key": []}],
+        "requestBody": {"required": True, "content": content},
+        "responses": {
+            "200": {
+                "description": "The pictures, inline or as URLs; with `stream: true` their progress and they themselves "
+                "as server-sent events.",
+                "content": {**_json("ImagesReply"), "text/event-stream": {"schema": {"type": "string"}}},
+            },
+            **_failing(400, 401, 402, 403, 404, 413, 429, 502, 503, 504),
+        },
+    }
+
+
+def _edit_form() -> Json:
+    """The fields of an edit with its files, which msgspec knows nothing of."""
+    file = {"type": "string", "contentMediaType": "image/png"}
+    files = {"type": "object", "properties": {"image": file, "mask": file}, "required": ["image"]}
+    return {
+        "multipart/form-data": {"schema": {"allOf": [{"$ref": "#/components/schemas/EditFields"}, files]}}
     }
 
 

@@ -58,11 +58,11 @@ class Endpoint(ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error that may be shown is sent in OpenAI's shape."""
-        answer = Answer(send)
+        answer = self.answer(send)
         try:
             if scope["method"] != self.method:
                 raise MethodNotAllowed(f"{scope['method']} is not allowed here; use {self.method}")
-            caller = await self._authenticator.caller(header(scope, b"authorization"))
+            caller = await self._authenticator.caller(self.credential(scope))
             await self.serve(caller, scope, receive, answer)
         except ClientLeft:
             return
@@ -74,6 +74,14 @@ class Endpoint(ABC):
             if answer.begun:
                 raise
             await answer.fail(internal_error(error, request_id=answer.request_id))
+
+    def answer(self, send: Send) -> Answer:
+        """What is written with; another one has errors in another shape."""
+        return Answer(send)
+
+    def credential(self, scope: Scope) -> bytes | None:
+        """Who asks: the value of an `Authorization` header of the scheme Bearer."""
+        return header(scope, b"authorization")
 
     @abstractmethod
     async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:

@@ -8,8 +8,10 @@ from starlette.routing import Route
 
 from raymart_graphql.app import create_app
 from raymart_graphql.rest.openapi import document
+from raymart_marketplace.gateway.images.sdapi.lists_route import FIXED
 from support.api_server import Api, control_settings
 
+SDAPI_PATHS = ("txt2img", "img2img", "options", "sd-models", "progress", "interrupt", "skip", *FIXED)
 UNDESCRIBED = {
     "/graphql": "has a schema of its own",
     "/graphql/assets/{name}": "is a file of its page",
@@ -18,6 +20,8 @@ UNDESCRIBED = {
     "/auth/oidc/{provider}/callback": "is for browsers",
     "/objects/{key:path}": "is a URL that comes signed and whole",
     "/v1/{rest:path}": "is a refusal",
+    "/sdapi/v1/{rest:path}": "is a refusal",
+    **{f"/sdapi/v1/{path}": "is AUTOMATIC1111's, whose own document describes it" for path in SDAPI_PATHS},
     "/openapi.json": "is the document",
     "/docs": "is its page",
     "/docs/{asset}": "is its page",

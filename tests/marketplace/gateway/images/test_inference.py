@@ -191,25 +191,22 @@ BREAKS = {
 
 
 class TestFailover:
-    @pytest.mark.parametrize("breaks", BREAKS)
-    async def test_what_is_no_usable_picture_costs_nothing_and_another_endpoint_takes_over(
-        self, market, breaks
-    ):
-        bad = await market.add_painter()
-        await market.add_painter()
-        breaking, reason = BREAKS[breaks]
-        bad.script = after(2, breaking)
+    async def test_what_is_no_usable_picture_costs_nothing_and_another_endpoint_takes_over(self, market):
+        bad, _ = await market.add_painter(), await market.add_painter()
         ask_first(market, bad)
-        events = await market.events()
-        assert isinstance(last(events), PicturesFinished)
-        assert last(events).attempts == 2
-        assert pictures(events)[0].data == picture(32, 16, seed=5, text="a red circle\nSteps: 4, Seed: 5")
-        attempts = await market.attempts()
-        assert [each[:2] for each in attempts] == [("failed", "provider"), ("delivered", "none")]
-        assert reason in attempts[0][2]
-        assert steps(events)[-4:] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-        assert len(market.directory.failures) == 1
-        assert await market.pixel_steps() == [(PIXEL_STEPS, 1, PIXEL_STEPS + 7, PIXEL_STEPS + 7)]
+        for name, (breaking, reason) in BREAKS.items():
+            bad.scripts.append(after(2, breaking))
+            events = await market.events()
+            assert isinstance(last(events), PicturesFinished), name
+            assert last(events).attempts == 2, name
+            assert pictures(events)[0].data == picture(32, 16, seed=5, text="a red circle\nSteps: 4, Seed: 5")
+            failed, delivered = (await market.attempts())[-2:]
+            assert (failed[:2], delivered[:2]) == (("failed", "provider"), ("delivered", "none")), name
+            assert reason in failed[2], name
+            assert steps(events)[-4:] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert len(market.directory.failures) == len(BREAKS)
+        whole = (PIXEL_STEPS, 1, PIXEL_STEPS + 7, PIXEL_STEPS + 7)
+        assert await market.pixel_steps() == [whole] * len(BREAKS)
 
     async def test_an_end_without_all_pictures_is_no_end(self, market):
         async def stingy(exchange: Exchange) -> None:
