@@ -138,10 +138,11 @@ class DiffusersEngine:
 
     async def close(self) -> None:
         """Abort all requests, wait for the thread, free the model."""
+        # First, so that what waits for its turn is not begun.
+        self._model = None
         for events in tuple(self._open):
             events.channel.close()
         await asyncio.get_running_loop().run_in_executor(None, self._worker.shutdown)
-        self._model = None
 
     def _loaded(self) -> "tuple[Model, Folder]":
         if self._model is None or self._folder is None:
@@ -167,6 +168,7 @@ class DiffusersEngine:
         await self._gate.acquire()
         try:
             pictures = await loop.run_in_executor(None, read_pictures, request)
+            self._loaded()  # it may have been closed while the request waited
         except BaseException:
             self._gate.release()
             raise
@@ -201,17 +203,20 @@ class DiffusersEngine:
             events.engine_since = None
 
     def _failed(self, model: "Model", error: EngineError) -> None:
-        from raymart_serve.engines.diffusers.model import DeviceLost  # noqa: PLC0415
+        from raymart_serve.engines.diffusers.model import DeviceLost, MemoryTooSmall  # noqa: PLC0415
 
         log.warning("image.failed", reason=error.message, cause=repr(error.__cause__))
         if isinstance(error, DeviceLost):
             self._broken = error.message
-        else:
+        elif isinstance(error, MemoryTooSmall):
             model.release()
 
 
-class _ReaderLeft(Exception):
-    """Raised inside the denoising loop when nobody waits for the picture any more."""
+class _ReaderLeft(BaseException):
+    """Raised inside the denoising loop when nobody waits for the picture any more.
+
+    No `Exception`, so that what turns the libraries' faults into ours lets it pass.
+    """
 
 
 class _Job:

@@ -11,6 +11,7 @@ import diffusers
 import torch
 import transformers
 
+from raymart_serve.engines.diffusers.folder import weights_of
 from raymart_serve.engines.diffusers.safetensors_header import read_header
 from raymart_serve.engines.protocol import EngineFailed
 
@@ -23,9 +24,7 @@ def check_fit(cls: "type[torch.nn.Module]", folder: Path) -> None:
     with torch.device("meta"):
         part = _built(cls, folder)
     described = sum(parameter.numel() for parameter in part.parameters())
-    held = sum(
-        prod(entry.shape) for file in folder.glob("*.safetensors") for entry in read_header(file).values()
-    )
+    held = sum(prod(entry.shape) for file in weights_of(folder) for entry in read_header(file).values())
     if described > held:
         raise EngineFailed(
             f"the configuration of {folder.name!r} describes {described} numbers and its weights hold {held}; "

@@ -44,6 +44,9 @@ _LAYERS_MAX = 64
 _LIST_MAX = 64
 _BETAS_MAX = 4_096
 _ADAPTERS_MAX = 1_024
+_ADAPTER_FOLDERS = frozenset({"loras", "controlnets", "vaes"})
+_VARIANT = "fp16"
+"""What publishers of half-precision weights put into their files' names: model.fp16.safetensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,25 @@ def read_folder(path: Path) -> Folder:
         controlnets=_named(path / "controlnets"),
         vaes=_named(path / "vaes"),
     )
+
+
+def variant_of(folder: Path) -> str | None:
+    """The variant "fp16" where a part of the pipeline, or the part, in `folder` has weights of that variant's name only."""
+    by_part: dict[Path, list[Path]] = {}
+    for file in folder.glob("**/*.safetensors"):
+        if file.relative_to(folder).parts[0] not in _ADAPTER_FOLDERS:
+            by_part.setdefault(file.parent, []).append(file)
+    return _VARIANT if any(all(map(_is_variant, files)) for files in by_part.values()) else None
+
+
+def weights_of(part: Path) -> list[Path]:
+    """The files that are loaded of one part: the plain ones, or those of the variant where there are no others."""
+    files = sorted(part.glob("*.safetensors"))
+    return [file for file in files if not _is_variant(file)] or files
+
+
+def _is_variant(file: Path) -> bool:
+    return f".{_VARIANT}" in file.suffixes or f".{_VARIANT}-" in file.name
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from raymart_core.wire.image import ImageRequest, Lora
 from raymart_serve.engines.diffusers.fit import check_fit
-from raymart_serve.engines.diffusers.folder import Family, Folder
+from raymart_serve.engines.diffusers.folder import Family, Folder, variant_of
 from raymart_serve.engines.diffusers.pictures import Pictures
 from raymart_serve.engines.diffusers.samplers import SAMPLERS, sampler_name
 from raymart_serve.engines.protocol import EngineError, EngineFailed, RequestRefused
@@ -55,6 +55,10 @@ class DeviceLost(EngineFailed):
     """The accelerator refuses all further work of this process."""
 
 
+class MemoryTooSmall(EngineFailed):
+    """What was asked for does not fit beside the model; less does."""
+
+
 class Model:
     """One revision in memory."""
 
@@ -64,7 +68,7 @@ class Model:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._dtype = _DTYPES[dtype or ("float16" if self._device == "cuda" else "float32")]
         _set_up_libraries(threads)
-        with _Faults("loading the model"):
+        with _Faults("loading the model", less="serve a smaller one on this machine"):
             for name, (library, class_name) in folder.parts.items():
                 check_fit(getattr(_LIBRARIES[library], class_name), folder.path / name)
             cls = getattr(diffusers, _CLASSES[folder.family, "text", False])
@@ -87,7 +91,9 @@ class Model:
 
     def sampler(self, request: ImageRequest) -> str:
         """The name of the sampler that `request` is made with."""
-        return request.scheduler or sampler_name(type(self._base.scheduler).__name__)
+        return request.scheduler or sampler_name(
+            type(self._base.scheduler).__name__, self._base.scheduler.config
+        )
 
     def make(
         self, request: ImageRequest, pictures: Pictures, *, seed: int, on_step: Callable[[int], None]
@@ -223,8 +229,9 @@ class _Shelf(Generic[Adapter]):
 class _Faults:
     """Turns what torch and diffusers raise into the engine's own errors."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, less: str = "ask for a smaller one") -> None:
         self._what = what
+        self._less = less
 
     def __enter__(self) -> None: ...
 
@@ -234,7 +241,9 @@ class _Faults:
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error):
             # Without the traceback, whose frames keep the tensors alive that did fit.
             error.__traceback__ = None
-            raise EngineFailed(f"the engine's memory is too small for {self._what}; ask for less") from error
+            raise MemoryTooSmall(
+                f"the engine's memory is too small for {self._what}; {self._less}"
+            ) from error
         if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
             raise DeviceLost(f"the accelerator failed at {self._what}") from error
         # The library's own words may name paths of this machine; the log has them.
@@ -253,7 +262,12 @@ def _set_up_libraries(threads: int) -> None:
 
 def _loaded(cls: "type[diffusers.ModelMixin]", path: Path, *, dtype: torch.dtype) -> "diffusers.ModelMixin":
     return cls.from_pretrained(
-        path, dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=True
+        path,
+        dtype=dtype,
+        variant=variant_of(path),
+        use_safetensors=True,
+        local_files_only=True,
+        low_cpu_mem_usage=True,
     )
 
 
