@@ -30,6 +30,7 @@ MEASURES = (
     "payout_transactions",
     "payouts",
     "image",
+    "llama_cpp",
 )
 ON_HISTORY = ("ingestion", "rollups")
 

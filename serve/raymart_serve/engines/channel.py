@@ -57,6 +57,14 @@ class StepChannel(Generic[Item]):
                 self._readable.clear()
             await self._readable.wait()
 
+    def get_nowait(self) -> Item | None:
+        """Called on the loop: the next item if there is one already, else None, also after `close`."""
+        with self._changed:
+            if not self._items:
+                return None
+            self._changed.notify()
+            return self._items.popleft()
+
     def close(self) -> None:
         """Called on the loop: the reader leaves, or is told to. Safe to call twice."""
         with self._changed:
