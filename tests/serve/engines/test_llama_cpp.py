@@ -122,7 +122,7 @@ async def at_once(
     """What llama.cpp answers without streaming: the truth to compare with."""
     request, _ = engine._request(list(ids), sampling)
     answers: list[dict[str, object]] = []
-    changed = json.loads(request) | {"stream": False, "return_tokens": True} | body
+    changed = request | {"stream": False, "return_tokens": True} | body
     await asyncio.to_thread(
         engine._server.handle_completions,
         json.dumps(changed),
@@ -177,7 +177,7 @@ class TestExactIds:
         grammar = {"grammar": f"root ::= {json.dumps(text, ensure_ascii=False)}"}
         truth = await at_once(engine, ids, sampling, **grammar)
         body, reader = engine._request(list(ids), sampling)
-        steps = await self._stream(engine, json.loads(body) | grammar, reader)
+        steps = await self._stream(engine, body | grammar, reader)
         assert text_of(steps) == text
         assert all(step.exact for step in steps)
         assert ids_of(steps) == truth["tokens"][:-1]
@@ -204,7 +204,7 @@ class TestExactIds:
         ids = await asked(engine, f"Repeat after me: {text}")
         sampling = greedy(max_tokens=5)
         body, reader = engine._request(list(ids), sampling)
-        steps = await self._stream(engine, json.loads(body) | {"grammar": f'root ::= "{text}"'}, reader)
+        steps = await self._stream(engine, body | {"grammar": f'root ::= "{text}"'}, reader)
         assert [(step.text, step.count, step.exact) for step in steps] == [("你", 3, True), ("", 5, False)]
 
     async def _stream(

@@ -8,6 +8,7 @@ import base64
 import math
 import secrets
 import struct
+import threading
 from collections.abc import Sequence
 
 import msgspec
@@ -16,7 +17,7 @@ from raymart_serve.engines.llama_cpp.library import embedding_parameters
 from raymart_serve.engines.llama_cpp.listener import Listener
 from raymart_serve.engines.protocol import Embedding, EngineFailed, EngineSpec, RequestRefused
 
-TOGETHER_MAX = 64
+TOGETHER_MAX = 16
 """Inputs in one call of the library, which cannot be broken off."""
 
 
@@ -53,6 +54,13 @@ class Embedder:
         self.listener = Listener(self._server.listening_address, key=key)
         self.dimensions = len(self.vectors([(0,)])[0]) // 4
         """Numbers in a vector. Asking for one also proves that the library's loop runs: see the engine's `_load`."""
+
+    def read(self, inputs: Sequence[Sequence[int]], left: threading.Event) -> list[bytes]:
+        """`vectors` of any number of inputs, some at a time, until the caller has `left`. Raises: EngineFailed."""
+        vectors: list[bytes] = []
+        while len(vectors) < len(inputs) and not left.is_set():
+            vectors += self.vectors(inputs[len(vectors) : len(vectors) + TOGETHER_MAX])
+        return vectors
 
     def vectors(self, inputs: Sequence[Sequence[int]]) -> list[bytes]:
         """float32, little-endian, of length 1, for each list of token ids, in order. Raises: EngineFailed."""

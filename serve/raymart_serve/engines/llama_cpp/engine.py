@@ -16,9 +16,12 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from raymart_core.wire.replica import NO_OPTIONS, ChatMessage, GenerationOptions, Sampling, Tool
+from raymart_serve.engines.llama_cpp.cache_slots import CacheSlots
 from raymart_serve.engines.llama_cpp.chunks import ChunkReader
-from raymart_serve.engines.llama_cpp.embedder import TOGETHER_MAX, Embedder, check_dimensions, embedding
+from raymart_serve.engines.llama_cpp.embedder import Embedder, check_dimensions, embedding
 from raymart_serve.engines.llama_cpp.events import Channel, Events
 from raymart_serve.engines.llama_cpp.formats import FormatWatch
 from raymart_serve.engines.llama_cpp.library import completion_request, server_parameters
@@ -55,6 +58,7 @@ class LlamaCppEngine:
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
         self._gate = SlotGate(slots=spec.slots, waiting_max=spec.waiting_max)
+        self._cache_slots = CacheSlots(spec.slots)
         self._workers = ThreadPoolExecutor(spec.slots, thread_name_prefix="llama-generate")
         # The template and the tokenizer must not wait for a slot.
         self._askers = ThreadPoolExecutor(2, thread_name_prefix="llama-ask")
@@ -144,7 +148,7 @@ class LlamaCppEngine:
         check_dimensions(dimensions, most=embedder.dimensions)
         await self._gate.acquire()
         left = threading.Event()
-        work = asyncio.get_running_loop().run_in_executor(self._workers, _vectors, embedder, ids, left)
+        work = asyncio.get_running_loop().run_in_executor(self._workers, embedder.read, ids, left)
         work.add_done_callback(lambda _: self._gate.release())
         try:
             # The slot is free when the thread is, not when the caller has left.
@@ -286,12 +290,16 @@ class LlamaCppEngine:
         tools = self._tool_reader(resume_ids) if calls else None
         body, reader = self._request(ids, sampling, rules, tools)
         await self._gate.acquire()
+        slot, own = self._cache_slots.take(options.cache_salt)
+        body["id_slot"] = slot
+        if not own:
+            body["cache_prompt"] = False
         loop = asyncio.get_running_loop()
         channel = Channel(loop, size_max=_CHANNEL_STEPS_MAX)
         events = Events(channel)
-        work = loop.run_in_executor(self._workers, self._run, body, reader, events)
+        work = loop.run_in_executor(self._workers, self._run, msgspec.json.encode(body), reader, events)
         # The slot is free when the thread is, which may be a step after the reader has left.
-        work.add_done_callback(lambda _: self._gate.release())
+        work.add_done_callback(lambda _: self._freed(slot))
         self._open.add(events)
         try:
             yield events
@@ -300,6 +308,10 @@ class LlamaCppEngine:
             self._open.discard(events)
             self._tokens_generated += events.tokens
             self._requests_aborted += not events.finished
+
+    def _freed(self, slot: int) -> None:
+        self._cache_slots.give_back(slot)
+        self._gate.release()
 
     def _check(self, ids: list[int]) -> None:
         self._loaded_listener()
@@ -330,7 +342,7 @@ class LlamaCppEngine:
         sampling: Sampling,
         rules: str | None = None,
         tools: ToolReader | None = None,
-    ) -> tuple[bytes, ChunkReader]:
+    ) -> tuple[dict[str, object], ChunkReader]:
         assert self._vocabulary is not None
         reader = ChunkReader(
             self._vocabulary,
@@ -382,11 +394,3 @@ class LlamaCppEngine:
         if self._spec.step_delay_s and not channel.pause(self._spec.step_delay_s):
             return False
         return channel.put(event)
-
-
-def _vectors(embedder: Embedder, ids: Sequence[Sequence[int]], left: threading.Event) -> list[bytes]:
-    """In a worker thread: the vectors of all inputs, some at a time, until the caller has left."""
-    vectors: list[bytes] = []
-    while len(vectors) < len(ids) and not left.is_set():
-        vectors += embedder.vectors(ids[len(vectors) : len(vectors) + TOGETHER_MAX])
-    return vectors

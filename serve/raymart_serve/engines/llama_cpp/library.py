@@ -3,8 +3,6 @@
 import os
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from raymart_core.wire.replica import Sampling
 from raymart_serve.engines.protocol import EngineSpec
 
@@ -59,8 +57,8 @@ def embedding_parameters(
 
 def completion_request(
     ids: list[int], sampling: Sampling, *, max_tokens: int, grammar: str | None = None
-) -> bytes:
-    """The body of one streamed completion after `ids`, as JSON."""
+) -> dict[str, object]:
+    """The body of one streamed completion after `ids`."""
     body: dict[str, object] = {
         "prompt": ids,
         "max_tokens": max_tokens,
@@ -84,4 +82,4 @@ def completion_request(
         body["logprobs"] = max(1, sampling.top_logprobs)
     if grammar is not None:
         body["grammar"] = grammar
-    return msgspec.json.encode(body)
+    return body
