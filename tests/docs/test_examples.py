@@ -16,10 +16,12 @@ from raymart_billing.connections import make_pool
 from raymart_billing.payouts.running import run_now
 from raymart_core.ids import Prefix, show
 from raymart_local.redis import EmbeddedRedis
+from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.db.session import make_engine, make_sessions
 from support.api_server import PASSWORD, Api, Person, Seller, Tenant, api_server, control_settings
 from support.fake_stripe import API_KEY, WEBHOOK_SECRET, FakeStripe
 from support.own_database import database_url, owner_url
+from support.painting import painting
 from support.payout_batches import MINT
 from support.payout_rows import PayoutRows
 from support.provider_earnings import Earners
@@ -166,6 +168,16 @@ async def seller(api: Api) -> AsyncIterator[Seller]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def painter(api: Api) -> AsyncIterator[Seller]:
+    """A provider of pictures on line."""
+    painter = await api.seller(modality=Modality.IMAGE)
+    async with ScriptedReplica(painting(painter)) as replica:
+        await api.serve(painter, replica)
+        yield painter
+        api.retire(painter)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def customer(api: Api) -> Tenant:
     """A customer with money."""
     tenant = await api.tenant()
@@ -174,8 +186,10 @@ async def customer(api: Api) -> Tenant:
 
 
 class TestPages:
-    async def test_customers(self, api: Api, customer: Tenant, seller: Seller) -> None:
-        reader = Reader(api, email=customer.owner.email, model=seller.model_slug)
+    async def test_customers(self, api: Api, customer: Tenant, seller: Seller, painter: Seller) -> None:
+        reader = Reader(
+            api, email=customer.owner.email, model=seller.model_slug, image_model=painter.model_slug
+        )
         assert await reader.work_through("customer.md") >= 12
         assert reader.values["organization"] == customer.id
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from io import BytesIO
 from typing import Any
@@ -19,8 +19,9 @@ from raymart_marketplace.metering.models import RequestState, Surface
 from support.api_server import Api, Seller, Tenant, api_server, control_settings
 from support.completions import balance, chat, request_row, rows_of, until_settled
 from support.graphql_socket import Socket, connected
-from support.scripted_images import asked, finish, made, picture, progress, steps_of
-from support.scripted_replica import Exchange, ScriptedReplica
+from support.painting import painting
+from support.scripted_images import asked, picture
+from support.scripted_replica import ScriptedReplica
 
 FIELDS = """
 requestId model pixelSteps attempts createdAt cost { amount currency } provider { slug }
@@ -34,7 +35,6 @@ FOLLOW = f"""
 subscription ($input: ImageGenerationInput!) {{ imageGeneration(input: $input) {{
   step of generation {{ {FIELDS} }} userErrors {{ code message }} }} }}
 """
-Script = Callable[[Exchange], Awaitable[None]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -61,24 +61,6 @@ async def replica(api: Api, painter: Seller) -> AsyncIterator[ScriptedReplica]:
         await api.serve(painter, replica)
         yield replica
         api.retire(painter)
-
-
-def painting(seller: Seller, *, then: Callable[[Exchange], None] | None = None) -> Script:
-    """An honest engine, or one that does something else after its first step."""
-
-    async def paint(exchange: Exchange) -> None:
-        request = asked(exchange)
-        exchange.head()
-        total = steps_of(request) * request.count
-        for step in range(1, total + 1):
-            progress(exchange, step, total)
-            if then is not None:
-                return then(exchange)
-            if step % steps_of(request) == 0:
-                made(exchange, step // steps_of(request) - 1)
-        return finish(exchange, revision=seller.digest)
-
-    return paint
 
 
 def wish(seller: Seller, **changes: Any) -> dict[str, Any]:
