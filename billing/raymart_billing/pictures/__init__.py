@@ -1,0 +1,1 @@
+"""Pictures that customers had made: deleted when their time is over."""
