@@ -13,6 +13,7 @@ from raymart_core.wire.peer_token import make_peer_token
 from raymart_serve.models.agent_api import DamagedArtifact, OpenModel
 from raymart_serve.models.cache import pinned, read_revision
 from raymart_serve.models.weights import WeightsUnavailable
+from support.range_server import range_server
 from support.revisions import Revision
 
 KIB = 1024
@@ -303,6 +304,17 @@ class TestPeers:
         assert (await settled(host, wanted))[0].state == "ready"
         assert origin.asked
 
+    async def test_a_name_is_no_address(self, make_host, marketplace, origin, serve):
+        wanted = revision()
+        with range_server(
+            {f"/artifacts{path}": content for path, content in wanted.objects.items()}
+        ) as other:
+            serve(wanted, peers=(PeerGrant(address=f"localhost:{other.url.rpartition(':')[2]}", token="t"),))
+            host = await make_host()
+            marketplace.connect(host)
+            assert (await settled(host, wanted))[0].state == "ready"
+            assert other.asked == []
+
     async def test_a_node_that_shares_nothing_announces_no_address(self, make_host):
         announced = (await make_host()).announced()
         assert (announced.address, announced.secret) == ("", "")
@@ -320,13 +332,14 @@ class TestPrefetch:
     async def test_what_is_wanted_is_not_thrown_away_for_what_is_wanted_too(
         self, make_host, marketplace, serve
     ):
-        first, second, third = revision(1, 300), revision(2, 300), revision(3, 300)
-        serve(first, second, third)
+        first, second, third, small = revision(1), revision(2), revision(3), revision(4, 10)
+        serve(first, second, third, small)
         host = await make_host(quota_bytes=700 * KIB)
         marketplace.connect(host)
-        host.take(Prefetch(revisions=(first.digest, second.digest, third.digest)))
-        await until(lambda: len(marketplace.asks) >= 3)
-        assert {here.digest for here in host.cached()} == {first.digest, second.digest}
+        host.take(Prefetch(revisions=(first.digest, second.digest, third.digest, small.digest)))
+        # They are fetched in this order, so the third has had its turn when the last is here.
+        await until(lambda: any(here.digest == small.digest for here in host.cached()))
+        assert {here.digest for here in host.cached()} == {first.digest, second.digest, small.digest}
 
     async def test_a_replica_that_waits_gets_room_made(self, make_host, marketplace, serve):
         first, second, third = revision(1, 300), revision(2, 300), revision(3, 300)
