@@ -16,7 +16,7 @@ if [ -z "$credentials" ]; then
   .venv/bin/raymart up > "$RAYMART_DATA_DIR/up.out" 2>&1 &
   stack=$!
   trap 'kill -INT $stack 2>/dev/null; wait $stack 2>/dev/null || true' EXIT
-  for _ in $(seq 180); do
+  for _ in $(seq 400); do
     kill -0 $stack 2>/dev/null || { cat "$RAYMART_DATA_DIR/up.out" >&2; exit 1; }
     .venv/bin/python - "$RAYMART_PORT" <<'PY' && break
 import sys, urllib.request

@@ -24,7 +24,7 @@ from raymart_local.supervisor import record_path
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 RAYMART = str(Path(sys.executable).parent / "raymart")
-READY_WITHIN_S = 180.0
+READY_WITHIN_S = 300.0
 GONE_WITHIN_S = 45.0
 MEMORY_BYTES_MAX = 3_000_000_000
 PARTS = {
