@@ -138,7 +138,9 @@ class TestSignature:
         ids=["key", "moment", "long-moment", "no-moment", "nothing", "no-signature", "longer", "bytes", "dots", "slash"],
     )  # fmt: skip
     async def test_a_changed_url_opens_nothing(self, site, change):
-        await site.objects.put(KEY.replace("0.png", "1.png"), CONTENT)  # There is something else to be opened.
+        await site.objects.put(
+            KEY.replace("0.png", "1.png"), CONTENT
+        )  # There is something else to be opened.
         changed = change(await site.objects.signed_url(KEY, expires_s=60))
         answer = await site.client.get(changed)
         assert answer.status_code in {403, 404}
