@@ -15,7 +15,13 @@ SHA256 = "d050e91e9f7ddcf9d5f1cad2532aa506c4b634743ace78b36c4350477161807b"
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    spec = EngineSpec(path=resolve(SOURCE, SHA256), context_length=1024, slots=2, waiting_max=3)
+    spec = EngineSpec(
+        path=resolve(SOURCE, SHA256),
+        context_length=1024,
+        slots=2,
+        waiting_max=3,
+        parameters={"tool_parser": "hermes"},
+    )
     with Rig(Subject(factory=VllmEngine, spec=spec)) as rig:
         yield rig
 
