@@ -108,8 +108,10 @@ class GatewayMarket:
         limits: InferenceLimits = LIMITS,
         spill: Spill | None = None,
         modality: Modality = Modality.CHAT,
+        model_owner: UUID | None = None,
     ) -> None:
         self.modality = modality
+        self.model_owner = model_owner
         self.sessions = sessions
         self.pool = pool
         self.limits = limits
@@ -273,6 +275,8 @@ class GatewayMarket:
                     description="",
                     modality=self.modality,
                     licence="x",
+                    organization_id=self.model_owner,
+                    visibility="private" if self.model_owner else "public",
                 )
             )
             await session.flush()
@@ -298,8 +302,9 @@ async def gateway_market(
     *,
     limits: InferenceLimits = LIMITS,
     modality: Modality = Modality.CHAT,
+    model_owner: UUID | None = None,
 ) -> AsyncIterator[GatewayMarket]:
-    market = GatewayMarket(sessions, pool, limits=limits, modality=modality)
+    market = GatewayMarket(sessions, pool, limits=limits, modality=modality, model_owner=model_owner)
     async with market.stack:
         await market.open()
         yield market

@@ -1,10 +1,10 @@
 """Private models: who may see, call and serve them. Takes a session, flushes, never commits."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
@@ -14,6 +14,7 @@ from raymart_core.ids import Prefix, show
 from raymart_marketplace.accounts.models import Organization
 from raymart_marketplace.catalog.models import Model, Visibility
 from raymart_marketplace.catalog.registry_models import Access, ModelShare
+from raymart_marketplace.db.tenancy import Confinement
 
 SHARES_MAX = 1_000
 """Organizations that one model is shared with."""
@@ -28,6 +29,29 @@ def hosted_by(organization_id: InstrumentedAttribute[UUID]) -> ColumnElement[boo
         ModelShare.ended_at.is_(None),
     )
     return or_(Model.visibility == Visibility.PUBLIC, Model.organization_id == organization_id, shared)
+
+
+def seen_by(viewer: Confinement | None) -> ColumnElement[bool]:
+    """Condition on `model`: who reads with these rights may know of it. None is who reads everything."""
+    if viewer is None or viewer.sees_market:
+        return true()
+    shared = exists().where(
+        ModelShare.model_id == Model.id,
+        ModelShare.organization_id.in_(viewer.organizations),
+        ModelShare.ended_at.is_(None),
+    )
+    return or_(Model.visibility == Visibility.PUBLIC, Model.organization_id.in_(viewer.organizations), shared)
+
+
+async def audiences(session: AsyncSession, model_ids: Collection[UUID]) -> Mapping[UUID, frozenset[UUID]]:
+    """Of those of the models that are private, the organizations that may use them."""
+    shared = select(ModelShare.organization_id).where(
+        ModelShare.model_id == Model.id, ModelShare.ended_at.is_(None)
+    )
+    private = select(
+        Model.id, Model.organization_id, func.array(shared.scalar_subquery()).label("shared")
+    ).where(Model.id.in_(model_ids), Model.visibility == Visibility.PRIVATE)
+    return {row.id: frozenset({row.organization_id, *row.shared}) for row in await session.execute(private)}
 
 
 async def may_host(session: AsyncSession, *, model_id: UUID, organization_id: UUID) -> bool:

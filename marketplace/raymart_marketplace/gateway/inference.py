@@ -170,7 +170,7 @@ class Inference:
             attempts_max=self._limits.attempts_max,
         )
         if not plan.routing.ranked and not plan.routing.rejected:
-            await self._models.require(needs.model_slug)
+            await self._models.require(needs.model_slug, organization_id=needs.organization_id)
         return plan
 
     def quote(self, plan: Sequence[LiveEndpoint], needs: Needs) -> Money:

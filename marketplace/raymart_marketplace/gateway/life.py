@@ -1,5 +1,6 @@
 """What is known of one chat request while it runs, and the rows and events that follow from it."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import msgspec
@@ -46,7 +47,7 @@ class RequestLife(Life[Attempt]):
             rater=rater,
         )
         self.request = request
-        self.needs = needs_of(request)
+        self.needs = replace(needs_of(request), organization_id=caller.organization_id)
         self._salts = salts
 
     def new_attempt(self, endpoint: LiveEndpoint, lease: Lease) -> Attempt:

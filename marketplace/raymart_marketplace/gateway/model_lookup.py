@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from raymart_core.errors import ModelNotFound, Unavailable
 from raymart_marketplace.catalog.models import SERVED, Modality, Model, ModelRevision
+from raymart_marketplace.catalog.sharing import audiences
 from raymart_marketplace.db.session import Sessions
 
 QUERY_TIMEOUT_S = 5.0
@@ -32,16 +34,25 @@ class ListedModel:
     context_length: int
     """The longest of its servable revisions, in tokens."""
     quantizations: tuple[str, ...]
+    audience: frozenset[UUID] | None = None
+    """Organizations that may use it; None for everybody."""
+
+    def is_for(self, organization_id: UUID | None) -> bool:
+        """Whether the organization may know of it."""
+        return self.audience is None or organization_id in self.audience
 
 
 class ModelLookup(Protocol):
     """Knows every servable model."""
 
-    async def require(self, slug: str) -> None:
-        """Return when a model of this slug exists. Raises: ModelNotFound naming the nearest slug, Unavailable."""
+    async def require(self, slug: str, *, organization_id: UUID | None = None) -> None:
+        """Return when there is a model of this slug that the organization may use.
+
+        Raises: ModelNotFound naming the nearest slug, Unavailable.
+        """
 
     async def listed(self) -> Mapping[str, ListedModel]:
-        """Every servable model by slug. Raises: Unavailable."""
+        """Every servable model by slug, private ones too. Raises: Unavailable."""
 
 
 class CatalogModels:
@@ -54,10 +65,14 @@ class CatalogModels:
         self._fresh_until = float("-inf")
         self._refreshing = asyncio.Lock()
 
-    async def require(self, slug: str) -> None:
-        """Return when a model of this slug exists. Raises: ModelNotFound naming the nearest slug, Unavailable."""
-        models = await self.listed()
-        if slug not in models:
+    async def require(self, slug: str, *, organization_id: UUID | None = None) -> None:
+        """Return when there is a model of this slug that the organization may use.
+
+        Raises: ModelNotFound naming the nearest slug of those that it may use, Unavailable.
+        """
+        listed = await self.listed()
+        if slug not in listed or not listed[slug].is_for(organization_id):
+            models = [name for name, model in listed.items() if model.is_for(organization_id)]
             nearest = difflib.get_close_matches(slug, models, n=1)
             raise ModelNotFound(slug, nearest=nearest[0] if nearest else None)
 
@@ -85,12 +100,15 @@ class CatalogModels:
                 for model, revision in await session.execute(statement):
                     models[model.slug] = model
                     revisions.setdefault(model.slug, []).append(revision)
+                private = await audiences(session, [model.id for model in models.values()])
         except (OSError, TimeoutError, SQLAlchemyError) as error:
             raise Unavailable("the catalog cannot be read at the moment; try again") from error
-        return {slug: _listed(model, revisions[slug]) for slug, model in models.items()}
+        return {
+            slug: _listed(model, revisions[slug], private.get(model.id)) for slug, model in models.items()
+        }
 
 
-def _listed(model: Model, revisions: list[ModelRevision]) -> ListedModel:
+def _listed(model: Model, revisions: list[ModelRevision], audience: frozenset[UUID] | None) -> ListedModel:
     return ListedModel(
         slug=model.slug,
         name=model.name,
@@ -99,4 +117,5 @@ def _listed(model: Model, revisions: list[ModelRevision]) -> ListedModel:
         created_at=model.created_at,
         context_length=max(revision.context_length for revision in revisions),
         quantizations=tuple(sorted({revision.quantization for revision in revisions})),
+        audience=audience,
     )

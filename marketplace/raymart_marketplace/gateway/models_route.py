@@ -68,10 +68,14 @@ class ModelsRoute(Endpoint):
         models = await self._models.listed()
         slug: str | None = scope["path_params"].get("slug")
         if slug is None:
-            allowed = [model for model in models.values() if caller.may_use(model.slug)]
+            allowed = [
+                model
+                for model in models.values()
+                if caller.may_use(model.slug) and model.is_for(caller.organization_id)
+            ]
             await answer.json(_encode(ModelList(data=[self._object(model) for model in allowed])))
             return
-        await self._models.require(slug)
+        await self._models.require(slug, organization_id=caller.organization_id)
         caller.require_model(slug)
         await answer.json(_encode(self._object(models[slug])))
 

@@ -43,6 +43,9 @@ def plan_route(
 ) -> RoutePlan:
     """Route a request, which a model for any of `modalities` can answer, to a model which exists."""
     live = directory.live(needs.model_slug)
+    # All endpoints of a model are for the same organizations. For others it is as if there were no such model.
+    if live and not live[0].is_for(needs.organization_id):
+        live = ()
     # All endpoints of a model make the same. A replica would refuse too, and be blamed for it.
     if live and live[0].modality not in modalities:
         return _other_modality(live, modalities)

@@ -122,6 +122,8 @@ class Needs:
     """Least context that can hold the request."""
     revision: str | None = None
     """An alias or a digest; None for what the model serves by default."""
+    organization_id: UUID | None = None
+    """Who asks, for private models; None for somebody who may use public ones only."""
     pixel_steps: int = 0
     """Upper bound of what pictures take."""
 

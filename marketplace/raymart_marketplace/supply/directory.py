@@ -112,6 +112,7 @@ class _EndpointEntry:
             quarantined=quarantined,
             standing=facts.standing,
             aliases=facts.aliases,
+            audience=facts.audience,
         )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ids import new_id
 from raymart_marketplace.catalog.models import SERVED, Modality, Model, ModelRevision
-from raymart_marketplace.catalog.sharing import hosted_by
+from raymart_marketplace.catalog.sharing import audiences, hosted_by
 from raymart_marketplace.catalog.standing import revision_standings
 from raymart_marketplace.pricing.book import load_terms
 from raymart_marketplace.pricing.effective import OfferTerms, Sold
@@ -52,6 +52,8 @@ class EndpointFacts:
     terms: OfferTerms
     standing: Standing
     aliases: tuple[str, ...]
+    audience: frozenset[UUID] | None
+    """Organizations that may use the model; None for everybody."""
 
 
 async def endpoint_facts(
@@ -68,6 +70,7 @@ async def endpoint_facts(
         session, node_id, {revision.id: offer.id for _, _, _, offer, revision, _, _ in rows}
     )
     terms = await load_terms(session, [offer.id for _, _, _, offer, _, _, _ in rows])
+    private = await audiences(session, {revision.model_id for _, _, _, _, revision, _, _ in rows})
     standings = await revision_standings(session, [revision.id for _, _, _, _, revision, _, _ in rows])
     return [
         EndpointFacts(
@@ -93,6 +96,7 @@ async def endpoint_facts(
             terms=terms[offer.id],
             standing=standings[revision.id].standing,
             aliases=standings[revision.id].aliases,
+            audience=private.get(revision.model_id),
         )
         for node_name, region, provider, offer, revision, model_slug, modality in rows
     ]

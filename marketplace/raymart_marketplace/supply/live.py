@@ -12,6 +12,7 @@ from uuid import UUID
 
 from raymart_core.ports import Prices
 from raymart_marketplace.catalog.models import Modality
+from raymart_marketplace.db.tenancy import Confinement
 from raymart_marketplace.supply.upstream import Upstream
 
 
@@ -59,6 +60,21 @@ class LiveEndpoint:
     """Of the revision, for requests that name none."""
     aliases: tuple[str, ...] = ()
     """Of the revision."""
+    audience: frozenset[UUID] | None = None
+    """Organizations that may use the model; None for everybody."""
+
+    def is_for(self, organization_id: UUID | None) -> bool:
+        """Whether the organization may use the model."""
+        return self.audience is None or organization_id in self.audience
+
+    def is_seen_by(self, viewer: Confinement | None) -> bool:
+        """Whether who reads with these rights may know of the model; None is who reads everything."""
+        return (
+            self.audience is None
+            or viewer is None
+            or viewer.sees_market
+            or not self.audience.isdisjoint(viewer.organizations)
+        )
 
 
 class EndpointDirectory(Protocol):

@@ -10,7 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from raymart_core.errors import InvalidRequest
 from raymart_core.ports import Prices
 from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision
+from raymart_marketplace.catalog.sharing import seen_by
 from raymart_marketplace.catalog.standing import RevisionStanding, revision_standings
+from raymart_marketplace.db.tenancy import Confinement
 from raymart_marketplace.pricing.book import load_terms
 from raymart_marketplace.pricing.effective import OfferPrice, PriceBook, Sold, price_offer
 from raymart_marketplace.routing.search import Gpu, Place
@@ -38,12 +40,13 @@ async def load_places(
     at: datetime,
     *,
     model_slug: str | None = None,
+    viewer: Confinement | None = None,
 ) -> Sequence[Place]:
     """The places of `model_slug`, or of every model; `live` says which of them serve at this moment.
 
     Raises: InvalidRequest when there are more than `PLACES_MAX`.
     """
-    rows = (await session.execute(_offered(model_slug))).all()
+    rows = (await session.execute(_offered(model_slug).where(seen_by(viewer)))).all()
     if len(rows) > PLACES_MAX:
         hint = "name a model" if model_slug is None else "ask for its `liveEndpoints` instead"
         raise InvalidRequest(f"more than {PLACES_MAX} places to look at; {hint}", param="model")

@@ -167,7 +167,8 @@ class TestGrant:
         await offer(sessions, private)
         async with session_scope(sessions) as session:
             assert len(await desired(session, private.pool.id)) == 1
-            assert len(await endpoint_facts(session, private.node.id, [private.revision.digest])) == 1
+            [facts] = await endpoint_facts(session, private.node.id, [private.revision.digest])
+            assert facts.audience == {private.owner, private.provider.organization_id}
             await end_share(
                 session, model_id=private.model.id, organization_id=private.provider.organization_id
             )

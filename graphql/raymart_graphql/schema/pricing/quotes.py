@@ -58,7 +58,8 @@ class RequestQuote:
     async def endpoints(self, info: Info, page: Page) -> Connection[EndpointQuote]:
         """By amount."""
         live = info.context.services.directory.live(self.model_slug)
-        quotes = [EndpointQuote.of(endpoint, self.bounds) for endpoint in live]
+        viewer = info.context.reading.confinement
+        quotes = [EndpointQuote.of(endpoint, self.bounds) for endpoint in live if endpoint.is_seen_by(viewer)]
         return page_of_sequence(quotes, page, name="quotes", key=_by_amount)
 
 

@@ -1,12 +1,14 @@
 """Offers by what is looked for, and the way of a request: for everybody, as the catalog is."""
 
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
 import strawberry
 
-from raymart_core.errors import DomainError
+from raymart_core.errors import DomainError, ModelNotFound
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.fields import listed, resolved
@@ -21,6 +23,7 @@ from raymart_graphql.schema.routing.types import (
     RouteRejection,
     matches_page,
 )
+from raymart_marketplace.db.tenancy import Confinement
 from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.route_plan import RoutePlan
 from raymart_marketplace.routing import search
@@ -73,7 +76,7 @@ class RoutingQuery:
         """The gateway's decision, by the gateway's own function."""
         needs = input_.needs()
         inference = info.context.services.inference
-        plan = await _planned(inference, input_.preference(), needs)
+        plan = await _planned(inference, input_.preference(), needs, info.context.reading.confinement)
         hold = Money.of(inference.quote(plan.tried, needs)) if plan.tried else None
         return RouteExplanation.of(
             Explained(
@@ -90,9 +93,15 @@ class RoutingQuery:
         )
 
 
-async def _planned(inference: Inference, preference: RoutingPreference, needs: Needs) -> RoutePlan:
-    """The gateway's plan, a refusal of any kind included."""
+async def _planned(
+    inference: Inference, preference: RoutingPreference, needs: Needs, viewer: Confinement | None
+) -> RoutePlan:
+    """The gateway's plan for the viewer, a refusal of any kind included."""
     try:
+        for organization_id in viewer.organizations if viewer is not None else ():
+            # A private model is there for some organizations only; the viewer may be of several.
+            with contextlib.suppress(ModelNotFound):
+                return await inference.plan(preference, replace(needs, organization_id=organization_id))
         return await inference.plan(preference, needs)
     except DomainError as error:  # There is no such model, or the catalog is away.
         return RoutePlan(routing=Routing(ranked=(), rejected=()), tried=(), refusal=error)
@@ -110,7 +119,9 @@ async def _places(operation: Operation, model_slug: str | None) -> Sequence[sear
     live = directory.all_live() if model_slug is None else directory.live(model_slug)
     # Which hardware serves an offer is public; the machines' rows, from which that is read, are their provider's alone.
     async with operation.reading.trusted_session() as session:
-        return await load_places(session, live, book, now, model_slug=model_slug)
+        return await load_places(
+            session, live, book, now, model_slug=model_slug, viewer=operation.reading.confinement
+        )
 
 
 def _left_out(plan: RoutePlan) -> list[tuple[UUID, RouteRejection]]:

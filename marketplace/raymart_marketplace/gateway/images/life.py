@@ -1,5 +1,6 @@
 """What is known of one request for pictures while it runs, and the events that follow from it."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from raymart_core.errors import DomainError
@@ -44,7 +45,7 @@ class ImageLife(Life[ImageAttempt]):
         self.request = request
         self.body = encode(request.wire())
         """The request as any replica is asked for it."""
-        self.needs = needs_of(request)
+        self.needs = replace(needs_of(request), organization_id=caller.organization_id)
         self.handed_out = False
         """Whether the customer has a picture; from then on no other endpoint may take over."""
         self._is_free = False

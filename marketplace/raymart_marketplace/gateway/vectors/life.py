@@ -1,5 +1,6 @@
 """What is known of one request while it runs, and what its caller is told at the end."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Generic
 from uuid import UUID
@@ -60,7 +61,7 @@ class VectorLife(Life[VectorAttempt[Reply]], Generic[Reply]):
         self.request = request
         self.body = request.body()
         """The request as any replica is asked for it."""
-        self.needs = needs_of(request)
+        self.needs = replace(needs_of(request), organization_id=caller.organization_id)
 
     def new_attempt(self, endpoint: LiveEndpoint, lease: Lease) -> VectorAttempt[Reply]:
         """Make the next try, on `endpoint`."""
