@@ -170,7 +170,8 @@ class TestPagesOfRows:
             after = found["pageInfo"]["endCursor"]
         assert len(slugs) == len(set(slugs)) >= 3
         whole = (await api("{ models(first: 100) { nodes { slug } } }")).data["models"]["nodes"]
-        assert slugs == [node["slug"] for node in whole]
+        # There may be more than one page of those: every test that sells makes a model.
+        assert slugs[:100] == [node["slug"] for node in whole]
 
     async def test_ledger_accounts_page_by_number(self, api: Api, customer: Tenant) -> None:
         await api.credit(customer)

@@ -29,7 +29,8 @@ ROOTS = ("Query", "Mutation", "Subscription")
 
 MEANT_FOR_ALL = {
     "Model": {"id", "slug", "name", "description", "modality", "licence", "revisions", "offers", "lowestPrices", "lowestUnitPrices", "liveEndpoints",
-              "rateCards", "currentPrices", "statistics"},
+              "rateCards", "currentPrices", "statistics", "aliases"},
+    "ModelAlias": {"name", "quantization", "revision"},
     "ModelRevision": {"id", "digest", "engine", "quantization", "contextLength", "capabilities", "state", "createdAt", "model"},
     "Provider": {"id", "slug", "name", "state", "offers"},
     "Offer": {"id", "asks", "unitAsks", "windows", "currentPrice", "state", "createdAt", "provider", "revision"},
@@ -146,7 +147,7 @@ class TestConventions:
     def test_lists_that_can_grow_are_connections(self) -> None:
         """A plain list of objects is short by nature; each is named here."""
         short = {
-            "Organization.budgets", "Project.budgets", "ApiKey.budgets", "Hardware.gpus", "Request.attempts", "TokenLogprob.top", "ChatCompletion.logprobs",
+            "Organization.budgets", "Project.budgets", "Model.aliases", "RollBackModelAliasPayload.aliases", "ApiKey.budgets", "Hardware.gpus", "Request.attempts", "TokenLogprob.top", "ChatCompletion.logprobs",
             "ChatCompletionChunk.logprobs", "TrialBalance.rows", "Deposit.refunds", "Deposit.disputes", "TrialBalance.drifts", "Query.nodes",
             "Organization.usageByDay", "Organization.usageByHour", "Provider.earningsByDay", "Query.marketUsageByDay",
             "UsageSummary.byProject", "UsageSummary.byApiKey", "UsageSummary.byModel", "UsageSummary.byProvider",

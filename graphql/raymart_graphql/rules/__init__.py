@@ -53,5 +53,5 @@ RULES: Mapping[str, Rule] = {
 }
 """Operation or guarded field to rule. Fields of tenants' own types need none: only their owners reach them."""
 
-PUBLIC_TYPES = frozenset({"Model", "ModelRevision", "Provider", "Offer", "LiveEndpoint"})
+PUBLIC_TYPES = frozenset({"Model", "ModelAlias", "ModelRevision", "Provider", "Offer", "LiveEndpoint"})
 """Types that strangers reach; a test holds that each field on them is either meant for all or in RULES."""

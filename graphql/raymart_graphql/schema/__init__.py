@@ -14,6 +14,7 @@ from raymart_graphql.schema.admin.types import LedgerAccount, Transfer
 from raymart_graphql.schema.audit.queries import AuditQuery
 from raymart_graphql.schema.budgets.mutations import BudgetMutation
 from raymart_graphql.schema.budgets.queries import BudgetQuery
+from raymart_graphql.schema.catalog.mutations import CatalogMutation
 from raymart_graphql.schema.catalog.queries import CatalogQuery
 from raymart_graphql.schema.deposits.mutations import DepositMutation
 from raymart_graphql.schema.deposits.queries import DepositQuery
@@ -114,6 +115,7 @@ class Mutation(
     SupplyMutation,
     SupplyLifecycleMutation,
     AdminMutation,
+    CatalogMutation,
     PricingMutation,
     BudgetMutation,
     UsageMutation,

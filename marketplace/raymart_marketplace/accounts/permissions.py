@@ -58,7 +58,7 @@ class Permission(StrEnum):
     PLATFORM_MARKET_READ = "platform.market.read"
     """See caps, fees, drafts and the whole market's usage; nothing of one tenant."""
     PLATFORM_MARKET_MANAGE = "platform.market.manage"
-    """Suspend providers, machines and customers' access; switch features."""
+    """Suspend providers, machines and customers' access; switch features; publish, withdraw and roll back models."""
     PLATFORM_PRICES_MANAGE = "platform.prices.manage"
     """Set rate cards, caps and fees."""
     PLATFORM_LEDGER_READ = "platform.ledger.read"

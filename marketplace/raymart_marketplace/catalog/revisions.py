@@ -157,12 +157,17 @@ def manifest_of(revision: ModelRevision) -> Manifest | None:
     return None if revision.manifest is None else read_manifest(revision.manifest, digest=revision.digest)
 
 
-async def _locked(session: AsyncSession, revision_id: UUID) -> ModelRevision:
-    """The revision as it stands, with its model locked. Raises: NotFound."""
+async def model_of(session: AsyncSession, *, revision_id: UUID) -> UUID:
+    """The id of the model that it is a revision of. Raises: NotFound."""
     model_id = await session.scalar(select(ModelRevision.model_id).where(ModelRevision.id == revision_id))
     if model_id is None:
         raise NotFound(f"there is no revision {show(Prefix.REVISION, revision_id)!r}", param="revision_id")
-    await lock_model(session, model_id)
+    return model_id
+
+
+async def _locked(session: AsyncSession, revision_id: UUID) -> ModelRevision:
+    """The revision as it stands, with its model locked. Raises: NotFound."""
+    await lock_model(session, await model_of(session, revision_id=revision_id))
     statement = select(ModelRevision).where(ModelRevision.id == revision_id)
     return (await session.scalars(statement.execution_options(populate_existing=True))).one()
 

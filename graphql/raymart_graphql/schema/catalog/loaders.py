@@ -12,11 +12,12 @@ from raymart_core.units import Unit
 from raymart_graphql.keyset import Listing, rows_of
 from raymart_graphql.loading import Known, LoaderPart
 from raymart_graphql.reading import Reading
-from raymart_graphql.schema.catalog.types import Model, ModelRevision
+from raymart_graphql.schema.catalog.types import Model, ModelAlias, ModelRevision
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.pricing.loaders import PricingLoaders
 from raymart_graphql.schema.supply.types import Offer
 from raymart_marketplace.catalog import models as catalog
+from raymart_marketplace.catalog import registry_models as registry
 from raymart_marketplace.catalog.models import SERVED
 from raymart_marketplace.pricing.effective import card_prices
 from raymart_marketplace.supply import models as supply
@@ -37,6 +38,13 @@ MODELS_OF_REVISIONS = (
 )
 
 
+ALIASES_OF_MODELS = (
+    select(inspect(registry.ModelAlias).local_table)
+    .where(registry.ModelAlias.model_id == any_(bindparam("model_ids", type_=ARRAY(Uuid()))))
+    .order_by(registry.ModelAlias.name, registry.ModelAlias.quantization)
+)
+
+
 class CatalogLoaders(LoaderPart):
     """Part of one operation's loaders."""
 
@@ -46,6 +54,7 @@ class CatalogLoaders(LoaderPart):
         self.model = self._known(catalog.Model, Model.of)
         self.revision = self._known(catalog.ModelRevision, ModelRevision.of)
         self.model_of_revision: Known[Model] = Known(load_fn=self._models_of_revisions)
+        self.aliases_of_model: DataLoader[UUID, list[ModelAlias]] = DataLoader(load_fn=self._aliases)
         self.revisions_of_model = self._pages(REVISIONS, catalog.ModelRevision.model_id)
         self.open_offers_of_model = self._pages(
             OPEN_OFFERS, catalog.ModelRevision.model_id, joined=_join_revision
@@ -64,6 +73,15 @@ class CatalogLoaders(LoaderPart):
         models = {row.id: Model.of(cast("catalog.Model", row)) for row in rows}
         found = {row.revision_id: models[row.id] for row in rows}
         return [found.get(revision_id) for revision_id in revision_ids]
+
+    async def _aliases(self, model_ids: list[UUID]) -> list[list[ModelAlias]]:
+        async with self._reading.session() as session:
+            rows = await rows_of(session, ALIASES_OF_MODELS, {"model_ids": model_ids})
+        found: dict[UUID, list[ModelAlias]] = {model_id: [] for model_id in model_ids}
+        for row in rows:
+            shown = ModelAlias(name=row.name, quantization=row.quantization, revision_uuid=row.revision_id)
+            found[row.model_id].append(shown)
+        return [found[model_id] for model_id in model_ids]
 
     async def _lowest_prices(self, model_ids: list[UUID]) -> list[TokenPrices | None]:
         statement = (

@@ -56,6 +56,11 @@ class Model(Node):
         """Published and deprecated revisions by id."""
         return await info.context.loaders.catalog.revisions_of_model.load((self.uuid, page))
 
+    @resolved("Names that move between its revisions, such as 'latest' and 'stable', by name.")
+    async def aliases(self, info: Info) -> "list[ModelAlias]":
+        """One of a name for each number format."""
+        return await info.context.loaders.catalog.aliases_of_model.load(self.uuid)
+
     @listed("Open offers of any of its revisions, oldest first.")
     async def offers(self, info: Info, page: Page) -> Connection[LazyOffer]:
         """Open offers by id."""
@@ -131,6 +136,22 @@ class ModelRevision(Node):
     async def model(self, info: Info) -> Model:
         """Its model."""
         return await info.context.loaders.catalog.model.load_known(self.model_uuid)
+
+
+@strawberry.type(
+    description="A name that moves between the revisions of a model, one for each number format."
+)
+class ModelAlias:
+    """Requests name a revision by it: 'owner/name@stable'."""
+
+    name: str = strawberry.field(description="Such as 'latest' or 'stable'.")
+    quantization: str = strawberry.field(description="Number format of the revision that it names.")
+    revision_uuid: strawberry.Private[UUID]
+
+    @resolved("The revision that it names.")
+    async def revision(self, info: Info) -> ModelRevision:
+        """Its revision."""
+        return await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
 
 
 @strawberry.type(description="Something that serves a model at this moment.")
