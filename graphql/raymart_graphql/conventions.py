@@ -28,7 +28,7 @@ ROOTS = frozenset({"Query", "Mutation", "Subscription"})
 PAGE_ARGUMENTS = frozenset({"first", "after", "last", "before"})
 VERBS = frozenset(
     {
-        "accept", "activate", "adjust", "approve", "archive", "assign", "begin", "block", "cancel", "change", "choose", "clear", "close", "complete",
+        "deprecate", "point", "roll", "accept", "activate", "adjust", "approve", "archive", "assign", "begin", "block", "cancel", "change", "choose", "clear", "close", "complete",
         "confirm", "correct", "create", "credit", "decline", "delete", "disable", "discard", "draft", "drain", "enable",
         "end", "enrol", "erase", "exchange", "export", "finalize", "flag", "forget", "freeze", "fund", "give", "grant", "hold", "invite",
         "issue", "leave", "lift", "link", "login", "logout", "mark", "move", "open", "pause", "pay", "prove",
