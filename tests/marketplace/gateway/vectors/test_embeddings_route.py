@@ -93,7 +93,10 @@ class TestMoney:
         """Two hundred inputs of ten words: their sum is over the context of 1,024, each is within it."""
         await market.add_embedder()
         texts = ["word " * 10] * 200
-        await market.books.fund(200 * (50 + 64) * 2)
+        bound = 200 * (50 + 64) * 2
+        await market.books.fund(bound - 1)
+        assert (await market.embed(input=texts)).status_code == 402
+        await market.books.fund(1)
         assert (await market.embed(input=texts)).status_code == 200
         await market.settle()
         assert await market.usage() == [(2000, 0, 4000)]

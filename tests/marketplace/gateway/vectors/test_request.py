@@ -48,6 +48,7 @@ class TestEmbeddingBody:
             ({"input": ""}, "input"),
             ({"input": ["a", ""]}, "input"),
             ({"input": ["a", 1]}, "input"),
+            ({"input": [1, [2]]}, "input"),
             ({"input": [[]]}, "input"),
             ({"input": [-1]}, "input"),
             ({"input": [2**31]}, "input"),
@@ -63,7 +64,7 @@ class TestEmbeddingBody:
             ({"model": ""}, "model"),
         ],
         ids=[
-            "none", "empty", "one-empty", "mixture", "no-ids", "negative", "huge", "object", "null", "count",
+            "none", "empty", "one-empty", "mixture", "ids-and-lists", "no-ids", "negative", "huge", "object", "null", "count",
             "no-dimensions", "dimensions", "encoding", "typo", "engines", "provider", "model",
         ],
     )  # fmt: skip
