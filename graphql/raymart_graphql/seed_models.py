@@ -68,7 +68,21 @@ IMAGE = DemoModel(
     prices={Unit.IMAGE_MEGAPIXEL_STEP: 100_000},
 )
 
-DEMO_MODELS = (CHAT, IMAGE)
+EMBED = DemoModel(
+    slug="raymart/demo-embed",
+    name="Raymart demo embeddings",
+    description="A tiny bundled embedding model: puts questions near their answers, for what the demo chat model knows.",
+    modality=Modality.EMBEDDING,
+    engine="onnx",
+    source="bundled:demo-embed",
+    sha256="a67eaa349702fe92e8c631b6425dc2f360f5903a678ac5b1e9a860ae019093d5",
+    quantization="fp16",
+    context_length=512,
+    capabilities=("embedding", "rerank"),
+    prices={Unit.TOKEN_PROMPT: 10},
+)
+
+DEMO_MODELS = (CHAT, IMAGE, EMBED)
 
 
 async def ensure_revision(session: AsyncSession, demo: DemoModel) -> ModelRevision:

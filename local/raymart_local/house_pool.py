@@ -29,7 +29,7 @@ class DemoNode:
 
 
 DEMO_NODES = (DemoNode("demo-a", "alpha"), DemoNode("demo-b", "beta"))
-MODELS_PER_NODE = 2
+MODELS_PER_NODE = 3
 """Models that the seed has each provider offer."""
 CONTROLLER = "controller"
 
