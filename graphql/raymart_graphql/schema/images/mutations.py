@@ -20,7 +20,7 @@ class ImageMutation:
     )
     async def create_image(self, info: Info, input_: CreateImageInput) -> CreateImagePayload:
         """Through the same pipeline as `/v1/images/generations`."""
-        async with picture_events(info.context, input_, streamed=False) as events:
+        async with picture_events(info, input_) as events:
             seen = [event async for event in events]
         last = seen[-1]
         if isinstance(last, PicturesBroken):

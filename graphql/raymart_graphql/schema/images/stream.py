@@ -4,9 +4,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from strawberry.types.nodes import SelectedField, Selection
+
 from raymart_core import clock
 from raymart_core.ids import Prefix
-from raymart_graphql.context import Operation
+from raymart_graphql.context import Info, Operation
 from raymart_graphql.relay import global_id
 from raymart_graphql.scalars import BigInt, Money
 from raymart_graphql.schema.images.inputs import ImageFormat, ImageGenerationInput
@@ -19,18 +21,20 @@ from raymart_marketplace.metering.models import Surface
 
 @asynccontextmanager
 async def picture_events(
-    operation: Operation, given: ImageGenerationInput, *, streamed: bool
+    info: Info, given: ImageGenerationInput
 ) -> AsyncIterator[AsyncGenerator[PictureEvent, None]]:
     """The events of one request. Leaving the block early means that the client left: the engine stops.
 
+    Pictures, and with them the prompt that is written into them, are kept only for who asks for an address.
     Raises: DomainError before any picture.
     """
+    operation = info.context
     request = picture_request(given)
     caller = await caller_of(operation, given.project_id)
     # No transaction is held over the network.
     await operation.reading.aclose()
     events = operation.services.images.run(
-        caller, request, surface=Surface.GRAPHQL, streamed=streamed, keep=True
+        caller, request, surface=Surface.GRAPHQL, streamed=False, keep=_wants_address(info.selected_fields)
     )
     try:
         yield events
@@ -51,6 +55,14 @@ async def generation_of(
         attempts=finished.attempts,
         created_at=finished.created_at,
         provider_slug=finished.provider,
+    )
+
+
+def _wants_address(selections: Sequence[Selection]) -> bool:
+    return any(
+        (isinstance(each, SelectedField) and each.name in {"url", "urlExpiresAt"})
+        or _wants_address(each.selections)
+        for each in selections
     )
 
 

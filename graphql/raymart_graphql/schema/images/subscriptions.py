@@ -34,7 +34,7 @@ class ImageSubscription:
         pictures: list[Picture] = []
         step = of = 0
         try:
-            async with picture_events(info.context, input_, streamed=False) as events:
+            async with picture_events(info, input_) as events:
                 async for event in events:
                     match event:
                         case PictureProgress():

@@ -15,7 +15,7 @@ from raymart_graphql.schema.user_error import Payload, UserError
 
 @strawberry.type(description="One picture.")
 class GeneratedImage:
-    """Kept for a while behind a signed URL."""
+    """Kept for a while, if its address is asked for."""
 
     index: int = strawberry.field(description="Its place in the batch, from 0.")
     seed: BigInt = strawberry.field(description="Its own seed: with it the picture can be made again alone.")
@@ -27,7 +27,7 @@ class GeneratedImage:
         description="How it was made, as AUTOMATIC1111 writes it into its pictures; also inside the file."
     )
     url: str | None = strawberry.field(
-        description="Where it can be fetched by whoever has this address; null when it could not be kept."
+        description="Where it can be fetched by whoever has this address; null when it could not be kept. It is kept only if this is asked for."
     )
     url_expires_at: datetime | None = strawberry.field(description="Until when; null without an address.")
     content: strawberry.Private[bytes]
