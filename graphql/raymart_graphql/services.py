@@ -11,7 +11,6 @@ from raymart_billing.connections import Pool, make_pool
 from raymart_billing.deposits import CardRail, open_rail
 from raymart_billing.holds import GatewayLeases, LeaseLimits
 from raymart_billing.posting import LedgerUsageSink
-from raymart_billing.rating import UnitRater
 from raymart_billing.solana.chain import Chain, open_chain
 from raymart_billing.spill import Spill, make_spill
 from raymart_billing.usdc_deposits.rail import UsdcRail, open_usdc_rail
@@ -23,6 +22,7 @@ from raymart_graphql.metrics import Metrics
 from raymart_graphql.people import People, make_people
 from raymart_graphql.persisted import PersistedQueries
 from raymart_graphql.points import PointsMeter
+from raymart_graphql.selling import make_inferences
 from raymart_graphql.watch import Watch
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.forgetting import Forgetting
@@ -33,11 +33,9 @@ from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.accounts.wallet_challenges import WalletChallenges, make_wallet_challenges
 from raymart_marketplace.catalog.model_keys import ModelKeys
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
-from raymart_marketplace.gateway.cache_salts import CacheSalts
 from raymart_marketplace.gateway.http_client import DirectUpstream
 from raymart_marketplace.gateway.images.inference import ImageInference
 from raymart_marketplace.gateway.inference import Inference
-from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
 from raymart_marketplace.gateway.vectors.inference import VectorInference
 from raymart_marketplace.objects import Objects, open_objects
@@ -125,36 +123,16 @@ def build_services(settings: ControlSettings) -> Services:
     controls = LiveControls(sessions)
     people = make_people(settings, sessions, redis)
     retention = RetentionWriter(sessions, people.box)
-    inference = Inference(
+    objects = open_objects(settings)
+    sold = make_inferences(
+        settings,
         directory=directory,
         models=models,
-        hold_gate=leases.gate,
+        leases=leases,
         usage_sink=usage_sink,
-        rater=UnitRater(),
-        limits=InferenceLimits.of(settings),
-        admission=controls,
-        keep=retention.keep,
-        salts=CacheSalts(settings.token_secret.get_secret_value().encode()),
-    )
-    objects = open_objects(settings)
-    images = ImageInference(
-        directory=directory,
-        plan=inference.plan,
-        hold_gate=leases.gate,
-        usage_sink=usage_sink,
-        rater=UnitRater(),
-        limits=InferenceLimits.of_pictures(settings),
-        admission=controls,
+        controls=controls,
         objects=objects,
-    )
-    vectors = VectorInference(
-        directory=directory,
-        plan=inference.plan,
-        hold_gate=leases.gate,
-        usage_sink=usage_sink,
-        rater=UnitRater(),
-        limits=InferenceLimits.of(settings),
-        admission=controls,
+        retention=retention,
     )
     return Services(
         settings=settings,
@@ -169,12 +147,7 @@ def build_services(settings: ControlSettings) -> Services:
         forgetting=Forgetting(authenticator, redis),
         key_uses=KeyUseWriter(sessions, authenticator.uses),
         persisted_queries=PersistedQueries(redis),
-        points=PointsMeter(
-            redis,
-            authenticator,
-            points_per_hour=settings.graphql_points_per_hour,
-            points_per_hour_address=settings.graphql_points_per_hour_address,
-        ),
+        points=make_points(settings, redis, authenticator),
         wallet_challenges=make_wallet_challenges(settings, redis),
         oidc_logins=make_oidc_logins(settings, redis),
         directory=directory,
@@ -182,23 +155,12 @@ def build_services(settings: ControlSettings) -> Services:
         leases=leases,
         usage_sink=usage_sink,
         spill=spill,
-        inference=inference,
-        images=images,
-        vectors=vectors,
+        inference=sold.inference,
+        images=sold.images,
+        vectors=sold.vectors,
         objects=objects,
         controls=controls,
-        link=LinkEndpoint(
-            sessions,
-            directory,
-            server_name=settings.link_server_name,
-            heartbeat_s=settings.link_heartbeat_s,
-            lease_s=settings.link_lease_s,
-            weights=WeightsDesk(
-                sessions=sessions,
-                objects=objects,
-                keys=ModelKeys([key.get_secret_value().encode() for key in settings.model_key]),
-            ),
-        ),
+        link=make_link(settings, sessions, directory, objects),
         machine_access=MachineAccess(
             sessions, redis, server_name=settings.link_server_name, clock=SystemClock()
         ),
@@ -210,6 +172,31 @@ def build_services(settings: ControlSettings) -> Services:
         feeds=Hub(sessions, redis),
         watch=Watch(sessions, authenticator),
         retention=retention,
+    )
+
+
+def make_points(settings: ControlSettings, redis: Redis, authenticator: Authenticator) -> PointsMeter:
+    """What GraphQL operations may cost."""
+    return PointsMeter(
+        redis,
+        authenticator,
+        points_per_hour=settings.graphql_points_per_hour,
+        points_per_hour_address=settings.graphql_points_per_hour_address,
+    )
+
+
+def make_link(
+    settings: ControlSettings, sessions: Sessions, directory: Directory, objects: Objects
+) -> LinkEndpoint:
+    """Where nodes dial in, and ask for the weights that are placed on them."""
+    keys = ModelKeys([key.get_secret_value().encode() for key in settings.model_key])
+    return LinkEndpoint(
+        sessions,
+        directory,
+        server_name=settings.link_server_name,
+        heartbeat_s=settings.link_heartbeat_s,
+        lease_s=settings.link_lease_s,
+        weights=WeightsDesk(sessions=sessions, objects=objects, keys=keys),
     )
 
 
