@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from raymart_local import postgres
 from raymart_local.errors import PortBusy
@@ -19,6 +20,8 @@ from raymart_local.solana import CHAIN_NAMES, SIGNING_NAMES, SOLANA, EmbeddedSol
 
 API = "api"
 SEED = "seed"
+URL_NAMES: Final = frozenset({"DATABASE_URL", "REDIS_URL", "BROKER_URL", "SOLANA_RPC_URL"})
+"""Settings that are not called `RAYMART_...`."""
 
 _BIN = Path(sys.executable).parent
 _API_GRACE_S = 25.0
@@ -85,12 +88,22 @@ class ControlPlane:
             "BROKER_URL": self._redis_url(self._settings.broker_url, database=1),
             "RAYMART_TOKEN_SECRET": secret_at(self._layout.token_secret),
             "RAYMART_DATA_DIR": str(self._layout.root),
+            # One that is given may be several, while they are replaced.
+            "RAYMART_MODEL_KEY": self._inherited.get("RAYMART_MODEL_KEY")
+            or secret_at(self._layout.model_key),
             "RAYMART_LEDGER_SEAL_KEY": secret_at(self._layout.ledger_seal_key),
             "RAYMART_LEDGER_HEAD_FILE": str(self._layout.ledger_head),
             "RAYMART_HOST": LOOPBACK,
             "RAYMART_PORT": str(self._settings.port),
             "RAYMART_READY_ENDPOINTS_MIN": str(self._endpoints_min),
             "PYTHONUNBUFFERED": "1",
+        }
+
+    def operator_environment(self) -> Mapping[str, str]:
+        """What `raymart` at another terminal needs; known once everything is ready. Nothing with which money is sent."""
+        told = {**self.environment(), **self._chain_environment()}
+        return {
+            name: value for name, value in told.items() if name.startswith("RAYMART_") or name in URL_NAMES
         }
 
     def _migrate(self) -> Part:

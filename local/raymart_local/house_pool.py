@@ -8,11 +8,13 @@ from pathlib import Path
 from raymart_local.control_plane import API
 from raymart_local.layout import Layout
 from raymart_local.part import Part
+from raymart_local.ports import LOOPBACK
 from raymart_local.program import Program
 from raymart_local.ray_nodes import HEAD, RayCluster
 
-CPUS_PER_NODE = 2
-"""What each node offers to Ray's scheduler; both share the machine's cores."""
+CPUS_PER_NODE = 4
+"""What each node offers to Ray's scheduler: room for eight replicas, the demo's and those of models that people import
+and roll out. Both share the machine's cores."""
 
 _AGENT_GRACE_S = 25.0
 """An agent lets running requests end for 20 s."""
@@ -64,7 +66,9 @@ class HousePool:
     def _agent(self, name: str) -> Part:
         def program() -> Program:
             arguments = self._link_arguments(name, state_dir=self._layout.node(name))
-            return Program(argv=(_PROVIDER_COMMAND, "join", *arguments), env=self._environment)
+            # Both machines are this one: here they fetch models from each other, as machines of a pool do.
+            env = {"RAYMART_ARTIFACT_HOST": LOOPBACK, **self._environment}
+            return Program(argv=(_PROVIDER_COMMAND, "join", *arguments), env=env)
 
         return Part(name=f"agent-{name}", program=program, needs=(API,), stop_grace_s=_AGENT_GRACE_S)
 

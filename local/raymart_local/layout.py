@@ -61,6 +61,16 @@ class Layout:
         return self.secrets / "ledger-seal-key"
 
     @property
+    def model_key(self) -> Path:
+        """Wraps the data keys of private models' files; without it they are lost."""
+        return self.secrets / "model-key"
+
+    @property
+    def operator_settings(self) -> Path:
+        """Settings of the running stack for `raymart` at another terminal, 0600."""
+        return self.root / "operator.env"
+
+    @property
     def treasury_keypair(self) -> Path:
         """The key of the development chain's treasury, as `solana-keygen` writes it."""
         return self.secrets / "treasury-keypair.json"

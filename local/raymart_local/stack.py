@@ -15,6 +15,7 @@ from raymart_local.errors import PartFailed
 from raymart_local.house_pool import DEMO_NODES, MODELS_PER_NODE, HousePool
 from raymart_local.layout import Layout
 from raymart_local.logs import Console
+from raymart_local.operator_settings import told_to_operators
 from raymart_local.part import Part
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_local.settings import LocalSettings
@@ -30,6 +31,11 @@ _CONTROL_ONLY: Final = CHAIN_NAMES | frozenset(
         "REDIS_URL",
         "BROKER_URL",
         "RAYMART_TOKEN_SECRET",
+        "RAYMART_FORMER_TOKEN_SECRETS",
+        "RAYMART_ENCRYPTION_KEYS",
+        "RAYMART_MODEL_KEY",
+        "RAYMART_OBJECTS_ACCESS_KEY_ID",
+        "RAYMART_OBJECTS_SECRET_ACCESS_KEY",
     }
 )
 
@@ -72,12 +78,13 @@ async def running_stack(
 
     async with supervised(parts, data_dir=layout.root, console=console) as supervisor:
         await _until_ready(control.base_url, timeout_s=settings.ready_timeout_s)
-        yield RunningStack(
-            base_url=control.base_url,
-            layout=layout,
-            supervisor=supervisor,
-            ready_after_s=time.monotonic() - started,
-        )
+        with told_to_operators(layout.operator_settings, control.operator_environment()):
+            yield RunningStack(
+                base_url=control.base_url,
+                layout=layout,
+                supervisor=supervisor,
+                ready_after_s=time.monotonic() - started,
+            )
 
 
 def without_control_secrets(environment: Mapping[str, str]) -> Mapping[str, str]:

@@ -110,6 +110,31 @@ class TestEnvironment:
         assert len(first["RAYMART_LEDGER_SEAL_KEY"]) >= 32
         assert first["RAYMART_LEDGER_HEAD_FILE"] == str(tmp_path / "ledger" / "head.json")
 
+    def test_the_key_of_private_models_is_kept_and_one_that_is_given_counts(self, tmp_path: Path):
+        first, second = (control(tmp_path, **STORES).environment()["RAYMART_MODEL_KEY"] for _ in range(2))
+        assert first == second
+        assert len(first) >= 32
+        given = control(tmp_path, **STORES, environment={"RAYMART_MODEL_KEY": "new,old"})
+        assert given.environment()["RAYMART_MODEL_KEY"] == "new,old"
+
+    def test_api_and_workers_keep_files_in_one_place(self, tmp_path: Path):
+        told_by_the_chain(tmp_path)
+        found = environments(control(tmp_path, **STORES))
+        folders = {found[name]["RAYMART_DATA_DIR"] for name in ("api", "celery-worker", "celery-beat")}
+        assert folders == {str(tmp_path)}
+
+
+class TestOperatorEnvironment:
+    def test_operator_gets_what_the_api_has_and_nothing_to_send_money_with(self, tmp_path: Path):
+        told_by_the_chain(tmp_path)
+        given = {"RAYMART_TREASURY_KEYPAIR": "/keys/treasury.json", "RAYMART_FEE_BASIS_POINTS": "500"}
+        plane = control(tmp_path, **STORES, environment=given)
+        told, api = plane.operator_environment(), environments(plane)["api"]
+        needed = {"DATABASE_URL", "REDIS_URL", "SOLANA_RPC_URL", "RAYMART_DATA_DIR", "RAYMART_MODEL_KEY"}
+        assert {"RAYMART_FEE_BASIS_POINTS", "RAYMART_TOKEN_SECRET", *needed} <= told.keys()
+        assert not {*SIGNING_NAMES, "MIGRATION_DATABASE_URL", "PATH"} & told.keys()
+        assert told.items() <= api.items()
+
 
 def told_by_the_chain(tmp_path: Path) -> None:
     """As if the embedded chain had become ready."""
@@ -188,7 +213,8 @@ class TestChain:
 class TestWithoutControlSecrets:
     def test_nothing_that_opens_the_control_plane_is_passed_on(self):
         secrets = {
-            "DATABASE_URL": DATABASE, "REDIS_URL": REDIS, "BROKER_URL": REDIS, "RAYMART_TOKEN_SECRET": "x" * 32
+            "DATABASE_URL": DATABASE, "REDIS_URL": REDIS, "BROKER_URL": REDIS, "RAYMART_TOKEN_SECRET": "x" * 32,
+            "RAYMART_MODEL_KEY": "x" * 32, "RAYMART_OBJECTS_SECRET_ACCESS_KEY": "x",
         }  # fmt: skip
         passed = without_control_secrets({**secrets, "PATH": "/bin", "RAYMART_DRAIN_S": "1"})
         assert passed == {"PATH": "/bin", "RAYMART_DRAIN_S": "1"}

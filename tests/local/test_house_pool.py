@@ -45,6 +45,11 @@ class TestHousePool:
             [state] = [a.removeprefix("--state-dir=") for a in agent.argv if a.startswith("--state-dir=")]
             assert raylet.env["RAYMART_AGENT_FILE"] == f"{state}/agent.json"
 
+    def test_agents_share_their_models_on_loopback(self, tmp_path: Path):
+        for node in DEMO_NODES:
+            agent = part(pool(tmp_path), f"agent-{node.name}").program()
+            assert agent.env["RAYMART_ARTIFACT_HOST"] == "127.0.0.1"
+
     def test_join_token_is_given_only_while_there_is_one(self, tmp_path: Path):
         agent = part(pool(tmp_path), "agent-demo-a")
         assert not [a for a in agent.program().argv if a.startswith("--token-file=")]

@@ -20,7 +20,9 @@ Done = subprocess.CompletedProcess[str]
 def environment(url: str | None, **variables: str) -> dict[str, str]:
     """What a command needs to know, and nothing of this process's settings."""
     bare = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
-    return bare | ({"DATABASE_URL": url} if url else {}) | {"RAYMART_TOKEN_SECRET": SECRET} | variables
+    # Without a database it would find a stack that runs in this folder.
+    named = {"DATABASE_URL": url} if url else {"RAYMART_DATA_DIR": os.devnull}
+    return bare | named | {"RAYMART_TOKEN_SECRET": SECRET} | variables
 
 
 def run_process(url: str | None, *arguments: str, stdin: str = "", **variables: str) -> Done:

@@ -142,27 +142,52 @@ class RunningStack:
         )
 
     def graphql(
-        self, query: str, variables: dict[str, Any] | None = None, *, who: str = "admin"
+        self,
+        query: str,
+        variables: dict[str, Any] | None = None,
+        *,
+        who: str = "admin",
+        bearer: str | None = None,
     ) -> dict[str, Any]:
-        """Run an operation as one of the seeded accounts; errors fail the test."""
+        """Run an operation as one of the seeded accounts, or with a token or key; errors fail the test."""
         answer = httpx.post(
             f"{self.base_url}/graphql",
             json={"query": query, "variables": variables or {}},
-            headers={"Authorization": f"Bearer {self.credentials[who]['token']}"},
+            headers={"Authorization": f"Bearer {bearer or self.credentials[who]['token']}"},
             timeout=30,
         ).json()
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
+
+    def provider(self, slug: str) -> dict[str, Any]:
+        """A seeded provider's part of the credentials."""
+        return next(one for one in self.credentials["providers"] if one["email"].startswith(f"{slug}@"))
+
+    def raymart(self, *arguments: str) -> str:
+        """What `raymart` prints at a shell that only knows where the stack keeps its data. A failure fails the test."""
+        bare = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        done = subprocess.run(
+            [_RAYMART, *arguments],
+            env={**bare, "RAYMART_DATA_DIR": str(self.data_dir)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of a query on the stack's database."""
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
             return connection.execute(statement, parameters).fetchall()
 
-    def live_providers(self) -> set[str]:
-        """Slugs of the providers that can be routed to now."""
+    def live_providers(self, model: str = MODEL) -> set[str]:
+        """Slugs of the providers that requests for the model can be routed to now."""
         data = self.graphql(
-            '{ model(slug: "raymart/demo-chat") { liveEndpoints(first: 100) { nodes { provider { slug } } } } }'
+            "query ($slug: String!) { model(slug: $slug) {"
+            " liveEndpoints(first: 100) { nodes { provider { slug } } } } }",
+            {"slug": model},
         )
         return {endpoint["provider"]["slug"] for endpoint in data["model"]["liveEndpoints"]["nodes"]}
 

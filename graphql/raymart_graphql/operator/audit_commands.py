@@ -18,7 +18,7 @@ from raymart_billing.seals.head import Head, read_head_file
 from raymart_core.errors import Conflict, InvalidRequest
 from raymart_graphql.operator.arguments import organization_id
 from raymart_graphql.operator.listing import Output, print_rows
-from raymart_graphql.operator.running import database_settings, with_database
+from raymart_graphql.operator.running import database_settings, settings_of, with_database
 from raymart_graphql.operator.seal_settings import LedgerSettings
 from raymart_marketplace.audit.export import ExportFormat, export_lines
 from raymart_marketplace.audit.models import AuditOutcome
@@ -219,4 +219,4 @@ async def _connect(settings: LedgerSettings) -> Connection:
 
 
 def _settings() -> LedgerSettings:
-    return LedgerSettings()  # type: ignore[call-arg]  # the values come from the environment
+    return settings_of(LedgerSettings)

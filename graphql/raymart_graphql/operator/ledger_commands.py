@@ -19,7 +19,7 @@ from raymart_billing.seals.chain import Sealed
 from raymart_billing.seals.head import Head, read_head_file
 from raymart_core.errors import Conflict, InvalidRequest, NotFound
 from raymart_graphql.operator.listing import Output, print_rows
-from raymart_graphql.operator.running import with_database
+from raymart_graphql.operator.running import settings_of, with_database
 from raymart_graphql.operator.seal_settings import LedgerSettings
 from raymart_marketplace.accounts.service import user_by_email
 from raymart_marketplace.db.session import Sessions, session_scope
@@ -263,4 +263,4 @@ async def _connect(settings: LedgerSettings) -> Connection:
 
 
 def _settings() -> LedgerSettings:
-    return LedgerSettings()  # type: ignore[call-arg]  # the values come from the environment
+    return settings_of(LedgerSettings)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
-from raymart_graphql.operator.settings import DatabaseSettings
+from raymart_core.settings import ProcessSettings
+from raymart_graphql.operator.settings import DatabaseSettings, StackSettings
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
 from raymart_marketplace.settings import ControlSettings
 
 Result = TypeVar("Result")
+Settings = TypeVar("Settings", bound=ProcessSettings)
 
 
 def with_database(url: str, work: Callable[[Sessions], Coroutine[None, None, Result]]) -> Result:
@@ -24,11 +26,16 @@ def with_database(url: str, work: Callable[[Sessions], Coroutine[None, None, Res
     return asyncio.run(run())
 
 
+def settings_of(kind: type[Settings]) -> Settings:
+    """Settings of this command: from the environment, and from the stack that runs here when that names no database."""
+    return kind(_env_file=StackSettings().file)
+
+
 def database_settings() -> DatabaseSettings:
-    """Settings of this command, from the environment."""
-    return DatabaseSettings()  # type: ignore[call-arg]  # the values come from the environment
+    """Settings of this command."""
+    return settings_of(DatabaseSettings)
 
 
 def control_settings() -> ControlSettings:
-    """Settings of the control plane, from the environment."""
-    return ControlSettings()  # type: ignore[call-arg]  # the values come from the environment
+    """Settings of the control plane."""
+    return settings_of(ControlSettings)

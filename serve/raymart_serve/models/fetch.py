@@ -107,6 +107,8 @@ def fetch(
             found = round_.run(arrived)
             if found == artifact.sha256:
                 file.finish(target)
+                kinds = sorted({source.kind for source in round_.used})
+                log.info("artifact.fetched", sha256=found, bytes=artifact.size, sources=kinds)
                 return
             log.warning(
                 "artifact.corrupted",
