@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
 from raymart_billing.audit.verify import verify as verify_audit
 from raymart_billing.ledger.verify import verify as verify_ledger
@@ -20,13 +21,22 @@ from raymart_billing.work.context import Resources, TaskContext
 from raymart_billing.work.process import open_resources
 from raymart_billing.work.registry import by_name
 from raymart_billing.work.worker import Worker
+from raymart_core.errors import Unavailable
 from raymart_core.ids import new_id
+from raymart_core.wire.manifest import Manifest, ManifestFile
 from raymart_marketplace.accounts import service as accounts
-from raymart_marketplace.accounts.models import OrganizationKind, Role
+from raymart_marketplace.accounts.models import Organization, OrganizationKind, Role
+from raymart_marketplace.catalog.aliases import aliases, publish_as_latest
+from raymart_marketplace.catalog.model_keys import ModelKeys
+from raymart_marketplace.catalog.models import Modality, Model, RevisionState
+from raymart_marketplace.catalog.registry_models import Artifact
+from raymart_marketplace.catalog.revisions import draft_revision
+from raymart_marketplace.catalog.service import ensure_model, revisions
 from raymart_marketplace.db.session import session_scope
 from support.api_server import PASSWORD, Answer, Api, Person, Seller, Tenant
 from support.background import a_context
 
+KEYS = ModelKeys([b"key" * 20])
 ERASE = """mutation ($id: ID!, $name: String!) { eraseOrganization(input: {organizationId: $id, confirmName: $name}) {
     erasure { dueAt erasedAt } userErrors { code field message } } }"""
 CANCEL = "mutation ($id: ID!) { cancelErasure(input: {organizationId: $id}) { erasure { cancelledAt } userErrors { code } } }"
@@ -146,11 +156,46 @@ async def leave_traces(api: Api, seller: Seller, owner_url: str) -> Traces:
             ),
         ):
             assert connection.execute(statement, given).rowcount == 1, statement
+    name = await leave_a_private_model(api, tenant, unique)
     people = [person.email for person in tenant.people.values() if person is not stays]
     plain = [*people, f"Lovelace {unique}", f"profile-{unique}", f"invited-{unique}", f"robot-{unique}"]
     plain += [f"key-{unique}", made["secret"][:12], f"agent-{unique}", f"trace-{unique}"]
-    plain.append((await shown(api, tenant, tenant.owner))["slug"])
+    plain += [name, f"model-{unique}", (await shown(api, tenant, tenant.owner))["slug"]]
     return Traces(tenant, plain, made["secret"], stays)
+
+
+async def leave_a_private_model(api: Api, tenant: Tenant, unique: str) -> str:
+    """The slug of a model of its own, which is published and has one sealed file."""
+    async with session_scope(api.services.sessions) as session:
+        organization = await session.get_one(Organization, tenant.organization_id)
+        model = await ensure_model(
+            session,
+            slug=f"{organization.slug}/secret",
+            name=f"model-{unique}",
+            description=f"model-{unique}",
+            modality=Modality.CHAT,
+            licence="MIT",
+            organization_id=organization.id,
+        )
+        sha256 = new_id().hex * 2
+        key_id, wrapped = KEYS.wrap(KEYS.new_key(), sha256=sha256, organization_id=organization.id)
+        sealed = Artifact(
+            organization_id=organization.id, sha256=sha256, size_bytes=7, stored_sha256=new_id().hex * 2, stored_bytes=43,
+            key_id=key_id, sealed_key=wrapped,
+        )  # fmt: skip
+        session.add(sealed)
+        await session.flush()
+        manifest = Manifest(
+            engine="llama_cpp",
+            files=(ManifestFile(path="m.gguf", bytes=7, sha256=sha256),),
+            quantization="q8_0",
+            context_length=512,
+            capabilities=("chat",),
+        )
+        draft = await draft_revision(session, model=model, manifest=manifest, artifacts={"m.gguf": sealed.id})
+        await publish_as_latest(session, revision_id=draft.id)
+        assert KEYS.unwrap(sealed)
+    return model.slug
 
 
 def found_of(owner_url: str, needles: Sequence[str]) -> dict[str, set[str]]:
@@ -230,6 +275,7 @@ class TestErasure:
         assert rows_of(owner_url, tenant.organization_id, BOOKS) == books
         kept = rows_of(owner_url, tenant.organization_id, ["audit_entry"])["audit_entry"]
         assert set(entries) <= set(kept)
+        await self._private_models_are_noise(api, tenant)
         # Its people and its keys are gone from the running process too.
         for person in tenant.people.values():
             login = await api(LOGIN, email=person.email, password=PASSWORD)
@@ -260,6 +306,21 @@ class TestErasure:
                 "insert into membership (id, organization_id, user_id, role) values (gen_random_uuid(), %s, %s, 'owner')",
                 (tenant.organization_id, admin.user_id),
             )
+
+    async def _private_models_are_noise(self, api: Api, tenant: Tenant) -> None:
+        """No key opens their files any more, and none is served or named."""
+        async with session_scope(api.services.sessions) as session:
+            [artifact] = await session.scalars(
+                select(Artifact).where(Artifact.organization_id == tenant.organization_id)
+            )
+            assert artifact.sealed_key == b""
+            with pytest.raises(Unavailable, match="cannot be unwrapped"):
+                KEYS.unwrap(artifact)
+            [model] = await session.scalars(
+                select(Model).where(Model.organization_id == tenant.organization_id)
+            )
+            assert await aliases(session, model.id) == []
+            assert [each.state for each in await revisions(session, model)] == [RevisionState.WITHDRAWN]
 
     async def test_a_second_run_changes_nothing(
         self, api: Api, resources: Resources, customer: Tenant, owner_url: str

@@ -180,7 +180,11 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     "ledger_check": {_C.PLAIN: "id kind checked_at duration_ms findings", _C.TEXT: "finding"},
     "ledger_snapshot": {_C.PLAIN: "day taken_at horizon"},
     "membership": {_C.PLAIN: "id created_at organization_id role", _C.PERSON: "user_id"},
-    "model": {_C.PLAIN: "id created_at slug name description modality licence organization_id visibility"},
+    "model": {
+        _C.PLAIN: "id created_at modality licence organization_id visibility",
+        # A private model is called by its organization's name.
+        _C.TEXT: "slug name description",
+    },
     "model_alias": {
         _C.PLAIN: "model_id name quantization revision_id changed_at change",
         _C.PERSON: "changed_by",

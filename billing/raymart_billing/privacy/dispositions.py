@@ -66,6 +66,10 @@ REPLACED: Mapping[str, tuple[str, Mapping[str, str]]] = {
         {"reason": ":pseudonym", "closed_at": "coalesce(closed_at, clock_timestamp())"},
     ),
     "deposit": (_OWN, {"session_url": "null"}),
+    "model": (
+        f"{_OWN} and visibility = 'private'",
+        {"slug": "'erased/' || replace(id::text, '-', '')", "name": ":pseudonym", "description": "''"},
+    ),
     "model_revision": (_PRIVATE_MODELS, {"state": "'withdrawn'"}),
     # Without its data key a sealed file is noise, wherever copies of it lie.
     "artifact": (_OWN, {"sealed_key": "''"}),

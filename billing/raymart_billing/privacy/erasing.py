@@ -108,11 +108,12 @@ async def _rewrite(session: AsyncSession, organization_id: UUID, users: Sequence
         "pseudonym": f"erased-{secrets.token_hex(4)}",
         "nobodys_hash": NOBODYS_HASH,
     }
+    # First: what an alias names cannot be withdrawn.
+    for table, rows in DELETED.items():
+        await _execute(session, f'delete from "{table}" where {rows}', given)
     for table, (rows, values) in REPLACED.items():
         changes = ", ".join(f'"{column}" = {value}' for column, value in values.items())
         await _execute(session, f'update "{table}" set {changes} where {rows}', given)
-    for table, rows in DELETED.items():
-        await _execute(session, f'delete from "{table}" where {rows}', given)
 
 
 async def _execute(session: AsyncSession, statement: str, given: Mapping[str, object]) -> None:
