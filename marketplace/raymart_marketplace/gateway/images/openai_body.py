@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 from raymart_core.errors import InvalidRequest
 from raymart_core.wire.image import IMAGE_PIXELS_MAX, IMAGE_SIDE_PIXELS_MAX, ImageFormat
 from raymart_marketplace.gateway.images.decoding import mask_of_alpha
-from raymart_marketplace.gateway.images.head import Head
+from raymart_core.wire.image_head import Head
 from raymart_marketplace.gateway.images.multipart import Part, read_form
 from raymart_marketplace.gateway.images.request import (
     SIDE_MULTIPLE,

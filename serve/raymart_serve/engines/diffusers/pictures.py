@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from raymart_core.wire.image import IMAGE_PIXELS_MAX, ImageRequest, Padding
+from raymart_core.wire.image_head import read_head
 from raymart_serve.engines.protocol import RequestRefused
 
 INPUT_PIXELS_MAX = 2 * IMAGE_PIXELS_MAX
 """Of a picture as it comes; the result's own limits are lower."""
 _FORMATS = ("PNG", "JPEG", "WEBP")
+_BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What Pillow raises for broken files, of whatever kind."""
 _WHITE = (255, 255, 255)
 
 
@@ -36,8 +39,7 @@ class Pictures:
 def check_heads(request: ImageRequest) -> None:
     """Look at the pictures' heads only: kind and size. Raises: RequestRefused."""
     for param, data in _inputs(request):
-        with _opened(data, param):
-            pass
+        _check_head(data, param)
 
 
 def read_pictures(request: ImageRequest) -> Pictures:
@@ -85,26 +87,24 @@ def _inputs(request: ImageRequest) -> list[tuple[str, bytes]]:
     return [(param, data) for param, data in pictures if data is not None]
 
 
-def _opened(data: bytes, param: str) -> Image.Image:
-    """The picture, its pixels not yet decoded."""
-    try:
-        image = Image.open(BytesIO(data), formats=_FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise RequestRefused(f"{param} has far more than {INPUT_PIXELS_MAX} pixels", param=param) from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise RequestRefused(f"{param} is no PNG, JPEG or WebP picture", param=param) from error
-    if image.width * image.height > INPUT_PIXELS_MAX:
+def _check_head(data: bytes, param: str) -> None:
+    """Believe a picture's size only as far as it is taken. Raises: RequestRefused."""
+    head = read_head(data)
+    if head is None:
+        raise RequestRefused(f"{param} is no PNG, JPEG or WebP picture", param=param)
+    if head.pixels > INPUT_PIXELS_MAX:
         raise RequestRefused(
-            f"{param} is {_by(image.size)}; at most {INPUT_PIXELS_MAX} pixels are taken", param=param
+            f"{param} is {_by((head.width, head.height))}; at most {INPUT_PIXELS_MAX} pixels are taken",
+            param=param,
         )
-    return image
 
 
 def _decoded(data: bytes, param: str) -> Image.Image:
-    image = _opened(data, param)
+    _check_head(data, param)  # Of a WebP, opening alone allocates what its head claims, twice.
     try:
+        image: Image.Image = Image.open(BytesIO(data), formats=_FORMATS)
         image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         raise RequestRefused(f"{param} is broken: {error}", param=param) from error
     if image.mode.startswith("I"):
         # Sixteen bits a pixel: the library's own conversion would cut off at 255 instead of scaling.

@@ -25,6 +25,21 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def webp_bomb(side: int) -> bytes:
+    """A WebP of some 90 bytes whose canvas is side x side pixels: Pillow allocates it when it opens the file."""
+    file = BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "WEBP", lossless=True)
+    frame = (
+        b"".join(number.to_bytes(3, "little") for number in (0, 0, 15, 15, 100))
+        + b"\0"
+        + file.getvalue()[12:]
+    )
+    canvas = b"\2\0\0\0" + (side - 1).to_bytes(3, "little") * 2
+    chunks = ((b"VP8X", canvas), (b"ANIM", bytes(6)), (b"ANMF", frame))
+    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(data)) + data for kind, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def asked(**changes: object) -> ImageRequest:
     return request(**{"width": 16, "height": 8, **changes})
 
@@ -43,6 +58,14 @@ class TestCheckHeads:
         with pytest.raises(RequestRefused, match="pixels") as caught:
             check_heads(asked(**changes))
         assert caught.value.param == param
+
+    @pytest.mark.parametrize("side", [3_000, 16_000])
+    def test_webp_bomb_is_not_even_opened(self, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = webp_bomb(side)
+        monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+        for look in (check_heads, read_pictures):
+            with pytest.raises(RequestRefused, match=f"image is {side}x{side}; at most"):
+                look(asked(image=data))
 
     @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "ICO", "PPM"])
     def test_other_kinds_are_refused(self, kind: str) -> None:

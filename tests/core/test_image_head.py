@@ -6,7 +6,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from raymart_marketplace.gateway.images.head import Head, read_head
+from raymart_core.wire.image_head import Head, read_head
 
 
 def saved(kind: str, size: tuple[int, int] = (300, 200), **options: object) -> bytes:

@@ -1,7 +1,7 @@
 """What a picture's first bytes say of it, read without decoding a pixel.
 
-A file of a few kilobytes can claim 9,000 x 9,000 pixels, and a decoder would believe it: some allocate all of them when
-they are merely opened. So nothing is opened before this has read the claim.
+A file of a few bytes can claim 16,000 x 16,000 pixels, and a decoder would believe it: Pillow's for WebP allocates two
+canvases of the claimed size when a file is merely opened. So nothing is opened before this has read the claim.
 Source: PNG (W3C) section 11.2.2; ITU T.81 annex B.2.2; RFC 9649 (WebP) sections 2.5 to 2.7.
 """
 
