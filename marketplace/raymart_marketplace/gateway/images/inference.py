@@ -182,8 +182,9 @@ class ImageInference:
                 yield PictureProgress(step=event.step, of=event.of)
             elif life.streamed:
                 picture = await self._picture(life, event, keep=keep)
-                if not life.handed_out:
-                    life.handed_out = True
+                is_first = not life.handed_out
+                life.hand_out()
+                if is_first:
                     self._settlement.watch(life)
                 yield picture
             else:

@@ -48,7 +48,8 @@ class ImageLife(Life[ImageAttempt]):
         self.needs = replace(needs_of(request), organization_id=caller.organization_id)
         self.handed_out = False
         """Whether the customer has a picture; from then on no other endpoint may take over."""
-        self._is_free = False
+        self._pixel_steps_handed_out = 0
+        self._has_failed = False
 
     def new_attempt(self, endpoint: LiveEndpoint, lease: Lease) -> ImageAttempt:
         """Make the next try, on `endpoint`."""
@@ -56,6 +57,12 @@ class ImageLife(Life[ImageAttempt]):
             endpoint, lease, self.request, patience=self.patience, limits=self._limits
         )
         return self.attempt
+
+    def hand_out(self) -> None:
+        """Note that the customer gets the picture that was counted last."""
+        assert self.attempt is not None
+        self.handed_out = True
+        self._pixel_steps_handed_out = self.attempt.meter.pixel_steps
 
     @property
     def tokens(self) -> int:
@@ -68,14 +75,16 @@ class ImageLife(Life[ImageAttempt]):
         return 0 if self.attempt is None else self.attempt.meter.pictures
 
     def quantities(self) -> Quantities | None:
-        """Every whole picture; what was begun costs nothing."""
-        if self.attempt is None or not self.attempt.meter.pictures or self._is_free:
+        """Every whole picture, of a request that failed those that were handed out; what was begun costs nothing."""
+        if self.attempt is None:
             return None
-        return Quantities(image_megapixel_step=self.attempt.meter.pixel_steps, request=1)
+        # What fails for whatever reason, our own mistakes among them, is never the customer's to pay.
+        made = self._pixel_steps_handed_out if self._has_failed else self.attempt.meter.pixel_steps
+        return Quantities(image_megapixel_step=made, request=1) if made else None
 
     def fail(self, error_code: str, *, fault: Fault, reason: str) -> FinishedRequest:
         """Decide that the request ends in an error; pictures that were handed out are billed, none if none was."""
-        self._is_free = not self.handed_out
+        self._has_failed = True
         return super().fail(error_code, fault=fault, reason=reason)
 
     @property

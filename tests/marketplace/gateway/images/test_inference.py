@@ -340,6 +340,22 @@ class TestStreamed:
         await market.wait_for_no_hold()
 
 
+class Bug(Exception):
+    """Nothing that anybody expects."""
+
+
+class Faulty:
+    """An object store that takes `puts_good` pictures and then shows that it has a mistake."""
+
+    def __init__(self, *, puts_good: int) -> None:
+        self._puts_good = puts_good
+
+    async def put(self, key: str, data: bytes) -> None:
+        self._puts_good -= 1
+        if self._puts_good < 0:
+            raise Bug
+
+
 class TestRecord:
     async def test_pictures_that_cannot_be_recorded_are_not_handed_out_or_billed(self, market):
         class Away:
@@ -356,6 +372,32 @@ class TestRecord:
         assert len(steps(got)) == 4
         assert pictures(got) == []
         assert await market.pixel_steps() == []
+
+    async def test_an_error_of_ours_before_anything_was_handed_out_costs_nothing(self, market):
+        await market.add_painter()
+        images = market.make_images(objects=Faulty(puts_good=0))
+        for streamed in (False, True):
+            got: list[PictureEvent] = []
+            with pytest.raises(Bug):
+                await market.events(images=images, keep=True, streamed=streamed, into=got)
+            assert pictures(got) == []
+        failed = ("failed", "error", "internal_error")
+        assert [row[1:] for row in await market.requests()] == [failed, failed]
+        assert [row[:3] for row in await market.attempts()] == [("failed", "platform", "Bug")] * 2
+        assert await market.pixel_steps() == []
+        await market.wait_for_no_hold()
+        assert await market.balance() == (FUNDED, 0)
+
+    async def test_an_error_of_ours_after_the_first_picture_bills_that_alone(self, market):
+        await market.add_painter()
+        images = market.make_images(objects=Faulty(puts_good=1))
+        got: list[PictureEvent] = []
+        with pytest.raises(Bug):
+            await market.events(market.asking(count=2), images=images, keep=True, streamed=True, into=got)
+        assert [one.index for one in pictures(got)] == [0]
+        assert [row[0] for row in await market.pixel_steps()] == [PIXEL_STEPS]
+        await market.settle()
+        assert await market.balance() == (FUNDED - PIXEL_STEPS - 7, 0)
 
     async def test_the_hold_is_the_most_that_can_be_asked(self, market):
         held = []
