@@ -61,8 +61,8 @@ def check_edit(client: openai.OpenAI, image: Image.Image) -> None:
 def check_errors(client: openai.OpenAI) -> None:
     for wrong, param in (
         ({"size": "63"}, "size"),
-        ({"size": "63x64"}, "width"),
-        ({"n": 9}, "count"),
+        ({"size": "63x64"}, "size"),
+        ({"n": 9}, "n"),
         ({"extra_body": {"steps": 151}}, "steps"),
     ):
         try:

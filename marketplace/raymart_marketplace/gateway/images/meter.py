@@ -5,8 +5,8 @@ Each picture is checked before it is handed on; one that breaks a rule ends the 
 
 from raymart_core.units import Fault
 from raymart_core.wire.image import ImageEvent, ImageFinish, ImageMade, ImageProgress, decode_image_event
-from raymart_marketplace.gateway.event_lines import EventLines
 from raymart_core.wire.image_head import read_head
+from raymart_marketplace.gateway.event_lines import EventLines
 from raymart_marketplace.gateway.images.request import PictureRequest
 from raymart_marketplace.supply.upstream import UpstreamBroken
 

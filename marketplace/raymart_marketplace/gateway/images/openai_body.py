@@ -17,9 +17,9 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from raymart_core.errors import InvalidRequest
-from raymart_core.wire.image import IMAGE_PIXELS_MAX, IMAGE_SIDE_PIXELS_MAX, ImageFormat
-from raymart_marketplace.gateway.images.decoding import mask_of_alpha
+from raymart_core.wire.image import IMAGE_PIXELS_MAX, IMAGE_SIDE_PIXELS_MAX, IMAGES_MAX, ImageFormat
 from raymart_core.wire.image_head import Head
+from raymart_marketplace.gateway.images.decoding import mask_of_alpha
 from raymart_marketplace.gateway.images.multipart import Part, read_form
 from raymart_marketplace.gateway.images.request import (
     SIDE_MULTIPLE,
@@ -37,6 +37,8 @@ STEPS_OF_QUALITY: Mapping[str, int] = MappingProxyType(
     {"auto": STEPS, "standard": STEPS, "low": 10, "medium": STEPS, "high": 40, "hd": 40}
 )
 """Denoising steps, unless the request names them."""
+_NAMES: Mapping[str, str] = MappingProxyType({"width": "size", "height": "size", "count": "n"})
+"""What our fields are called here."""
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 
@@ -116,6 +118,12 @@ async def parse_edit(body: bytes, content_type: bytes | None) -> ParsedImages:
     return _parsed(fields, request, "image_edit")
 
 
+def in_openai_names(error: InvalidRequest) -> InvalidRequest:
+    """`error` by the name that its field has in the bodies read here, whoever refused it."""
+    name = _NAMES.get(error.param or "")
+    return error if name is None else InvalidRequest(f"{name}: {error.message}", param=name)
+
+
 def fitted(head: Head) -> tuple[int, int]:
     """The size nearest to a picture's own that can be made: sides of 8 pixels each, no more than the limits."""
     scale = min(
@@ -131,6 +139,8 @@ def fitted(head: Head) -> tuple[int, int]:
 def _request(fields: GenerationBody, *, width: int, height: int, **pictures: object) -> PictureRequest:
     if fields.background == "transparent":
         raise InvalidRequest("transparent backgrounds are not served; leave it out", param="background")
+    if fields.n is not None and not 1 <= fields.n <= IMAGES_MAX:
+        raise InvalidRequest(f"n={fields.n} is not between 1 and {IMAGES_MAX}", param="n")
     steps = _steps(fields.quality)
     given = {
         "negative_prompt": fields.negative_prompt,

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from starlette.types import Receive, Scope
 
 from raymart_core import clock
-from raymart_core.errors import Unavailable
+from raymart_core.errors import InvalidRequest, Unavailable
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.gateway.body import header, read_body
@@ -21,7 +21,12 @@ from raymart_marketplace.gateway.images.events import (
     PicturesFinished,
 )
 from raymart_marketplace.gateway.images.inference import ImageInference
-from raymart_marketplace.gateway.images.openai_body import ParsedImages, parse_edit, parse_generation
+from raymart_marketplace.gateway.images.openai_body import (
+    ParsedImages,
+    in_openai_names,
+    parse_edit,
+    parse_generation,
+)
 from raymart_marketplace.gateway.images.openai_reply import (
     completed_event,
     datum,
@@ -62,6 +67,12 @@ class _ImagesRoute(Endpoint):
 
     async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
         """Answer one request. Raises: whatever `ImageInference.run` raises before its first picture."""
+        try:
+            await self._served(caller, scope, receive, answer)
+        except InvalidRequest as error:
+            raise in_openai_names(error) from error
+
+    async def _served(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
         body = await read_body(scope, receive, bytes_max=self._body_bytes_max)
         parsed = await self.parse(scope, body)
         events = self._images.run(

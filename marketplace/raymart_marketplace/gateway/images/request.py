@@ -17,8 +17,8 @@ from raymart_core.wire.image import (
     Lora,
     Padding,
 )
-from raymart_marketplace.catalog.reference import ModelReference, read_reference
 from raymart_core.wire.image_head import Head, read_head
+from raymart_marketplace.catalog.reference import ModelReference, read_reference
 from raymart_marketplace.gateway.request import MODEL_CHARACTERS_MAX
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference
 

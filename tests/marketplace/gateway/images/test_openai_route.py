@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from raymart_core.money import Money
+from raymart_core.units import Fault
 from raymart_marketplace.objects import open_objects
 from support.image_market import FUNDED, PRICES, ImageMarket
 from support.object_settings import object_settings
@@ -55,11 +56,11 @@ def stream_of(text: str) -> list[tuple[str, dict]]:
 
 
 REFUSED = (
-    ({"size": "33x16"}, "width"), ({"size": "4096x4096"}, "width"), ({"size": "huge"}, "size"), ({"n": 9}, "count"),
-    ({"n": 0}, "count"), ({"steps": 151}, "steps"), ({"seed": -1}, "seed"), ({"quality": "best"}, "quality"),
+    ({"size": "33x16"}, "size"), ({"size": "4096x4096"}, "size"), ({"size": "huge"}, "size"), ({"n": 9}, "n"),
+    ({"n": 0}, "n"), ({"steps": 151}, "steps"), ({"seed": -1}, "seed"), ({"quality": "best"}, "quality"),
     ({"response_format": "file"}, "response_format"), ({"output_format": "gif"}, "output_format"),
     ({"background": "transparent"}, "background"), ({"prompt": "x" * 10_001}, "prompt"), ({"promt": "x"}, "promt"),
-    ({"n": "two"}, "n"), ({"model": "a@b@c"}, "model"), ({"guidance": 31}, "guidance"), ({"size": "2048x2056"}, "height"),
+    ({"n": "two"}, "n"), ({"model": "a@b@c"}, "model"), ({"guidance": 31}, "guidance"), ({"size": "2048x2056"}, "size"),
     ({"scheduler": "x" * 300}, "scheduler"),
 )  # fmt: skip
 
@@ -165,6 +166,17 @@ class TestGenerations:
         assert replica.exchanges == []
         assert await market.requests() == []
 
+    async def test_what_a_replica_refuses_is_named_as_openai_does(self, market, client):
+        async def refuse(exchange: Exchange) -> None:
+            exchange.refuse(400, "width=32 is too small for this model", Fault.CUSTOMER, "width")
+
+        (await market.add_painter()).script = refuse
+        for stream in (False, True):
+            answer = await client.post("/v1/images/generations", json=body(market, stream=stream))
+            error = answer.json()["error"]
+            assert (answer.status_code, error["param"]) == (400, "size")
+            assert error["message"].endswith("width=32 is too small for this model")
+
     async def test_a_key_is_needed(self, market, client):
         answer = await client.post("/v1/images/generations", json=body(market), headers={"authorization": ""})
         assert answer.status_code == 401
@@ -225,6 +237,8 @@ class TestEdits:
             (form(market), {"image": image[:-40]}, "image"),
             ({"model": market.slug}, {"image": image}, "prompt"),
             ({**form(market), "colour": "red"}, {"image": image}, "colour"),
+            (form(market, size="12x16"), {"image": image}, "size"),
+            (form(market, n=9), {"image": image}, "n"),
         ):
             answer = await self.edit(client, data, **(files or {"other": small}))
             assert answer.status_code == 400, (data, answer.text)
