@@ -6,18 +6,23 @@ One query of the catalog every few seconds at most, however many unknown names a
 import asyncio
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from raymart_core.errors import ModelNotFound, Unavailable
+from raymart_core.errors import InvalidRequest, ModelNotFound, Unavailable
+from raymart_marketplace.catalog.adapters import NO_ADAPTERS, Adapters, adapters_of
 from raymart_marketplace.catalog.models import SERVED, Modality, Model, ModelRevision
+from raymart_marketplace.catalog.revisions import manifest_of
 from raymart_marketplace.catalog.sharing import audiences
 from raymart_marketplace.db.session import Sessions
+
+log = structlog.get_logger(__name__)
 
 QUERY_TIMEOUT_S = 5.0
 
@@ -36,6 +41,8 @@ class ListedModel:
     quantizations: tuple[str, ...]
     audience: frozenset[UUID] | None = None
     """Organizations that may use it; None for everybody."""
+    adapters: Mapping[str, Adapters] = field(default_factory=dict)
+    """Of an image model: what its revisions have, by their digests."""
 
     def is_for(self, organization_id: UUID | None) -> bool:
         """Whether the organization may know of it."""
@@ -62,6 +69,7 @@ class CatalogModels:
         self._sessions = sessions
         self._ttl_s = ttl_s
         self._models: Mapping[str, ListedModel] = {}
+        self._adapters: Mapping[str, Adapters] = {}
         self._fresh_until = float("-inf")
         self._refreshing = asyncio.Lock()
 
@@ -103,12 +111,36 @@ class CatalogModels:
                 private = await audiences(session, [model.id for model in models.values()])
         except (OSError, TimeoutError, SQLAlchemyError) as error:
             raise Unavailable("the catalog cannot be read at the moment; try again") from error
+        self._adapters = {
+            revision.digest: self._adapters_of(revision)
+            for slug, model in models.items()
+            if model.modality is Modality.IMAGE
+            for revision in revisions[slug]
+        }
         return {
-            slug: _listed(model, revisions[slug], private.get(model.id)) for slug, model in models.items()
+            slug: _listed(model, revisions[slug], private.get(model.id), self._adapters)
+            for slug, model in models.items()
         }
 
+    def _adapters_of(self, revision: ModelRevision) -> Adapters:
+        """Read once: a digest names one manifest for good."""
+        known = self._adapters.get(revision.digest)
+        if known is not None:
+            return known
+        try:
+            manifest = manifest_of(revision)
+        except InvalidRequest:  # One that cannot be read must not take the catalog away.
+            log.exception("manifest.unreadable", revision=revision.digest)
+            return NO_ADAPTERS
+        return NO_ADAPTERS if manifest is None else adapters_of(manifest)
 
-def _listed(model: Model, revisions: list[ModelRevision], audience: frozenset[UUID] | None) -> ListedModel:
+
+def _listed(
+    model: Model,
+    revisions: list[ModelRevision],
+    audience: frozenset[UUID] | None,
+    adapters: Mapping[str, Adapters],
+) -> ListedModel:
     return ListedModel(
         slug=model.slug,
         name=model.name,
@@ -118,4 +150,5 @@ def _listed(model: Model, revisions: list[ModelRevision], audience: frozenset[UU
         context_length=max(revision.context_length for revision in revisions),
         quantizations=tuple(sorted({revision.quantization for revision in revisions})),
         audience=audience,
+        adapters={each.digest: adapters[each.digest] for each in revisions if each.digest in adapters},
     )

@@ -17,9 +17,11 @@ from raymart_marketplace.gateway.images.sdapi.lists_route import (
     FIXED,
     FixedRoute,
     InterruptRoute,
+    LorasRoute,
     ModelsRoute,
     OptionsRoute,
     ProgressRoute,
+    VaesRoute,
 )
 from raymart_marketplace.gateway.images.sdapi.options import SdapiOptions
 from raymart_marketplace.gateway.model_lookup import ModelLookup
@@ -73,6 +75,8 @@ def sdapi_routes(
         "img2img": image,
         "options": OptionsRoute(authenticator, checkpoints),
         "sd-models": ModelsRoute(authenticator, checkpoints),
+        "loras": LorasRoute(authenticator, checkpoints),
+        "sd-vae": VaesRoute(authenticator, checkpoints),
         "progress": ProgressRoute(authenticator, jobs),
         "interrupt": interrupt,
         "skip": interrupt,

@@ -11,8 +11,14 @@ import pytest
 from PIL import Image
 
 from raymart_core.wire.image import Lora
+from raymart_core.wire.manifest import Manifest, ManifestFile
+from raymart_marketplace.catalog.models import Modality, ModelRevision, RevisionState
+from raymart_marketplace.catalog.service import model_by_slug
+from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.shared_state import Redis, make_redis
+from support.gateway_market import GatewayMarket, gateway_market
 from support.image_market import ImageMarket
+from support.market import make_customer
 from support.scripted_images import asked, encoded, finish, made, picture, progress
 from support.scripted_replica import Exchange
 
@@ -52,6 +58,24 @@ async def txt2img(client: httpx.AsyncClient, market: ImageMarket, **changes: obj
 async def img2img(client: httpx.AsyncClient, market: ImageMarket, **changes: object) -> httpx.Response:
     init = {"init_images": [text_of(picture(64, 32))]}
     return await client.post("/sdapi/v1/img2img", json=body(market, **{**init, **changes}))
+
+
+async def revise(market: GatewayMarket, *paths: str) -> str:
+    """Publish another revision of the market's model, of files of these paths; returns its digest."""
+    files = tuple(ManifestFile(path=path, bytes=1, sha256="0" * 64) for path in sorted(paths))
+    manifest = Manifest(
+        engine="diffusers", files=files, quantization="fp32", context_length=24, capabilities=("image",),
+        parameters={"slug": market.slug},
+    )  # fmt: skip
+    async with session_scope(market.sessions) as session:
+        session.add(
+            ModelRevision(
+                model_id=(await model_by_slug(session, market.slug)).id, digest=manifest.digest(), engine="diffusers",
+                quantization="fp32", source=f"registry:{manifest.digest()}", sha256=manifest.digest()[7:],
+                context_length=24, capabilities=["image"], state=RevisionState.PUBLISHED, manifest=manifest.canonical(),
+            )
+        )  # fmt: skip
+    return manifest.digest()
 
 
 REFUSED = (
@@ -229,6 +253,39 @@ class TestLists:
         own = next(model for model in listed if model["model_name"] == market.slug)
         assert own["title"] == f"{market.slug} [{'ab' * 5}]"
         assert (own["hash"], own["sha256"]) == ("ab" * 5, "ab" * 32)
+
+    async def test_models_of_others_are_in_no_list(self, market, client, sessions, pool):
+        await revise(market, "loras/ink.safetensors")
+        async with session_scope(sessions) as session:
+            owner = (await make_customer(session)).organization_id
+        async with gateway_market(sessions, pool, modality=Modality.IMAGE, model_owner=owner) as neighbour:
+            await revise(neighbour, "loras/secret.safetensors", "vaes/secret/config.json")
+            assert market.slug in (await client.get("/sdapi/v1/sd-models")).text
+            for path in ("sd-models", "loras", "sd-vae"):
+                told = (await client.get(f"/sdapi/v1/{path}")).text
+                assert neighbour.slug not in told
+                assert "secret" not in told
+            answer = await txt2img(client, market, override_settings={"sd_model_checkpoint": neighbour.slug})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "sd_model_checkpoint")
+
+    async def test_loras_and_vaes_are_those_of_the_revisions(self, market, client):
+        digest = await revise(
+            market, "loras/ink.safetensors", "loras/soft-v1.5.safetensors", "loras/deep/x.safetensors",
+            "loras/readme.txt", "unet/model.safetensors", "vaes/bright/config.json",
+            "vaes/bright/diffusion_pytorch_model.safetensors", "vaes/stray.safetensors",
+        )  # fmt: skip
+        newer = await revise(market, "loras/newer.safetensors")
+        listed = (await client.get("/sdapi/v1/loras")).json()
+        own = [each for each in listed if market.slug in each["metadata"]["models"]]
+        assert [each["name"] for each in own] == ["ink", "newer", "soft-v1.5"]
+        assert (own[0]["alias"], own[0]["path"]) == ("ink", "loras/ink.safetensors")
+        vaes = (await client.get("/sdapi/v1/sd-vae")).json()
+        assert {"model_name": "bright", "filename": "vaes/bright"} in vaes
+        assert "stray.safetensors" not in str(vaes)
+        await market.add_painter(revision_digest=newer)
+        assert digest != newer
+        listed = (await client.get("/sdapi/v1/loras")).json()
+        assert [each["name"] for each in listed if market.slug in each["metadata"]["models"]] == ["newer"]
 
     async def test_lists_are_there_for_clients_that_ask(self, client):
         names = [each["name"] for each in (await client.get("/sdapi/v1/samplers")).json()]

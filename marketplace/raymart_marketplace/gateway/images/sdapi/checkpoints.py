@@ -1,15 +1,16 @@
 """Models as AUTOMATIC1111 calls them: checkpoints with a title and a hash."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import msgspec
 
 from raymart_core.errors import InvalidRequest, NoEndpoint
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.catalog.adapters import Adapters
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.gateway.images.sdapi.jobs import owner_of
 from raymart_marketplace.gateway.images.sdapi.options import SdapiOptions
-from raymart_marketplace.gateway.model_lookup import ModelLookup
+from raymart_marketplace.gateway.model_lookup import ListedModel, ModelLookup
 from raymart_marketplace.supply.live import EndpointDirectory, Standing
 
 HASH_CHARACTERS = 10
@@ -38,13 +39,15 @@ class Checkpoints:
 
     async def listed(self, caller: Caller) -> Sequence[Checkpoint]:
         """Every image model that `caller` may use, those that are served first. Raises: Unavailable."""
-        models = await self._models.listed()
-        found = [
-            self._checkpoint(model.slug)
-            for model in models.values()
-            if model.modality is Modality.IMAGE and caller.may_use(model.slug)
-        ]
+        found = [self._checkpoint(model.slug) for model in await self._models_of(caller)]
         return sorted(found, key=lambda checkpoint: (checkpoint.hash is None, checkpoint.model_name))
+
+    async def adapters(self, caller: Caller) -> Mapping[str, Adapters]:
+        """What the image models that `caller` may use have beside their base, by slug. Raises: Unavailable.
+
+        Of a model that is served, what its served revisions have; of another, what all of them have.
+        """
+        return {model.slug: self._adapters(model) for model in await self._models_of(caller)}
 
     async def chosen(self, caller: Caller, wanted: str | None) -> str:
         """What a request is for: what it names, else what the key has chosen, else the first. Raises: InvalidRequest, NoEndpoint, Unavailable."""
@@ -77,9 +80,32 @@ class Checkpoints:
         """How the model is shown."""
         return self._checkpoint(slug.partition("@")[0]).title
 
+    async def _models_of(self, caller: Caller) -> Sequence[ListedModel]:
+        """The image models that `caller` may know of and use. Raises: Unavailable."""
+        models = await self._models.listed()
+        return [
+            model
+            for model in models.values()
+            if model.modality is Modality.IMAGE
+            and model.is_for(caller.organization_id)
+            and caller.may_use(model.slug)
+        ]
+
+    def _adapters(self, model: ListedModel) -> Adapters:
+        live = self._live(model.slug)
+        found = [each for digest, each in model.adapters.items() if not live or digest in live]
+        return Adapters(
+            loras=tuple(sorted({name for each in found for name in each.loras})),
+            vaes=tuple(sorted({name for each in found for name in each.vaes})),
+        )
+
+    def _live(self, slug: str) -> Set[str]:
+        """Digests of the revisions that requests for the model go to."""
+        endpoints = self._directory.live(slug)
+        return {each.revision_digest for each in endpoints if each.standing is not Standing.CANDIDATE}
+
     def _checkpoint(self, slug: str) -> Checkpoint:
-        live = [each for each in self._directory.live(slug) if each.standing is not Standing.CANDIDATE]
-        sha256 = min((each.revision_digest for each in live), default="").removeprefix("sha256:") or None
+        sha256 = min(self._live(slug), default="").removeprefix("sha256:") or None
         short = None if sha256 is None else sha256[:HASH_CHARACTERS]
         title = slug if short is None else f"{slug} [{short}]"
         return Checkpoint(title=title, model_name=slug, hash=short, sha256=sha256, filename=slug)

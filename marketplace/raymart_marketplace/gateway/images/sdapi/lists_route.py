@@ -1,7 +1,7 @@
 """What AUTOMATIC1111's clients ask beside pictures: models, samplers, options, how far a job is."""
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 from starlette.types import Receive, Scope
@@ -32,8 +32,6 @@ FIXED: Mapping[str, object] = {
     "schedulers": NOISE_SCHEDULES,
     "upscalers": UPSCALERS,
     "latent-upscale-modes": [],
-    "sd-vae": [],
-    "loras": [],
     "hypernetworks": [],
     "face-restorers": [],
     "realesrgan-models": [],
@@ -45,7 +43,7 @@ FIXED: Mapping[str, object] = {
     "cmd-flags": {},
     "memory": {"ram": {}, "cuda": {}},
 }
-"""What is the same for everybody. LoRAs and VAEs belong to each model's revision and are named in its description."""
+"""What is the same for everybody."""
 
 
 class FixedRoute(SdapiEndpoint):
@@ -80,6 +78,51 @@ class ModelsRoute(_CheckpointsRoute):
     async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
         """The image models that the key may use."""
         await answer.json(_encode(await self._checkpoints.listed(caller)))
+
+
+class LorasRoute(_CheckpointsRoute):
+    """`/loras`."""
+
+    method = "GET"
+
+    async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
+        """Each name once, with the models that have it: elsewhere AUTOMATIC1111's are for whatever model is loaded."""
+        adapters = await self._checkpoints.adapters(caller)
+        owners = _owners({slug: each.loras for slug, each in adapters.items()})
+        await answer.json(
+            _encode(
+                [
+                    {
+                        "name": name,
+                        "alias": name,
+                        "path": f"loras/{name}.safetensors",
+                        "metadata": {"models": models},
+                    }
+                    for name, models in owners.items()
+                ]
+            )
+        )
+
+
+class VaesRoute(_CheckpointsRoute):
+    """`/sd-vae`."""
+
+    method = "GET"
+
+    async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
+        """Each name once, as `override_settings.sd_vae` takes it."""
+        adapters = await self._checkpoints.adapters(caller)
+        owners = _owners({slug: each.vaes for slug, each in adapters.items()})
+        await answer.json(_encode([{"model_name": name, "filename": f"vaes/{name}"} for name in owners]))
+
+
+def _owners(names: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    """Models by the name that they have, both sorted."""
+    owners: dict[str, list[str]] = {}
+    for slug, each in sorted(names.items()):
+        for name in each:
+            owners.setdefault(name, []).append(slug)
+    return dict(sorted(owners.items()))
 
 
 class OptionsRoute(_CheckpointsRoute):

@@ -1,6 +1,5 @@
 """Answers of `txt2img` and `img2img`. Source: modules/processing.py `Processed.js`."""
 
-from base64 import b64encode
 from collections.abc import Sequence
 
 import msgspec
@@ -63,7 +62,8 @@ class Sale(msgspec.Struct):
 class ImagesAnswer(msgspec.Struct):
     """The whole answer."""
 
-    images: list[str]
+    images: list[bytes]
+    """Written in base64, without a text of it in between."""
     parameters: dict[str, object]
     info: str
 
@@ -86,7 +86,7 @@ def answer_body(
                 parameters[name] = None
     return _encode(
         ImagesAnswer(
-            images=[b64encode(picture.data).decode() for picture in pictures] if asked.send_images else [],
+            images=[picture.data for picture in pictures] if asked.send_images else [],
             parameters=parameters,
             info=_encode(
                 _info(asked, request, pictures, finished, request_id=request_id, timestamp=timestamp)
