@@ -30,6 +30,7 @@ MEASURES = (
     "payout_transactions",
     "payouts",
     "image",
+    "a1111",
     "llama_cpp",
 )
 ON_HISTORY = ("ingestion", "rollups")
