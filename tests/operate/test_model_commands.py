@@ -9,8 +9,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from raymart_core.errors import Unavailable
+from raymart_marketplace.catalog.model_keys import ModelKeys
+from raymart_marketplace.catalog.registry_models import Artifact
 from support.command_line import RAYMART, environment, failed, run
 from support.hub_server import hub_server
 from support.market import unique
@@ -25,11 +29,11 @@ def fresh_gguf(folder: Path, name: str = "tiny.gguf") -> Path:
     return path
 
 
-def imported(database_url: str, folder: Path, slug: str, *options: str) -> str:
+def imported(database_url: str, folder: Path, slug: str, *options: str, **variables: str) -> str:
     """The digest of a fresh revision of the model."""
     done = run(
         database_url, "model", "import", str(fresh_gguf(folder)), "--model", slug, *options,
-        RAYMART_DATA_DIR=str(folder / "data"),
+        RAYMART_DATA_DIR=str(folder / "data"), **variables,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().removeprefix(f"{slug}@")
@@ -124,6 +128,55 @@ class TestPrivate:
             RAYMART_DATA_DIR=str(tmp_path / "data"),
         )  # fmt: skip
         assert "set RAYMART_MODEL_KEY" in failed(done)
+
+    def test_private_model_is_shared_used_hosted_and_taken_back(self, database_url: str, tmp_path: Path):
+        names = [unique("org") for _ in range(2)]
+        owner, other = (made_organization(database_url, name) for name in names)
+        slug = f"{owner}/tiny"
+        imported(database_url, tmp_path, slug, "--organization", owner, "--publish", RAYMART_MODEL_KEY=KEY)
+
+        def shared() -> list[tuple[object, ...]]:
+            with psycopg.connect(database_url) as connection:
+                return connection.execute(
+                    "select o.slug, s.access, s.ended_at is null from model_share s"
+                    " join model m on m.id = s.model_id join organization o on o.id = s.organization_id"
+                    " where m.slug = %s",
+                    (slug,),
+                ).fetchall()
+
+        for options, access in (((), "use"), (("--access", "host"), "host")):
+            done = run(database_url, "model", "share", slug, "--organization", other, *options)
+            assert done.stdout == f"{slug} is shared with {other}\n", done.stderr
+            assert shared() == [(other, access, True)]
+        assert "own" in failed(run(database_url, "model", "share", slug, "--organization", owner))
+        done = run(database_url, "model", "unshare", slug, "--organization", other)
+        assert done.stdout == f"{slug} is not shared with {other}\n", done.stderr
+        assert shared() == [(other, "host", False)]
+        assert "not shared" in failed(run(database_url, "model", "unshare", slug, "--organization", owner))
+
+    def test_data_keys_are_wrapped_anew_once(self, sound_url: str, tmp_path: Path):
+        owner = made_organization(sound_url, unique("org"))
+        slug = f"{owner}/tiny"
+        imported(sound_url, tmp_path, slug, "--organization", owner, RAYMART_MODEL_KEY=KEY)
+        both = {"RAYMART_MODEL_KEY": f"{'n' * 40},{KEY}"}
+        for count in (1, 0):
+            done = run(sound_url, "model", "rewrap", **both)
+            assert done.stdout == f"{count} data keys are wrapped anew\n", done.stderr
+        with psycopg.connect(sound_url) as connection:
+            [row] = connection.execute("select sha256, organization_id, sealed_key from artifact").fetchall()
+        sealed = Artifact(sha256=row[0], organization_id=row[1], sealed_key=row[2])
+        assert ModelKeys([b"n" * 40]).unwrap(sealed)
+        with pytest.raises(Unavailable):
+            ModelKeys([KEY.encode()]).unwrap(sealed)
+
+
+def made_organization(database_url: str, slug: str) -> str:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into organization (id, slug, name, kind) values (gen_random_uuid(), %s, %s, 'customer')",
+            (slug, slug),
+        )
+    return slug
 
 
 class TestKilled:

@@ -8,7 +8,11 @@ import pytest
 from raymart_core.errors import InvalidRequest
 from raymart_marketplace.catalog.weights.choosing import check_content, choose
 from raymart_marketplace.catalog.weights.gguf import read_gguf_header
-from raymart_marketplace.catalog.weights.safetensors import HEADER_BYTES_MAX, read_safetensors_header
+from raymart_marketplace.catalog.weights.safetensors import (
+    HEADER_BYTES_MAX,
+    TENSORS_MAX,
+    read_safetensors_header,
+)
 from support.weight_files import gguf, safetensors
 
 BUNDLED = Path(__file__).parents[3] / "serve/raymart_serve/models/bundled"
@@ -44,11 +48,33 @@ BAD_SAFETENSORS = {
     "bytes at the end": safetensors(header=header_of(), data=bytes(20)),
     "shape of another size": safetensors(header=header_of(shape=[2**52, 2**52]), data=bytes(16)),
     "unknown number format": safetensors(header=header_of(dtype="PICKLE"), data=bytes(16)),
+    "more tensors than the limit": safetensors(
+        header=b"{" + b",".join(b'"%d":[]' % number for number in range(TENSORS_MAX + 1)) + b"}", data=b""
+    ),
     "many dimensions": safetensors(header=header_of(shape=[1] * 100 + [4]), data=bytes(16)),
 }
 
 
+LIMITS_OF_SAFETENSORS = {
+    "header over the limit": "the limit is 16777216",
+    "more tensors than the limit": "100001 tensors; the limit is 100000",
+    "tensors over each other": "does not go on from 16",
+    "hole": "does not go on from 0",
+    "shape of another size": "does not fit",
+    "bytes at the end": "20 bytes of data and tensors of 16",
+    "unknown number format": "no known number format",
+    "many dimensions": "length <= 16",
+}
+"""What each is refused for: another check would not have seen it."""
+
+
 class TestSafetensors:
+    @pytest.mark.parametrize("name", LIMITS_OF_SAFETENSORS)
+    def test_what_is_over_a_limit_is_refused_for_that(self, tmp_path: Path, name: str):
+        path = written(tmp_path, BAD_SAFETENSORS[name], "m.safetensors")
+        with pytest.raises(InvalidRequest, match=LIMITS_OF_SAFETENSORS[name]):
+            read_safetensors_header(path)
+
     def test_true_file_is_read(self, tmp_path: Path):
         path = written(
             tmp_path, safetensors({"a": ("F32", [2, 3], 24), "b": ("BF16", [], 2)}), "m.safetensors"
@@ -90,7 +116,37 @@ BAD_GGUF = {
 }
 
 
+def of_tensor(*, name: bytes = b"t", name_bytes: int = 1, dimensions: int = 1, offset: int = 0) -> bytes:
+    """A GGUF file with one tensor and a hundred kilobytes of data."""
+    entry = (
+        struct.pack("<Q", name_bytes) + name + struct.pack("<I", dimensions) + bytes(8 * min(dimensions, 100))
+    )
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + entry + struct.pack("<IQ", 0, offset)
+    return head + bytes(-len(head) % 32 + 100_000)
+
+
+LIMITS_OF_GGUF = {
+    "100,000 tensors": (b"GGUF" + struct.pack("<IQQ", 3, 100_001, 0) + bytes(10**7), "100001 tensors, the limit is 100000"),
+    "65,536 entries": (b"GGUF" + struct.pack("<IQQ", 3, 0, 65_537) + bytes(10**7), "65537 entries, the limit is 65536"),
+    "8 dimensions": (of_tensor(dimensions=9), "9 dimensions, the limit is 8"),
+    "name of 65,535 bytes": (of_tensor(name=b"t" * 65_536, name_bytes=65_536), "name is longer than 65535"),
+    "header of its own length": (b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + struct.pack("<Q", 2**60), "ends in the middle"),
+    "data of its own length": (of_tensor(offset=1 << 20), "a tensor lies outside"),
+    "places of its alignment": (of_tensor(offset=8), "or between two places"),
+}  # fmt: skip
+
+
 class TestGguf:
+    @pytest.mark.parametrize("name", LIMITS_OF_GGUF)
+    def test_what_is_over_a_limit_is_refused_for_that(self, tmp_path: Path, name: str):
+        content, because = LIMITS_OF_GGUF[name]
+        with pytest.raises(InvalidRequest, match=because):
+            read_gguf_header(written(tmp_path, content, "m.gguf"))
+
+    def test_tensor_within_the_limits_is_read(self, tmp_path: Path):
+        path = written(tmp_path, of_tensor(dimensions=8, offset=32), "m.gguf")
+        assert read_gguf_header(path).tensors == 1
+
     def test_true_file_says_what_it_is(self):
         header = read_gguf_header(BUNDLED / "demo-llm.gguf")
         assert (header.architecture, header.quantization, header.context_length) == ("llama", "q8_0", 1_024)
