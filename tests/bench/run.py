@@ -32,6 +32,7 @@ MEASURES = (
     "image",
     "a1111",
     "llama_cpp",
+    "peer_fetch",
 )
 ON_HISTORY = ("ingestion", "rollups")
 

@@ -33,7 +33,8 @@ from raymart_serve.models.weights import WeightsUnavailable
 log = structlog.get_logger()
 
 WORKERS = 4
-"""Ranges at once."""
+"""Ranges at once, of an origin that may be far away. A peer is near: one range of it at a time is faster on any
+machine, for its bytes then come in the order in which they are hashed."""
 _FAILURES_MAX = 4
 """Of one source in a row, before it is given up."""
 _BACKOFF_FIRST_S = 0.2
@@ -141,7 +142,7 @@ class _Round:
         limits: FetchLimits,
     ) -> None:
         self.used: set[RangeSource] = set()
-        """Sources that gave a piece."""
+        """Sources that gave a byte."""
         self._file = file
         self._cancel = cancel
         self._limits = limits
@@ -156,13 +157,13 @@ class _Round:
 
     def run(self, arrived: Callable[[int], None]) -> str:
         """The SHA-256 of the whole file, hex. Raises: FetchFailed, FetchCancelled, OSError."""
-        count = min(self._limits.workers, len(self._todo))
-        with ThreadPoolExecutor(count + 1, thread_name_prefix="artifact") as threads:
+        with ThreadPoolExecutor(self._limits.workers + 1, thread_name_prefix="artifact") as threads:
             digest = threads.submit(self._hash)
-            workers = [threads.submit(self._work, number, arrived) for number in range(count)]
             try:
-                for worker in workers:
-                    worker.result()
+                while (count := self._worker_count()) > 0:
+                    workers = [threads.submit(self._work, number, arrived) for number in range(count)]
+                    for worker in workers:
+                        worker.result()
             finally:
                 if self._file.missing():
                     self._broken.set()
@@ -171,14 +172,23 @@ class _Round:
                 raise self._failure()
             return found
 
+    def _worker_count(self) -> int:
+        """How many can work now: one for each peer, or all on the origin; 0 when the round is over."""
+        with self._lock:
+            if self._over or not self._alive:
+                return 0
+            peers = sum(source.kind == "peer" for source in self._alive)
+            return min(peers or self._limits.workers, self._limits.workers, len(self._todo))
+
     def _work(self, number: int, arrived: Callable[[int], None]) -> None:
+        """Get pieces until none is left, or until the origin has to take over from the last peer."""
         connection: RangeConnection | None = None
+        kind: str | None = None
         try:
-            while (index := self._take()) is not None:
-                source = self._source(number)
-                if source is None:
-                    # What the others have under way may still arrive.
+            while (source := self._source(number)) is not None and kind in {None, source.kind}:
+                if (index := self._take()) is None:
                     return
+                kind = source.kind
                 if connection is None or connection.source is not source:
                     if connection is not None:
                         connection.close()
@@ -200,14 +210,18 @@ class _Round:
                 connection.close()
 
     def _get(self, connection: RangeConnection, index: int) -> None:
-        offset, length = self._file.piece(index)
-        connection.read(offset, length, total=self._file.size, take=self._write)
-        self._file.note(index)
+        def write(offset: int, data: memoryview) -> None:
+            if self._over:
+                raise SourceFailed("the fetch is over")
+            # Before the bytes count: also a piece of which it gave only the beginning may be wrong because of it.
+            self.used.add(connection.source)
+            self._file.write(offset, data)
 
-    def _write(self, offset: int, data: memoryview) -> None:
-        if self._over:
-            raise SourceFailed("the fetch is over")
-        self._file.write(offset, data)
+        # Of a piece that broke off at the frontier only the rest: what came is in the digest already.
+        offset, length = self._file.rest(index)
+        if length > 0:
+            connection.read(offset, length, total=self._file.size, take=write)
+        self._file.note(index)
 
     @property
     def _over(self) -> bool:
@@ -226,7 +240,6 @@ class _Round:
 
     def _got(self, source: RangeSource) -> None:
         with self._lock:
-            self.used.add(source)
             self._failures.pop(source, None)
 
     def _failed(self, source: RangeSource, index: int, error: SourceFailed) -> None:

@@ -25,7 +25,7 @@ class PartialFile:
         self.piece_bytes = piece_bytes
         self._journal_path = path.with_name(f"{path.name}.pieces")
         self._changed = threading.Condition()
-        self._frontier_piece = 0
+        self._frontier = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         self._data = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._journal = os.open(self._journal_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -51,12 +51,30 @@ class PartialFile:
         offset = index * self.piece_bytes
         return offset, min(self.piece_bytes, self.size - offset)
 
+    def rest(self, index: int) -> tuple[int, int]:
+        """Offset and length of what a piece lacks: all of it, or what comes after the frontier."""
+        offset, length = self.piece(index)
+        with self._changed:
+            begin = min(max(offset, self._frontier), offset + length)
+        return begin, offset + length - begin
+
     def write(self, offset: int, data: memoryview) -> None:
-        """Put `data` at `offset`; it counts only once its piece is noted. Raises: OSError, as for a full disk."""
+        """Put `data` at `offset`; it outlives us only once its piece is noted. Raises: OSError, as for a full disk.
+
+        One thread at a time for each piece.
+        """
+        # What lies before the frontier has been hashed: other bytes in its place would be kept unseen.
+        assert offset >= self._frontier
+        begin = offset
         while data:
             written = os.pwrite(self._data, data, offset)
             data = data[written:]
             offset += written
+        with self._changed:
+            if begin == self._frontier:
+                self._frontier = offset
+                self._advance()
+                self._changed.notify_all()
 
     def note(self, index: int) -> None:
         """All bytes of the piece have been written."""
@@ -81,7 +99,7 @@ class PartialFile:
         with self._changed:
             os.ftruncate(self._journal, 0)
             self._pieces = bytearray(self.piece_count)
-            self._frontier_piece = 0
+            self._frontier = 0
 
     def finish(self, target: Path) -> None:
         """Move the complete file to `target`, readable by all and writable by none."""
@@ -102,20 +120,20 @@ class PartialFile:
                 os.close(descriptor)
         self._data = self._journal = -1
 
-    @property
-    def _frontier(self) -> int:
-        return min(self._frontier_piece * self.piece_bytes, self.size)
-
     def _resume(self) -> bytearray:
         count = -(-self.size // self.piece_bytes)
         noted = os.pread(self._journal, count + 1, 0)
-        if os.fstat(self._data).st_size != self.size or len(noted) > count:
+        found_bytes = os.fstat(self._data).st_size
+        if found_bytes != self.size or len(noted) > count:
             os.ftruncate(self._journal, 0)
-            os.ftruncate(self._data, 0)
+            if found_bytes > 0:
+                # Not for a new file: ext4 writes a file that was ever cut to nothing out to the disk at its close.
+                os.ftruncate(self._data, 0)
             os.ftruncate(self._data, self.size)
             noted = b""
         return bytearray(noted.ljust(count, b"\0"))
 
     def _advance(self) -> None:
-        while self._frontier_piece < self.piece_count and self._pieces[self._frontier_piece]:
-            self._frontier_piece += 1
+        """Move the frontier over the pieces that are noted."""
+        while self._frontier < self.size and self._pieces[index := self._frontier // self.piece_bytes]:
+            self._frontier = sum(self.piece(index))

@@ -1,7 +1,7 @@
 """Where the bytes of an artifact can be had: the object store by a signed URL, or a node of the same pool.
 
-One kind of request: `GET` with one range, answered by exactly these bytes. Blocking, for use in threads;
-the standard library's client reads straight into our buffer.
+One kind of request: `GET` with one range, answered by exactly these bytes. Blocking, for use in threads.
+The standard library's client reads the head; a body that is not encrypted goes from the kernel into our buffer.
 
     SourceFailed (RaymartError)
     ├── SourceDenied      the URL or token is not, or no longer, good: ask the marketplace for another
@@ -9,7 +9,9 @@ the standard library's client reads straight into our buffer.
 """
 
 import http.client
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -78,15 +80,18 @@ class RangeConnection:
         try:
             response = self._answer(offset, length)
             _check(response, self.source, offset=offset, length=length, total=total)
+            body = self._body(response, length)
             end = offset + length
             while offset < end:
-                count = self._receive(response, self._buffer[: min(_CHUNK_BYTES, end - offset)])
+                count = self._receive(body, self._buffer[: min(_CHUNK_BYTES, end - offset)])
                 if count == 0:
                     raise SourceFailed(f"{self.source.name} ended {end - offset} bytes too early")
                 take(offset, self._buffer[:count])
                 offset += count
-            # Reads the end of the body, without which the connection is of no more use.
-            self._receive(response, self._buffer[:1])
+            if body is response:
+                # Reads the end of the body, without which the connection is of no more use.
+                self._receive(response, self._buffer[:1])
+            response.close()
         except BaseException:
             self.close()
             raise
@@ -110,14 +115,59 @@ class RangeConnection:
         except (OSError, http.client.HTTPException) as error:
             raise self._failure(error) from error
 
-    def _receive(self, response: http.client.HTTPResponse, into: memoryview) -> int:
+    def _body(
+        self, response: http.client.HTTPResponse, length: int
+    ) -> "http.client.HTTPResponse | _PlainBody":
+        connection = self._http.sock
+        if type(connection) is not socket.socket or response.chunked or response.length != length:
+            return response
         try:
-            return response.readinto(into)
+            return _PlainBody(response, connection)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _receive(self, body: "http.client.HTTPResponse | _PlainBody", into: memoryview) -> int:
+        try:
+            return body.readinto(into)
         except (OSError, http.client.HTTPException) as error:
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> SourceFailed:
         return SourceFailed(f"{self.source.name}: {type(error).__name__}: {error}")
+
+
+class _PlainBody:
+    """A body of known length that is not encrypted, whole buffers at a time.
+
+    The standard library's way wakes this thread for every 64 KiB, polls, and is a third slower.
+    """
+
+    def __init__(self, response: http.client.HTTPResponse, connection: socket.socket) -> None:
+        """Raises: OSError."""
+        self._response = response
+        self._connection = connection
+        self._beside_head = len(response.fp.peek(1))
+        """Bytes that came with the head and lie in the response's buffer."""
+        timeout_s = connection.gettimeout()
+        assert timeout_s is not None, "or a source that is silent would be waited for without end"
+        self._timeout_s = timeout_s
+        # For MSG_WAITALL the socket must block, so the kernel has to watch the clock: a `struct timeval`.
+        limit = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1e6))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+
+    def readinto(self, into: memoryview) -> int:
+        """Fill `into` as far as it goes before the end or the timeout; bytes received. Raises: OSError."""
+        if self._beside_head:
+            count = self._response.readinto(into[: self._beside_head])
+            self._beside_head -= count
+            return count
+        self._connection.settimeout(None)
+        try:
+            return self._connection.recv_into(into, len(into), socket.MSG_WAITALL)
+        except BlockingIOError:
+            raise TimeoutError(f"no byte for {self._timeout_s:g} s") from None
+        finally:
+            self._connection.settimeout(self._timeout_s)
 
 
 def _client(scheme: str, host: str, port: int | None, timeout_s: float) -> http.client.HTTPConnection:

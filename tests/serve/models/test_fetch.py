@@ -124,7 +124,13 @@ class TestPeers:
             first >= 3 * PIECE and not handler.cut(CONTENT, first, last)
         )
         assert take(tmp_path, source(peer, "peer"), source(origin)) == CONTENT
-        assert min(first for _, first, _, _ in origin.asked) == 3 * PIECE
+        # Of the piece that broke off, only the rest: its beginning has been hashed and must not be written again.
+        assert 3 * PIECE < min(first for _, first, _, _ in origin.asked) < 4 * PIECE
+
+    def test_a_peer_that_gave_only_a_wrong_beginning_is_barred_too(self, tmp_path, peer, origin):
+        peer.fault = lambda handler, _path, first, last: not handler.cut(bytes(len(CONTENT)), first, last)
+        assert take(tmp_path, source(peer, "peer"), source(origin)) == CONTENT
+        assert min(first for _, first, _, _ in origin.asked) == 0
 
     @pytest.mark.timeout(10)
     def test_a_peer_that_does_not_listen_is_not_waited_for(self, tmp_path, origin):

@@ -1,3 +1,5 @@
+import pytest
+
 from raymart_serve.models.partial_file import PartialFile
 
 
@@ -39,6 +41,19 @@ class TestPartialFile:
         assert file.wait_beyond(0, timeout_s=0) == 8
         put(file, 2, b"ij")
         assert file.wait_beyond(8, timeout_s=0) == 10
+        file.close()
+
+    def test_bytes_at_the_frontier_can_be_hashed_at_once_and_are_not_asked_for_again(self, tmp_path):
+        file = PartialFile(tmp_path / "x", size=10, piece_bytes=4)
+        put(file, 1, b"efgh")
+        file.write(0, memoryview(b"ab"))
+        assert file.wait_beyond(0, timeout_s=0) == 2
+        assert (file.rest(0), file.rest(2)) == ((2, 2), (8, 2))
+        with pytest.raises(AssertionError):
+            file.write(0, memoryview(b"xx"))
+        file.write(2, memoryview(b"cd"))
+        assert file.wait_beyond(0, timeout_s=0) == 8
+        assert file.rest(0) == (4, 0)
         file.close()
 
     def test_a_file_of_another_size_is_begun_anew(self, tmp_path):
