@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import pytest_asyncio
 from solders.keypair import Keypair
@@ -19,6 +21,8 @@ from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.db.session import make_engine, make_sessions
 from support.api_server import PASSWORD, Api, Person, Seller, Tenant, api_server, control_settings
+from support.command_line import run
+from support.empty_database import empty_database_url, migrated_database_url
 from support.fake_stripe import API_KEY, WEBHOOK_SECRET, FakeStripe
 from support.own_database import database_url, owner_url
 from support.painting import painting
@@ -27,11 +31,13 @@ from support.payout_rows import PayoutRows
 from support.provider_earnings import Earners
 from support.scripted_replica import Exchange, ScriptedReplica
 from support.usdc_market import UsdcMarket
+from support.weight_files import gguf
 
-__all__ = ["database_url", "owner_url"]
+__all__ = ["database_url", "empty_database_url", "migrated_database_url", "owner_url"]
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(graphql|json)\n(.*?)^```$|^(Keep [^\n]*)$", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KEEP = re.compile(r"`(\w+)` = `([\w.]+)`")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -224,6 +230,37 @@ class TestPages:
         )
         assert await reader.work_through("admin.md") >= 20
         assert reader.values["organization"] == customer.id
+
+
+class TestCommands:
+    async def test_models(
+        self, migrated_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every command of the page, in its order, at a shell in a folder with two models."""
+        with psycopg.connect(migrated_database_url) as connection:
+            for slug in ("acme", "gpus"):
+                connection.execute(
+                    "insert into organization (id, slug, name, kind) values (gen_random_uuid(), %s, %s, 'customer')",
+                    (slug, slug),
+                )
+        for name in ("model", "secret"):
+            (tmp_path / f"{name}.gguf").write_bytes(gguf({"tokenizer.chat_template": name}))
+        monkeypatch.chdir(tmp_path)
+        settings = {"RAYMART_DATA_DIR": str(tmp_path / "data"), "RAYMART_MODEL_KEY": "k" * 40}
+        commands = [
+            shlex.split(line)
+            for block in SHELL.findall((DOCS / "admin.md").read_text())
+            for line in block.splitlines()
+        ]
+        assert len(commands) >= 12
+        said = {}
+        for program, *arguments in commands:
+            assert program == "raymart"
+            done = run(migrated_database_url, *arguments, **settings)
+            assert done.returncode == 0, (arguments, done.stderr)
+            said[" ".join(arguments[1:3])] = done.stdout
+        assert "worse answers" in said["show acme/tiny"]
+        assert said["rollback acme/tiny"].startswith("latest names sha256:")
 
 
 async def waiting_batch(api: Api, database_url: str) -> tuple[str, str]:
