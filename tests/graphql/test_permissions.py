@@ -433,6 +433,8 @@ KEY_ROUTES = {
     "/v1/models/{slug:path}": "GET",
     "/sdapi/v1/img2img": "POST",
     "/sdapi/v1/sd-models": "GET",
+    "/sdapi/v1/loras": "GET",
+    "/sdapi/v1/sd-vae": "GET",
     "/sdapi/v1/progress": "GET",
     "/sdapi/v1/samplers": "GET",
 }

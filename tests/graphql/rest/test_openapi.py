@@ -11,7 +11,18 @@ from raymart_graphql.rest.openapi import document
 from raymart_marketplace.gateway.images.sdapi.lists_route import FIXED
 from support.api_server import Api, control_settings
 
-SDAPI_PATHS = ("txt2img", "img2img", "options", "sd-models", "progress", "interrupt", "skip", *FIXED)
+SDAPI_PATHS = (
+    "txt2img",
+    "img2img",
+    "options",
+    "sd-models",
+    "loras",
+    "sd-vae",
+    "progress",
+    "interrupt",
+    "skip",
+    *FIXED,
+)
 UNDESCRIBED = {
     "/graphql": "has a schema of its own",
     "/graphql/assets/{name}": "is a file of its page",
