@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from raymart_core.errors import DomainError
+from raymart_core.errors import DomainError, Forbidden
 from raymart_marketplace.gateway.body import header
 from raymart_marketplace.gateway.endpoint import Answer
 from raymart_marketplace.gateway.error_reply import MethodNotAllowed, internal_error
@@ -20,6 +20,8 @@ from raymart_marketplace.objects.signing import EXPIRES_PARAM, SIGNATURE_PARAM
 from raymart_marketplace.objects.store import Objects, StoredObject
 
 OBJECTS_PREFIX = "/objects"
+FIELDS_MAX = 8
+"""Parameters of a URL that are read."""
 
 _RANGE = re.compile(rb"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 
@@ -88,7 +90,12 @@ class ObjectsRoute:
         return await answer.write(b"", more=False)
 
     def _left_s(self, scope: Scope, key: str) -> float:
-        query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8)
+        try:
+            query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=FIELDS_MAX)
+        except ValueError:
+            raise Forbidden(
+                f"the URL has more than {FIELDS_MAX} parameters; use a signed URL as it is"
+            ) from None
         expires, signature = (query.get(name, [""])[0] for name in (EXPIRES_PARAM, SIGNATURE_PARAM))
         return self._objects.signer.left_s(key, expires=expires, signature=signature)
 

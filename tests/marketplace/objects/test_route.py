@@ -147,6 +147,11 @@ class TestSignature:
         assert answer.json()["error"]["metadata"]["request_id"].startswith("req_")
         assert CONTENT[:100] not in answer.content
 
+    async def test_a_url_with_many_parameters_more_opens_nothing(self, site):
+        url = await site.objects.signed_url(KEY, expires_s=60)
+        answer = await site.client.get(url + "&more=1" * 20)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+
     async def test_urls_of_a_former_secret_still_open_and_others_do_not(self, site):
         url = await site.objects.signed_url(KEY, expires_s=60)
         base = url.partition("/objects")[0]
