@@ -43,9 +43,10 @@ class TestDigest:
             manifest(context_length=2_048),
             manifest(parameters={"pooling": "cls"}),
             manifest(licence="MIT"),
+            manifest(owner="org_1"),
         ]
 
-        assert len({other.digest() for other in [manifest(), *others]}) == 6
+        assert len({other.digest() for other in [manifest(), *others]}) == 7
 
 
 class TestReading:

@@ -52,6 +52,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     licence: str = ""
     parameters: dict[str, str] = {}
     """What the engine is set to, by name, such as {"pooling": "mean"}."""
+    owner: str = ""
+    """The organization whose private revision it is: the same files at two organizations have two names, so that
+    neither is in the other's way or learns of it."""
 
     def canonical(self) -> bytes:
         """JSON with sorted names, no blanks, ASCII only: for these values what RFC 8785 writes."""

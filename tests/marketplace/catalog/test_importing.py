@@ -219,6 +219,19 @@ class TestPrivate:
         with pytest.raises(InvalidRequest, match="a model already"):
             await workshop.run(source, slug=f"{slug}/tiny")
 
+    async def test_two_organizations_have_the_same_files_without_knowing(
+        self, workshop: Workshop, sessions: Sessions, tmp_path: Path
+    ):
+        source = str(folder_of(tmp_path / "m", fresh(LLM)))
+        names = set()
+        for _ in range(2):
+            async with session_scope(sessions) as session:
+                owner = (await make_customer(session)).organization_id
+                slug = (await session.get_one(Organization, owner)).slug
+            made = await workshop.run(source, slug=f"{slug}/tiny", organization_id=owner)
+            names.add(made.revision.digest)
+        assert len(names) == 2
+
 
 class TestHub:
     async def test_model_is_fetched_at_its_commit(self, workshop: Workshop, hub: Hub):

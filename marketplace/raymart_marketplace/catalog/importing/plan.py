@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from raymart_core.errors import InvalidRequest
+from raymart_core.ids import Prefix, show
 from raymart_core.wire.manifest import Manifest, ManifestFile
 from raymart_marketplace.catalog.weights.gguf import read_gguf_header
 from raymart_marketplace.catalog.weights.safetensors import read_safetensors_header
@@ -96,6 +97,7 @@ def make_manifest(
         template_sha256=_first([each.template_sha256 for each in told], ""),
         licence=plan.licence or _first([each.licence for each in told], ""),
         parameters=dict(sorted(plan.parameters.items())),
+        owner="" if plan.organization_id is None else show(Prefix.ORGANIZATION, plan.organization_id),
     )
 
 
