@@ -17,7 +17,7 @@ import httpx
 import psutil
 import psycopg
 
-from raymart_core.ids import new_id
+from raymart_core.ids import Prefix, new_id, show
 from raymart_core.money import Money
 from raymart_local.ports import LOOPBACK
 from raymart_local.postgres import EmbeddedPostgres
@@ -108,14 +108,19 @@ class RunningStack:
                     found.append(process)
         return [process for process in found if self._process is None or process.pid != self._process.pid]
 
-    def replica_of(self, node: str) -> psutil.Process:
-        """The Serve replica that runs on `node`."""
+    def replica_of(self, node: str, *, model: str = MODEL) -> psutil.Process:
+        """The Serve replica of `model` that runs on `node`, which has one of each of its models."""
+        [(placement_id,)] = self.rows(
+            "select p.id from placement p join node n on n.id = p.node_id join model_revision r on r.id = p.revision_id"
+            " join model m on m.id = r.model_id where n.name = %s and m.slug = %s and p.desired",
+            node, model,
+        )  # fmt: skip
+        title = f"ServeReplica:placement-{show(Prefix.PLACEMENT, placement_id)}:"
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
-                is_replica = any("ServeReplica" in part for part in process.cmdline())
-                if is_replica and f"/{node}/" in process.environ().get("RAYMART_AGENT_FILE", ""):
+                if any(title in part for part in process.cmdline()):
                     return process
-        raise AssertionError(f"no replica runs on {node}")
+        raise AssertionError(f"no replica of {model} runs on {node}")
 
     def agent_of(self, node: str) -> psutil.Process:
         """The node agent of `node`."""

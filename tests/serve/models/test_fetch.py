@@ -115,6 +115,16 @@ class TestPeers:
         assert origin.asked == []
 
     def test_two_peers_share_the_work(self, tmp_path, peer, origin):
+        # Neither answers before the other was asked: alone, a fast one may have given everything by then.
+        both = threading.Barrier(2, timeout=10)
+
+        def meet(*_):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait()
+            both.abort()
+            return False
+
+        peer.fault = origin.fault = meet
         assert take(tmp_path, source(peer, "peer"), source(origin, "peer")) == CONTENT
         assert peer.asked
         assert origin.asked

@@ -45,6 +45,7 @@ async def test_bundled_model_is_sold_by_the_tokens_it_reads(market: VectorMarket
         assert (unlike.status_code, unlike.json()["error"]["param"]) == (400, "dimensions")
         tokens = made.json()["usage"]["prompt_tokens"] + ranked.json()["usage"]["prompt_tokens"]
         await market.settle()
+        await market.wait_for_no_hold()
         assert sum(row[0] for row in await market.usage()) == tokens
         assert await market.balance() == (1_000_000 - 2 * tokens, 0)
     finally:
