@@ -1,7 +1,7 @@
 # Raymart. `make` alone prints this list; `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-slow test-vllm vllm-lock test-surfpool acceptance acceptance-graphql fuzz check fmt migrate revision schema schema-release bench chaos chaos-payouts clean
+.PHONY: help install up demo test test-slow test-vllm vllm-lock test-surfpool acceptance acceptance-clients acceptance-heavy acceptance-graphql fuzz check fmt migrate revision schema schema-release bench chaos chaos-payouts clean
 
 # uv from the PATH when it works, else one that lives in .boot/ (its own virtual environment).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .boot/bin/uv)
@@ -12,7 +12,7 @@ MEMBERS := core marketplace billing graphql serve providers local
 SYNCED := .venv/.synced
 
 help: ## Print the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 # torch comes from the lock, built for CUDA, where there is an NVIDIA GPU; elsewhere its CPU build is taken, a fifth of
 # the size: from a folder of wheels ($PIP_FIND_LINKS) or from where uv knows it to be, else it is the lock's after all.
@@ -47,13 +47,14 @@ endif
 up: $(SYNCED) ## Run the whole product at http://127.0.0.1:8000 until Ctrl-C (RAYMART_PORT, RAYMART_DATA_DIR)
 	@exec $(BIN)/raymart up
 
-demo: $(SYNCED) ## Sell real tokens from two providers to a customer, check the books, stop, exit 0
+demo: $(SYNCED) ## Sell real tokens from two providers, kill a machine of theirs, check the books, stop, exit 0
 	@exec $(BIN)/raymart demo
 
 test: $(SYNCED) ## All tests that need no GPU and no Node
 	@$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(SYNCED) ## The tests that need minutes or a whole stack
+test-slow: $(SYNCED) ## The tests that need minutes, a whole stack, or namespaces (as root, installs iproute2 and iptables)
+	@tests/netns/install.sh
 	@$(BIN)/pytest -m slow
 
 test-vllm: $(SYNCED) ## The vLLM engine on vLLM's CPU build, in an environment of its own (2.2 GB, built on the first run)
@@ -68,14 +69,20 @@ vllm-lock: $(SYNCED) ## Resolve tests/vllm_cpu/requirements.in anew
 test-surfpool: $(SYNCED) ## The contract of the development chain against surfpool too, where there is Node (npm)
 	@tests/surfpool/run.sh
 
-acceptance: $(SYNCED) ## Drive a running stack with the official openai and gql clients
-	@UV=$(UV) tests/acceptance/run.sh
+acceptance: $(SYNCED) ## Drive a stack with clients of every surface: openai, webuiapi, gql, a generated one (only)
+	@UV=$(UV) $(BIN)/python tests/acceptance/run.py basic $(only)
+
+acceptance-clients: $(SYNCED) ## Drive a stack with everybody's inference libraries, guidellm and aiperf (only; npm, 3 GB)
+	@UV=$(UV) $(BIN)/python tests/acceptance/run.py clients $(only)
+
+acceptance-heavy: $(SYNCED) ## Chat and draw through Open WebUI in a browser (2.6 GB; Chromium, else its HTTP API)
+	@UV=$(UV) $(BIN)/python tests/acceptance/run.py heavy $(only)
 
 fuzz: $(SYNCED) ## Send 10,000 cases made from the OpenAPI and GraphQL schemas (CASES)
 	@UV=$(UV) tests/fuzz/run.sh
 
-acceptance-graphql: $(SYNCED) ## Drive a running stack with other people's GraphQL clients and tools (npm)
-	@UV=$(UV) tests/acceptance/graphql/run.sh
+acceptance-graphql: $(SYNCED) ## Drive a stack with other people's GraphQL clients and tools (only; npm)
+	@UV=$(UV) $(BIN)/python tests/acceptance/run.py graphql $(only)
 
 check: $(SYNCED) ## Format, lint, types, import contracts, lock, GraphQL schema (snapshot, conventions, breaking changes)
 	@$(BIN)/ruff format --check --quiet .

@@ -135,9 +135,13 @@ class NoEndpoint(DomainError):
     code = "no_endpoint"
     status = 503
 
-    def __init__(self, message: str, *, reasons: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, *, reasons: Sequence[str] = (), retry_after_s: int | None = None
+    ) -> None:
         super().__init__(message)
         self.reasons = tuple(reasons)
+        self.retry_after_s = retry_after_s
+        """When it may be otherwise; None where nobody knows."""
 
 
 class Unavailable(DomainError):

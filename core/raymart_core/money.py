@@ -60,6 +60,12 @@ class Money(Struct, frozen=True, gc=False, omit_defaults=True):
         """The amount in whole dollars (or whole USDC), exact."""
         return Decimal(self.amount).scaleb(-DECIMALS[self.asset])
 
+    def decimal_text(self) -> str:
+        """The same as text, with every decimal place of the asset: "0.000001230"."""
+        places = DECIMALS[self.asset]
+        digits = f"{abs(self.amount):0{places + 1}d}"
+        return f"{'-' if self.amount < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+
     def portion_rounded_down(self, *, basis_points: int) -> "Money":
         """The share of `basis_points` / 10,000 of this amount, rounded towards zero; the rest is the other side's."""
         assert 0 <= basis_points <= BASIS_POINTS, f"{basis_points} basis points"

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from raymart_core.money import AMOUNT_MAX, Money
+from raymart_core.money import AMOUNT_MAX, ZERO, Money
 from raymart_core.units import Fault, FinishReason, Unit
 
 
@@ -125,9 +125,25 @@ class FinishedRequest(Struct, frozen=True, kw_only=True, gc=False):
     duration_ms: int
     attempts: tuple[AttemptRecord, ...]
     usage: UsageEntry | None
-    """None when nothing was delivered; then nothing is billed."""
+    """What was delivered, or its first part; None when nothing was, and then nothing is billed."""
     lease_id: UUID | None = None
     """The lease that pays, as `HoldGate.hold` named it; None for what is free."""
+    more: tuple[UsageEntry, ...] = ()
+    """The later parts, at most 31, each of an endpoint that went on where the one before broke off: only completion tokens."""
+
+    @property
+    def parts(self) -> tuple[UsageEntry, ...]:
+        """All that is billed, in the order of its delivery."""
+        return () if self.usage is None else (self.usage, *self.more)
+
+    @property
+    def charge(self) -> Money:
+        """What the customer pays for all parts."""
+        if self.usage is None:
+            return ZERO
+        if not self.more:  # As nearly always.
+            return self.usage.customer_amount
+        return sum((entry.customer_amount for entry in self.more), self.usage.customer_amount)
 
 
 class RunningRequest(Protocol):

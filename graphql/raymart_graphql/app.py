@@ -8,13 +8,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from raymart_core.wire.link import LINK_PATH
+from raymart_graphql.api import Api
 from raymart_graphql.audit_files import audit_routes
 from raymart_graphql.billing_documents import document_routes
 from raymart_graphql.health import health_routes
 from raymart_graphql.ide import asset_routes
 from raymart_graphql.key_route import KEY_PATH, KeyRoute
 from raymart_graphql.oidc_routes import oidc_routes
-from raymart_graphql.origins import EXPOSED_HEADERS
+from raymart_graphql.origins import EXPOSED_HEADERS, open_to_pages
 from raymart_graphql.privacy_files import export_routes
 from raymart_graphql.rest.docs import docs_routes
 from raymart_graphql.rest.failures import handle_failures
@@ -26,6 +27,7 @@ from raymart_graphql.services import Services, build_services, running
 from raymart_graphql.top_up_codes import top_up_code_routes
 from raymart_graphql.webhooks import webhook_routes
 from raymart_marketplace.gateway.collector import rare_collections
+from raymart_marketplace.gateway.generations import GENERATION_PATH, GenerationReadRoute
 from raymart_marketplace.gateway.images.routes import openai_image_routes, sdapi_routes
 from raymart_marketplace.gateway.routes import gateway_routes
 from raymart_marketplace.gateway.vectors.routes import vector_routes
@@ -43,11 +45,10 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
     if settings is None:
         settings = ControlSettings()  # type: ignore[call-arg]  # the values come from the environment
     services = build_services(settings)
-    app = FastAPI(
+    app = Api(
         title="Raymart",
         routes=[
-            *_gateway(services),
-            *_sdapi(services),
+            *open_to_pages([*_gateway(services), *_sdapi(services)], origins=settings.allowed_origins),
             *_link(services),
             *_graphql(services),
             *document_routes(services),
@@ -101,7 +102,16 @@ def _gateway(services: Services) -> list[BaseRoute]:
                     body_bytes_max=services.settings.image_body_bytes_max,
                     url_ttl_s=services.settings.images_ttl_s,
                 ),
-                Route(KEY_PATH, KeyRoute(services.authenticator, services.sessions), name="key"),
+                Route(
+                    GENERATION_PATH,
+                    GenerationReadRoute(services.authenticator, services.sessions),
+                    name="generation",
+                ),
+                Route(
+                    KEY_PATH,
+                    KeyRoute(services.authenticator, services.sessions, services.limit_book),
+                    name="key",
+                ),
             ],
         )
     )

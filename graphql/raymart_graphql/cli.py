@@ -52,6 +52,8 @@ COMMANDS: Mapping[str, Deferred] = {
     "token": Deferred("people_commands", "token", "Access tokens."),
     "permissions": Deferred("permissions_command", "permissions", "Which role may do what."),
     "provider": Deferred("supply_commands", "provider", "Providers."),
+    "pool": Deferred("supply_commands", "pool", "Pools, and whether they are as they should be."),
+    "placements": Deferred("placement_commands", "placements", "What runs where, and what no machine takes."),
     "node": Deferred("supply_commands", "node", "Machines that serve."),
     "model": Deferred(
         "model_commands", "model", "Models: import, revisions, aliases, rollback, private ones."

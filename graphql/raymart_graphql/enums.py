@@ -19,6 +19,7 @@ from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.audit.models import ActorKind, AuditOutcome
 from raymart_marketplace.catalog.models import Modality, RevisionState
 from raymart_marketplace.metering.models import AttemptOutcome, RequestState, Surface
+from raymart_marketplace.supply.drift import DriftKind
 from raymart_marketplace.supply.models import (
     NodeRole,
     NodeState,
@@ -26,7 +27,10 @@ from raymart_marketplace.supply.models import (
     PlacementState,
     PoolKind,
     ProviderState,
+    Warmth,
 )
+from raymart_marketplace.supply.planning.snapshot import Misfit as PlacementMisfit
+from raymart_marketplace.supply.planning.standing import Standing as ModelStanding
 
 
 def expose(members: type[Enum], *, name: str, description: str, values: dict[str, str]) -> None:
@@ -135,6 +139,20 @@ expose(
     },
 )
 expose(
+    DriftKind,
+    name="PoolDriftKind",
+    description="How a pool is not as the marketplace wants it.",
+    values={
+        "NO_CONTROLLER": "Nobody reports on the pool, so that nothing is applied; what ran runs on.",
+        "MISSING": "A wanted placement does not run.",
+        "WRONG_REVISION": "A revision runs that is not wanted, where another of the same model is.",
+        "SURPLUS": "A placement runs that is not wanted.",
+        "UNKNOWN_APPLICATION": "Ray Serve has an application that is no placement.",
+        "NODE_WITHOUT_RAY": "A machine's agent is linked, and its Ray node is not in the cluster.",
+        "RAY_NODE_WITHOUT_AGENT": "A Ray node is in the cluster, and its machine's agent is not linked.",
+    },
+)
+expose(
     NodeState,
     name="ProviderNodeState",
     description="Where a provider's machine stands.",
@@ -161,6 +179,49 @@ expose(
     name="OfferState",
     description="Whether an offer sells.",
     values={"OPEN": "Sells.", "PAUSED": "Does not sell for now.", "CLOSED": "Sells no more."},
+)
+expose(
+    Warmth,
+    name="Warmth",
+    description="Whether replicas of an offer are loaded before anybody asks.",
+    values={
+        "WARM": "One at least, always.",
+        "AUTO": "One while the model was asked for in the last half hour, else none until it is asked for.",
+        "ON_DEMAND": "None until it is asked for; the first request waits.",
+    },
+)
+expose(
+    ModelStanding,
+    name="ModelStanding",
+    description="What a customer can expect of a model.",
+    values={
+        "SERVED": "A replica runs.",
+        "STARTING": "It is placed, and no replica is ready yet.",
+        "SLEEPING": "It is placed, and wakes when it is asked for.",
+        "NO_NODE_MATCHES": "Providers offer it, and none of their machines can take it.",
+        "NOT_OFFERED": "No provider offers it.",
+    },
+)
+expose(
+    PlacementMisfit,
+    name="PlacementMisfit",
+    description="Why an offer is not placed on a machine.",
+    values={
+        "NO_NODE": "The provider has no machine.",
+        "NODE_NOT_CHOSEN": "The provider named other machines.",
+        "NODE_DRAINING": "The machine is being taken out.",
+        "OUTSIDE_HOURS": "The provider's hours do not allow it now.",
+        "UNSELLABLE": "There is no price at which it may be sold.",
+        "NO_GPUS": "It needs more GPUs than the machine has, or than the provider gives it.",
+        "GPU_MEMORY": "It does not fit into the memory of the machine's GPUs.",
+        "MEMORY": "It does not fit into the machine's memory, were it empty.",
+        "DISK": "Its files do not fit on the machine's disk.",
+        "RELEASED": "It was tried there and given up a moment ago.",
+        "GPUS_TAKEN": "Others have the GPUs.",
+        "MEMORY_TAKEN": "Others have the memory.",
+        "CPUS_TAKEN": "Others have the processors, as Ray accounts them.",
+        "ENOUGH_NODES": "It runs on as many machines as the provider wants.",
+    },
 )
 expose(
     PlacementState,
@@ -260,14 +321,17 @@ __all__ = [
     "AttemptOutcome",
     "AuditOutcome",
     "Dimension",
+    "DriftKind",
     "Fault",
     "FinishReason",
     "GrantSource",
     "Modality",
+    "ModelStanding",
     "NodeRole",
     "NodeState",
     "OfferState",
     "OrganizationKind",
+    "PlacementMisfit",
     "PlacementState",
     "PoolKind",
     "ProviderState",
@@ -276,6 +340,7 @@ __all__ = [
     "Role",
     "Step",
     "Surface",
+    "Warmth",
     "expose",
 ]
 

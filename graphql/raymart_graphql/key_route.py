@@ -20,6 +20,8 @@ from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.models import ApiKey
 from raymart_marketplace.db.session import Sessions
 from raymart_marketplace.gateway.endpoint import Answer, Endpoint
+from raymart_marketplace.gateway.rate_limits.limiter import LimitsOf
+from raymart_marketplace.gateway.rate_limits.limits import Level
 
 KEY_PATH = "/v1/key"
 READ_TIMEOUT_S = 5.0
@@ -27,6 +29,15 @@ READ_TIMEOUT_S = 5.0
 # OpenRouter's clients read numbers. A JSON number has any length; ours are exact.
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _RESETS = {BudgetPeriodKind.DAILY: "daily", BudgetPeriodKind.MONTHLY: "monthly"}
+
+
+class RateLimitObject(msgspec.Struct):
+    """What one level allows; null for what it does not limit."""
+
+    level: Level
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent_requests: int | None
 
 
 class KeyObject(msgspec.Struct):
@@ -48,6 +59,10 @@ class KeyObject(msgspec.Struct):
     scopes: list[str]
     models: list[str] | None
     """Slugs that it may use; null for all."""
+    rate_limits: list[RateLimitObject]
+    """Those of its organization, its project and its own, as far as there are any; the tightest decides."""
+    answer_cache_seconds: int
+    """How long its answers are given again where a request does not say."""
     byok_usage: int = 0
     byok_usage_daily: int = 0
     byok_usage_weekly: int = 0
@@ -69,9 +84,10 @@ class KeyRoute(Endpoint):
 
     method = "GET"
 
-    def __init__(self, authenticator: Authenticator, sessions: Sessions) -> None:
+    def __init__(self, authenticator: Authenticator, sessions: Sessions, limits: LimitsOf) -> None:
         super().__init__(authenticator)
         self._sessions = sessions
+        self._limits = limits
 
     async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
         """Answer with the key's own object. Raises: Forbidden for a person's token, Unavailable."""
@@ -87,10 +103,23 @@ class KeyRoute(Endpoint):
         except (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError) as error:
             raise Unavailable("the key cannot be read for the moment; try again in a second") from error
         tightest = min(budgets, key=_remaining, default=None)
-        await answer.json(_encode(KeyReply(data=_object(key, spending, tightest))))
+        await answer.json(_encode(KeyReply(data=_object(key, spending, tightest, self._limited(caller)))))
+
+    def _limited(self, caller: Caller) -> list[RateLimitObject]:
+        return [
+            RateLimitObject(
+                level=level,
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+                concurrent_requests=limits.concurrent_requests,
+            )
+            for level, _, limits in self._limits.limits_of(caller)
+        ]
 
 
-def _object(key: ApiKey, spending: KeySpending, budget: BudgetStanding | None) -> KeyObject:
+def _object(
+    key: ApiKey, spending: KeySpending, budget: BudgetStanding | None, limited: list[RateLimitObject]
+) -> KeyObject:
     return KeyObject(
         label=key.prefix,
         name=key.name,
@@ -104,6 +133,8 @@ def _object(key: ApiKey, spending: KeySpending, budget: BudgetStanding | None) -
         expires_at=key.expires_at,
         scopes=key.scopes,
         models=key.models,
+        rate_limits=limited,
+        answer_cache_seconds=key.answer_cache_s,
     )
 
 

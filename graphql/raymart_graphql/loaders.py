@@ -15,9 +15,11 @@ from raymart_graphql.schema.budgets.loaders import BudgetLoaders
 from raymart_graphql.schema.catalog.loaders import CatalogLoaders
 from raymart_graphql.schema.deposits.loaders import DepositLoaders
 from raymart_graphql.schema.identity.loaders import IdentityLoaders
+from raymart_graphql.schema.inference_limits.loaders import InferenceLimitLoaders
 from raymart_graphql.schema.invoices.loaders import InvoiceLoaders
 from raymart_graphql.schema.keys.loaders import KeyLoaders
 from raymart_graphql.schema.ledger.loaders import LedgerLoaders
+from raymart_graphql.schema.machines.loaders import MachineLoaders
 from raymart_graphql.schema.members.loaders import MemberLoaders
 from raymart_graphql.schema.oversight.loaders import OversightLoaders
 from raymart_graphql.schema.payout_wallets.loaders import PayoutWalletLoaders
@@ -29,18 +31,21 @@ from raymart_graphql.schema.retention.loaders import RetentionLoaders
 from raymart_graphql.schema.service_accounts.loaders import ServiceAccountLoaders
 from raymart_graphql.schema.sessions.loaders import SessionLoaders
 from raymart_graphql.schema.statistics.loaders import StatisticsLoaders
+from raymart_graphql.schema.supply.life_loaders import SupplyLifeLoaders
 from raymart_graphql.schema.supply.loaders import SupplyLoaders
 from raymart_graphql.schema.usage.loaders import UsageLoaders
 from raymart_graphql.schema.usdc_deposits.loaders import UsdcDepositLoaders
 from raymart_graphql.schema.wallets.loaders import WalletLoaders
 from raymart_graphql.schema.work.loaders import WorkLoaders
+from raymart_marketplace.shared_state import Redis
 
 
 class Loaders:
     """Every loader of one operation."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, *, redis: Redis | None = None) -> None:
         self._reading = reading
+        self._redis = redis
 
     def by_prefix(self, prefix: Prefix) -> DataLoader[UUID, Any]:
         """The loader of the things whose ids begin with `prefix`. Raises: KeyError when no id outside names them."""
@@ -107,6 +112,16 @@ class Loaders:
         return SupplyLoaders(self._reading)
 
     @cached_property
+    def machines(self) -> MachineLoaders:
+        """Benchmarks and telemetry."""
+        return MachineLoaders(self._reading, self._redis)
+
+    @cached_property
+    def supply_life(self) -> SupplyLifeLoaders:
+        """What became of providers and their machines."""
+        return SupplyLifeLoaders(self._reading)
+
+    @cached_property
     def usage(self) -> UsageLoaders:
         """Requests, usage records and their sums."""
         return UsageLoaders(self._reading)
@@ -130,6 +145,11 @@ class Loaders:
     def budgets(self) -> BudgetLoaders:
         """Budgets."""
         return BudgetLoaders(self._reading)
+
+    @cached_property
+    def inference_limits(self) -> InferenceLimitLoaders:
+        """Limits of requests, tokens and concurrency."""
+        return InferenceLimitLoaders(self._reading)
 
     @cached_property
     def deposits(self) -> DepositLoaders:
@@ -185,6 +205,7 @@ _BY_PREFIX: Mapping[Prefix, Callable[[Loaders], DataLoader[UUID, Any]]] = {
     Prefix.POOL: lambda loaders: loaders.supply.pool,
     Prefix.NODE: lambda loaders: loaders.supply.node,
     Prefix.PLACEMENT: lambda loaders: loaders.supply.placement,
+    Prefix.BENCHMARK: lambda loaders: loaders.machines.benchmark,
     Prefix.OFFER: lambda loaders: loaders.supply.offer,
     Prefix.REQUEST: lambda loaders: loaders.usage.request,
     Prefix.USAGE_RECORD: lambda loaders: loaders.usage.usage_record,

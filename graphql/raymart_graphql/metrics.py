@@ -9,9 +9,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from raymart_billing.vital_signs import SIGNS, Reading, read_signs
+from raymart_graphql.machine_metrics import MachineMetrics
 from raymart_graphql.outage import DATABASE_AWAY
 from raymart_marketplace.db.session import Sessions
 from raymart_marketplace.retention.writer import RetentionWriter
+from raymart_marketplace.supply.breaker import BreakerState
 from raymart_marketplace.supply.live import EndpointDirectory
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -23,11 +25,19 @@ _DATABASE_TIMEOUT_S = 2.0
 class Metrics:
     """The metrics of one app: in a registry of its own, so that two apps in one process do not collide."""
 
-    def __init__(self, directory: EndpointDirectory, sessions: Sessions, retention: RetentionWriter) -> None:
+    def __init__(
+        self,
+        directory: EndpointDirectory,
+        sessions: Sessions,
+        retention: RetentionWriter,
+        machines: MachineMetrics | None = None,
+    ) -> None:
         self._money = MoneyMetrics(sessions)
         self._registry = CollectorRegistry()
         self._registry.register(LiveEndpointMetrics(directory))
         self._registry.register(self._money)
+        if machines is not None:
+            self._registry.register(machines)
         self._registry.register(RetentionMetrics(retention))
 
     async def exposition(self) -> bytes:
@@ -43,7 +53,7 @@ class LiveEndpointMetrics(Collector):
         self._directory = directory
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Live endpoints, their capacity and their load, by model."""
+        """Live endpoints, their capacity, their load and their open breakers, by model."""
         endpoints = GaugeMetricFamily(
             "raymart_endpoints_live", "Endpoints that can be routed to.", labels=["model"]
         )
@@ -51,16 +61,23 @@ class LiveEndpointMetrics(Collector):
         running = GaugeMetricFamily(
             "raymart_running_generations", "Generations that run now.", labels=["model"]
         )
+        opened = GaugeMetricFamily(
+            "raymart_breakers_open",
+            "Live endpoints that get no requests of this process, because they failed of late.",
+            labels=["model"],
+        )
         totals: dict[str, list[int]] = {}
         for endpoint in self._directory.all_live():
-            counts = totals.setdefault(endpoint.model_slug, [0, 0, 0])
+            counts = totals.setdefault(endpoint.model_slug, [0, 0, 0, 0])
             counts[0] += 1
             counts[1] += endpoint.capacity
             counts[2] += endpoint.running
+            counts[3] += endpoint.breaker is BreakerState.OPEN
+        families = (endpoints, capacity, running, opened)
         for model, counts in totals.items():
-            for family, count in zip((endpoints, capacity, running), counts, strict=True):
+            for family, count in zip(families, counts, strict=True):
                 family.add_metric([model], count)
-        return (endpoints, capacity, running)
+        return families
 
 
 class RetentionMetrics(Collector):

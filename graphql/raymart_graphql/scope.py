@@ -17,7 +17,8 @@ class OperationScope(SchemaExtension):
         client = self.execution_context.context
         assert isinstance(client, Client)
         reading = Reading(client.services.sessions)
-        self.execution_context.context = Operation(client=client, reading=reading, loaders=Loaders(reading))
+        loaders = Loaders(reading, redis=client.services.redis)
+        self.execution_context.context = Operation(client=client, reading=reading, loaders=loaders)
         try:
             yield
         finally:

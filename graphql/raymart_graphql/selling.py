@@ -5,16 +5,25 @@ from dataclasses import dataclass
 from raymart_billing.holds import GatewayLeases
 from raymart_billing.posting import LedgerUsageSink
 from raymart_billing.rating import UnitRater
+from raymart_marketplace.accounts.derived_keys import derived_key
+from raymart_marketplace.accounts.sealing import SecretBox
+from raymart_marketplace.gateway.awakening import Awakening
 from raymart_marketplace.gateway.cache_salts import CacheSalts
+from raymart_marketplace.gateway.entrance import Entrance
 from raymart_marketplace.gateway.images.inference import ImageInference
 from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
+from raymart_marketplace.gateway.rate_limits.limiter import RateLimiter
+from raymart_marketplace.gateway.response_cache import AnswerStore, ResponseCache
+from raymart_marketplace.gateway.shedding.queue import QueueLimits
+from raymart_marketplace.gateway.shedding.shedder import LoadShedder
 from raymart_marketplace.gateway.vectors.inference import VectorInference
 from raymart_marketplace.objects import Objects
 from raymart_marketplace.oversight.live import LiveControls
 from raymart_marketplace.retention.writer import RetentionWriter
 from raymart_marketplace.settings import ControlSettings
+from raymart_marketplace.shared_state import Redis
 from raymart_marketplace.supply.directory import Directory
 
 
@@ -37,9 +46,16 @@ def make_inferences(
     controls: LiveControls,
     objects: Objects,
     retention: RetentionWriter,
+    awakening: Awakening,
+    redis: Redis,
+    box: SecretBox,
+    limiter: RateLimiter,
 ) -> Inferences:
     """Wire them; opens nothing."""
     rater = UnitRater()
+    entrance = Entrance(
+        shedder=LoadShedder(directory, limits=QueueLimits(wait_s_max=settings.queue_wait_s)), limiter=limiter
+    )
     inference = Inference(
         directory=directory,
         models=models,
@@ -50,6 +66,21 @@ def make_inferences(
         admission=controls,
         keep=retention.keep,
         salts=CacheSalts(settings.token_secret.get_secret_value().encode()),
+        sort=settings.routing_sort,
+        awakening=awakening,
+        entrance=entrance,
+        cache=ResponseCache(
+            store=AnswerStore(redis, box),
+            secret=derived_key(settings.token_secret.get_secret_value().encode(), purpose="cached answers"),
+            directory=directory,
+            admission=controls,
+            hold_gate=leases.gate,
+            usage_sink=usage_sink,
+            rater=rater,
+            hold_ttl_s=InferenceLimits.of(settings).hold_ttl_s,
+            price_basis_points=settings.cached_answer_price_basis_points,
+            limiter=limiter,
+        ),
     )
     images = ImageInference(
         directory=directory,
@@ -60,6 +91,8 @@ def make_inferences(
         limits=InferenceLimits.of_pictures(settings),
         admission=controls,
         objects=objects,
+        awakening=awakening,
+        entrance=entrance,
     )
     vectors = VectorInference(
         directory=directory,
@@ -69,5 +102,7 @@ def make_inferences(
         rater=rater,
         limits=InferenceLimits.of(settings),
         admission=controls,
+        awakening=awakening,
+        entrance=entrance,
     )
     return Inferences(inference=inference, images=images, vectors=vectors)

@@ -16,13 +16,14 @@ from raymart_billing.spill import Spill, make_spill
 from raymart_billing.usdc_deposits.rail import UsdcRail, open_usdc_rail
 from raymart_billing.work.celery_hints import CeleryHints
 from raymart_billing.work.hints import give_hints
-from raymart_core.clock import SystemClock
 from raymart_graphql.feeds import Hints, Hub
+from raymart_graphql.machine_metrics import MachineMetrics
 from raymart_graphql.metrics import Metrics
 from raymart_graphql.people import People, make_people
 from raymart_graphql.persisted import PersistedQueries
 from raymart_graphql.points import PointsMeter
 from raymart_graphql.selling import make_inferences
+from raymart_graphql.supplying import make_supply
 from raymart_graphql.watch import Watch
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.forgetting import Forgetting
@@ -31,22 +32,28 @@ from raymart_marketplace.accounts.oidc_client import OidcClient
 from raymart_marketplace.accounts.oidc_logins import OIDC_PREFIX, OidcLogins
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.accounts.wallet_challenges import WalletChallenges, make_wallet_challenges
-from raymart_marketplace.catalog.model_keys import ModelKeys
 from raymart_marketplace.db.session import Sessions, make_engine, make_sessions
-from raymart_marketplace.gateway.http_client import DirectUpstream
+from raymart_marketplace.gateway.awakening import MarketAwakening
 from raymart_marketplace.gateway.images.inference import ImageInference
 from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.model_lookup import CatalogModels
+from raymart_marketplace.gateway.rate_limits.book import LimitBook
+from raymart_marketplace.gateway.rate_limits.buckets import SharedBuckets
+from raymart_marketplace.gateway.rate_limits.limiter import RateLimiter
+from raymart_marketplace.gateway.rate_limits.limits import Limits
 from raymart_marketplace.gateway.vectors.inference import VectorInference
 from raymart_marketplace.objects import Objects, open_objects
 from raymart_marketplace.oversight.live import LiveControls
 from raymart_marketplace.retention.writer import RetentionWriter
 from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.shared_state import Redis, make_redis
+from raymart_marketplace.supply.benchmarks import BenchmarkDesk
+from raymart_marketplace.supply.demand_board import DemandBoard
 from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.link.endpoint import LinkEndpoint
 from raymart_marketplace.supply.machine_access import MachineAccess
-from raymart_marketplace.supply.weights import WeightsDesk
+from raymart_marketplace.supply.news import SupplyNews
+from raymart_marketplace.supply.telemetry import TelemetryBook
 
 DRAIN_TIMEOUT_S = 5.0
 """What the bills of requests that were cut off get at shutdown; the sweeper finds the rest."""
@@ -73,6 +80,7 @@ class Services:
     persisted_queries: PersistedQueries
     oidc_logins: OidcLogins
     directory: Directory
+    demand: DemandBoard
     models: CatalogModels
     leases: GatewayLeases
     usage_sink: LedgerUsageSink
@@ -82,7 +90,12 @@ class Services:
     vectors: VectorInference
     objects: Objects
     controls: LiveControls
+    limit_book: LimitBook
+    limiter: RateLimiter
     link: LinkEndpoint
+    benchmarks: BenchmarkDesk
+    telemetry: TelemetryBook
+    supply_news: SupplyNews
     machine_access: MachineAccess
     card_rail: CardRail | None
     """None where top-ups by card are not configured."""
@@ -107,7 +120,6 @@ def build_services(settings: ControlSettings) -> Services:
     give_hints(sessions, hints.give)
     tokens = make_access_tokens(settings)
     authenticator = Authenticator(sessions, tokens)
-    directory = Directory(sessions, fee_basis_points=settings.fee_basis_points, direct=DirectUpstream)
     models = CatalogModels(sessions)
     leases = GatewayLeases(pool, settings.database_url, limits=make_lease_limits(settings))
     spill = make_spill(settings)
@@ -124,15 +136,22 @@ def build_services(settings: ControlSettings) -> Services:
     people = make_people(settings, sessions, redis)
     retention = RetentionWriter(sessions, people.box)
     objects = open_objects(settings)
+    limit_book = LimitBook(sessions, organization_default=default_limits(settings))
+    limiter = RateLimiter(limit_book, SharedBuckets(redis))
+    supply = make_supply(settings, sessions, redis, objects=objects, box=people.box)
     sold = make_inferences(
         settings,
-        directory=directory,
+        directory=supply.directory,
         models=models,
         leases=leases,
         usage_sink=usage_sink,
         controls=controls,
         objects=objects,
         retention=retention,
+        awakening=MarketAwakening(sessions, supply.demand, wake_timeout_s=settings.wake_timeout_s),
+        redis=redis,
+        box=people.box,
+        limiter=limiter,
     )
     return Services(
         settings=settings,
@@ -150,7 +169,8 @@ def build_services(settings: ControlSettings) -> Services:
         points=make_points(settings, redis, authenticator),
         wallet_challenges=make_wallet_challenges(settings, redis),
         oidc_logins=make_oidc_logins(settings, redis),
-        directory=directory,
+        directory=supply.directory,
+        demand=supply.demand,
         models=models,
         leases=leases,
         usage_sink=usage_sink,
@@ -160,14 +180,22 @@ def build_services(settings: ControlSettings) -> Services:
         vectors=sold.vectors,
         objects=objects,
         controls=controls,
-        link=make_link(settings, sessions, directory, objects),
-        machine_access=MachineAccess(
-            sessions, redis, server_name=settings.link_server_name, clock=SystemClock()
-        ),
+        limit_book=limit_book,
+        limiter=limiter,
+        link=supply.link,
+        benchmarks=supply.benchmarks,
+        telemetry=supply.telemetry,
+        supply_news=supply.news,
+        machine_access=supply.machine_access,
         card_rail=open_rail(settings),
         usdc_rail=open_usdc_rail(settings),
         chain=open_chain(settings),
-        metrics=Metrics(directory, sessions, retention),
+        metrics=Metrics(
+            supply.directory,
+            sessions,
+            retention,
+            machines=MachineMetrics(supply.telemetry, supply.benchmarks),
+        ),
         hints_of_feeds=feed_hints,
         feeds=Hub(sessions, redis),
         watch=Watch(sessions, authenticator),
@@ -185,18 +213,12 @@ def make_points(settings: ControlSettings, redis: Redis, authenticator: Authenti
     )
 
 
-def make_link(
-    settings: ControlSettings, sessions: Sessions, directory: Directory, objects: Objects
-) -> LinkEndpoint:
-    """Where nodes dial in, and ask for the weights that are placed on them."""
-    keys = ModelKeys([key.get_secret_value().encode() for key in settings.model_key])
-    return LinkEndpoint(
-        sessions,
-        directory,
-        server_name=settings.link_server_name,
-        heartbeat_s=settings.link_heartbeat_s,
-        lease_s=settings.link_lease_s,
-        weights=WeightsDesk(sessions=sessions, objects=objects, keys=keys),
+def default_limits(settings: ControlSettings) -> Limits:
+    """What an organization may do of which the marketplace has said nothing else."""
+    return Limits(
+        requests_per_minute=settings.organization_requests_per_minute or None,
+        tokens_per_minute=settings.organization_tokens_per_minute or None,
+        concurrent_requests=settings.organization_concurrent_requests or None,
     )
 
 
@@ -272,11 +294,31 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(services.usage_sink.stop)
         await services.controls.start()
         stack.push_async_callback(services.controls.stop)
+        await stack.enter_async_context(_limiting(services))
         services.retention.start()
         stack.push_async_callback(services.retention.stop)
+        await services.telemetry.start()
+        stack.push_async_callback(services.telemetry.stop)
+        await services.benchmarks.start()
+        stack.push_async_callback(services.benchmarks.stop)
+        services.supply_news.start()
+        stack.push_async_callback(services.supply_news.stop)
+        services.demand.start()
+        stack.push_async_callback(services.demand.stop)
         await services.directory.start()
         stack.push_async_callback(services.directory.stop)
         stack.push_async_callback(services.inference.drain, timeout_s=DRAIN_TIMEOUT_S)
         stack.push_async_callback(services.images.drain, timeout_s=DRAIN_TIMEOUT_S)
         stack.push_async_callback(services.vectors.drain, timeout_s=DRAIN_TIMEOUT_S)
         yield
+
+
+@asynccontextmanager
+async def _limiting(services: Services) -> AsyncIterator[None]:
+    await services.limit_book.start()
+    services.limiter.start()
+    try:
+        yield
+    finally:
+        await services.limiter.stop()
+        await services.limit_book.stop()

@@ -30,7 +30,7 @@ def up(port: Port = None, data_dir: DataDir = None) -> None:
 
 
 def demo(data_dir: DataDir = None) -> None:
-    """Sell real tokens from two providers to a customer, check the books, stop; exit status 0 when all is true."""
+    """Sell real tokens from two providers, kill a machine, pay, check the books, stop; exit status 0 when all is true."""
     _run(run_demo(_settings(None, data_dir)))
 
 

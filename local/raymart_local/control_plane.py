@@ -10,7 +10,7 @@ from raymart_local import postgres
 from raymart_local.errors import PortBusy
 from raymart_local.layout import Layout
 from raymart_local.part import Part, answers_http, says_yes
-from raymart_local.ports import LOOPBACK, is_free
+from raymart_local.ports import is_free
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_local.program import Program
 from raymart_local.redis import EmbeddedRedis
@@ -23,6 +23,13 @@ SEED = "seed"
 URL_NAMES: Final = frozenset({"DATABASE_URL", "REDIS_URL", "BROKER_URL", "SOLANA_RPC_URL"})
 """Settings that are not called `RAYMART_...`."""
 
+_OPEN: Final = {
+    # One machine is for looking around: GraphQL introspection is on unless the caller says otherwise.
+    "RAYMART_DEVELOPMENT": "true",
+    # The demo's administrator has a password in a file and no authenticator app.
+    "RAYMART_REQUIRE_SECOND_FACTOR": "false",
+}
+"""Only where nobody else reaches the API."""
 _BIN = Path(sys.executable).parent
 _API_GRACE_S = 25.0
 """The API lets running requests end for 20 s."""
@@ -49,12 +56,12 @@ class ControlPlane:
 
     @property
     def base_url(self) -> str:
-        """Where the API answers."""
-        return f"http://{LOOPBACK}:{self._settings.port}"
+        """Where the API answers those on this machine."""
+        return f"http://{self._settings.reachable_host}:{self._settings.port}"
 
     def parts(self) -> Sequence[Part]:
         """All parts, each after what it needs. Raises: PortBusy, when the API could not listen."""
-        if not is_free(self._settings.port):
+        if not is_free(self._settings.port, host=self._settings.host):
             raise PortBusy(self._settings.port, purpose="API", setting="RAYMART_PORT")
         return [
             *self._stores(),
@@ -72,17 +79,12 @@ class ControlPlane:
         Not the chain: what needs it adds `_chain_environment`, and what signs `_signing_environment`.
         """
         return {
-            # One machine is for looking around: GraphQL introspection is on unless the caller says otherwise.
-            "RAYMART_DEVELOPMENT": "true",
-            # The demo's administrator has a password in a file and no authenticator app.
-            "RAYMART_REQUIRE_SECOND_FACTOR": "false",
+            **(_OPEN if self._settings.is_on_loopback else {}),
             # Everybody on this machine has one address.
             "RAYMART_GRAPHQL_POINTS_PER_HOUR": "1000000",
             "RAYMART_GRAPHQL_POINTS_PER_HOUR_ADDRESS": "1000000",
             **without(self._inherited, CHAIN_NAMES | {"MIGRATION_DATABASE_URL"}),
-            "RAYMART_PUBLIC_URL": self._inherited.get(
-                "RAYMART_PUBLIC_URL", f"http://{LOOPBACK}:{self._settings.port}"
-            ),
+            "RAYMART_PUBLIC_URL": self._inherited.get("RAYMART_PUBLIC_URL", self.base_url),
             "DATABASE_URL": self._database_url(),
             "REDIS_URL": self._redis_url(self._settings.redis_url, database=0),
             "BROKER_URL": self._redis_url(self._settings.broker_url, database=1),
@@ -93,7 +95,7 @@ class ControlPlane:
             or secret_at(self._layout.model_key),
             "RAYMART_LEDGER_SEAL_KEY": secret_at(self._layout.ledger_seal_key),
             "RAYMART_LEDGER_HEAD_FILE": str(self._layout.ledger_head),
-            "RAYMART_HOST": LOOPBACK,
+            "RAYMART_HOST": self._settings.host,
             "RAYMART_PORT": str(self._settings.port),
             "RAYMART_READY_ENDPOINTS_MIN": str(self._endpoints_min),
             "PYTHONUNBUFFERED": "1",

@@ -29,6 +29,11 @@ class DemoNode:
     provider: str
     """Slug."""
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that run on this machine."""
+        return (f"agent-{self.name}", f"ray-{self.name}")
+
 
 DEMO_NODES = (DemoNode("demo-a", "alpha"), DemoNode("demo-b", "beta"))
 MODELS_PER_NODE = 3
@@ -57,6 +62,7 @@ class HousePool:
             for node in DEMO_NODES
         ]
         return [
+            self._cluster.head_store(),
             self._cluster.head(),
             *nodes,
             *(self._agent(node.name) for node in DEMO_NODES),
@@ -67,8 +73,9 @@ class HousePool:
         def program() -> Program:
             arguments = self._link_arguments(name, state_dir=self._layout.node(name))
             # Both machines are this one: here they fetch models from each other, as machines of a pool do.
-            env = {"RAYMART_ARTIFACT_HOST": LOOPBACK, **self._environment}
-            return Program(argv=(_PROVIDER_COMMAND, "join", *arguments), env=env)
+            # Of its GPUs, if it has any, the stack sells nothing: its Ray nodes have none.
+            env = {"RAYMART_ARTIFACT_HOST": LOOPBACK, "RAYMART_GPUS": "none", **self._environment}
+            return Program(argv=(_PROVIDER_COMMAND, "join", "--ray=none", *arguments), env=env)
 
         return Part(name=f"agent-{name}", program=program, needs=(API,), stop_grace_s=_AGENT_GRACE_S)
 

@@ -1,7 +1,11 @@
-"""The house pool's Ray cluster on one host: a small head and the providers' nodes, all on 127.0.0.1."""
+"""The house pool's Ray cluster on one host: a small head and the providers' nodes, all on 127.0.0.1.
+
+`raymart_serve.ray_node` and `pool_worker` tune Ray (`raymart_serve.ray_tuning`) wherever this environment says nothing.
+"""
 
 import hashlib
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Mapping
@@ -13,37 +17,24 @@ from raymart_local.errors import PartFailed
 from raymart_local.part import Part, says_yes
 from raymart_local.ports import LOOPBACK, free_port, is_open, remembered_port
 from raymart_local.program import Program
+from raymart_local.redis import EmbeddedRedis
 from raymart_local.secret_file import secret_at
 
 HEAD = "ray-head"
+HEAD_STORE = "ray-redis"
 OBJECT_STORE_BYTES = 80_000_000
 """Little more than Ray's minimum: no tokens travel through the object store."""
 TEMP_DIR_BYTES_MAX = 40
 """Ray adds up to 66 bytes for a socket's path, which the system limits to 107."""
 READY_TIMEOUT_S = 120.0
+RECONNECT_S = "600"
+"""How long nodes wait for their head, whose state is in Redis (`raymart_serve.head_store`)."""
 STARTS_MAX = 4
 """Ray gives a raylet 30 s, which a busy machine may not manage at the first try."""
 
 _SHORT_PATHS = Path("/tmp")  # noqa: S108 - ours are closed to others; made, never taken over
 _SHORT_PREFIX = f"raymart-{os.getuid()}-"
 _NOTE = "data-dir"
-
-_TUNED = {
-    # A silent machine is dead after about 7 s; with Ray's defaults it was 63 s (facts: infrastructure, section 2c).
-    "RAY_health_check_initial_delay_ms": "2000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "3",
-    "RAY_grpc_client_keepalive_time_ms": "5000",
-    "RAY_grpc_client_keepalive_timeout_ms": "3000",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "3",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DISABLE_IMPORT_WARNING": "1",
-    # Without Redis behind it a restarted head is a new cluster: nodes leave the old one soon instead of after 60 s.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
-    "RAY_START_HOOK": "raymart_local.ray_start_hook.shape_node",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +46,10 @@ class RayCluster:
     temp_dir: Path
     environment: Mapping[str, str]
     """What a process of the cluster, or a program that connects to it, has in its environment."""
+    store: EmbeddedRedis
+    """Where the head keeps its state, so that it may be killed; the pool's own, not the control plane's."""
+    namespace: str
+    """Of this run's state in there: another run is another cluster."""
 
     @classmethod
     def at(cls, data_dir: Path, *, token_path: Path, environment: Mapping[str, str]) -> Self:
@@ -64,12 +59,16 @@ class RayCluster:
         more = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_path)}
         if sys.platform == "darwin":
             more["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
+        # A cluster of an earlier run is over: its nodes are gone.
+        shutil.rmtree(data_dir / "redis" / "appendonlydir", ignore_errors=True)
         # What the caller's shell tells some other Ray (RAY_ADDRESS, ...) must not shape this cluster.
         others = {name: value for name, value in environment.items() if not name.startswith("RAY_")}
         return cls(
             port=remembered_port(data_dir / "port"),
             temp_dir=_new_temp_dir(data_dir),
-            environment={**others, **_TUNED, **more},
+            environment={**others, **more, "RAY_gcs_rpc_server_reconnect_timeout_s": RECONNECT_S},
+            store=EmbeddedRedis(data_dir / "redis"),
+            namespace=f"house-{secrets.token_hex(4)}",
         )
 
     @property
@@ -91,8 +90,33 @@ class RayCluster:
             "--no-monitor",
             "--labels=raymart.io/node=head",
         )
+
+        def program() -> Program:
+            # Its port is chosen when it starts.
+            where = {
+                "RAY_REDIS_ADDRESS": self.store.address,
+                "RAY_external_storage_namespace": self.namespace,
+                "RAYMART_RAY_REDIS_PASSWORD_FILE": str(self.store.password_file),
+            }
+            return head.program().with_environment(where)
+
         # Nodes can join as soon as the head's GCS answers; the rest of the head starts beside them.
-        return replace(head, ready_log_line=None, is_ready=says_yes(lambda: is_open(self.port)))
+        return replace(
+            head,
+            program=program,
+            needs=(HEAD_STORE,),
+            ready_log_line=None,
+            is_ready=says_yes(lambda: is_open(self.port)),
+        )
+
+    def head_store(self) -> Part:
+        """The Redis of the head."""
+        return Part(
+            name=HEAD_STORE,
+            program=self.store.prepare,
+            is_ready=says_yes(self.store.is_answering),
+            shows_log=False,
+        )
 
     def node(self, name: str, *, provider: str, cpus: int, agent_file: Path) -> Part:
         """A provider's machine `name`; replicas on it find its node agent through `agent_file`."""

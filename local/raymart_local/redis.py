@@ -50,6 +50,17 @@ class EmbeddedRedis:
         return f"redis://:{secret_at(self._data_dir / 'password')}@{LOOPBACK}:{self._port}/{database}"
 
     @property
+    def address(self) -> str:
+        """`127.0.0.1:<port>`; known as `url` is."""
+        assert self._port is not None, "the port is chosen by prepare() or start()"
+        return f"{LOOPBACK}:{self._port}"
+
+    @property
+    def password_file(self) -> Path:
+        """Holds the password, 0600."""
+        return self._data_dir / "password"
+
+    @property
     def pid(self) -> int | None:
         """Process id of the server that `start` started, while it runs."""
         if self._process is None or self._process.poll() is not None:

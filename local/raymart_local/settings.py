@@ -1,17 +1,25 @@
 """Settings of the embedded stack: `raymart up`, `demo` and `doctor`."""
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from raymart_core.settings import ProcessSettings
+from raymart_local.ports import LOOPBACK
 
 
 class LocalSettings(ProcessSettings):
     """Read once in main. A URL that is given replaces the embedded part of its kind."""
 
     port: int = Field(default=8000, ge=1, le=65535)
-    """RAYMART_PORT: where the API listens, on 127.0.0.1."""
+    """RAYMART_PORT: where the API listens."""
+    host: str = LOOPBACK
+    """RAYMART_HOST: the address that the API listens on. With another than loopback the stack is not in development and
+    its administrator needs a second factor, unless the settings of the API say otherwise."""
+    house_pool: bool = True
+    """RAYMART_HOUSE_POOL: whether this machine is also the demo's two providers. Without them the market is empty until
+    machines join from elsewhere."""
     data_dir: Path = Path("var")
     """RAYMART_DATA_DIR: everything that the stack keeps, secrets and logs included."""
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
@@ -26,9 +34,18 @@ class LocalSettings(ProcessSettings):
     ready_timeout_s: float = Field(default=300.0, gt=0)
     """RAYMART_READY_TIMEOUT_S: how long the whole stack may take to become ready."""
 
+    @field_validator("host")
+    @classmethod
+    def _is_address(cls, host: str) -> str:
+        """Raises: ValueError unless `host` is an IPv4 address."""
+        return str(IPv4Address(host))
 
-class RayStartSettings(ProcessSettings):
-    """What our hook in `ray start` reads from the environment of a node."""
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether nobody beyond this machine reaches the API."""
+        return IPv4Address(self.host).is_loopback
 
-    ray_sockets: str
-    """RAYMART_RAY_SOCKETS: path that the node's socket files begin with; at most 85 bytes."""
+    @property
+    def reachable_host(self) -> str:
+        """The address at which this machine itself reaches the API."""
+        return LOOPBACK if IPv4Address(self.host).is_unspecified else self.host

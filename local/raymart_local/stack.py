@@ -66,12 +66,14 @@ async def running_stack(
     """
     layout = Layout(settings.data_dir.absolute())
     started = time.monotonic()
-    endpoints = len(DEMO_NODES) * MODELS_PER_NODE
+    endpoints = len(DEMO_NODES) * MODELS_PER_NODE if settings.house_pool else 0
     control = ControlPlane(settings, layout=layout, environment=environment, endpoints_min=endpoints)
 
     def parts() -> Sequence[Part]:
         if is_fresh:
             _empty(layout)
+        if not settings.house_pool:
+            return control.parts()
         compute = without_control_secrets(environment)
         pool = HousePool(layout=layout, environment=compute, server_url=control.base_url)
         return [*control.parts(), *pool.parts()]

@@ -5,10 +5,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
+
+import psutil
 
 from raymart_local.errors import LocalError, PartFailed
 from raymart_local.guarded import guarded
@@ -48,6 +50,21 @@ class Supervisor:
     def pids(self) -> Mapping[str, int]:
         """The parts that run now, by name."""
         return {name: process.pid for name, process in self._processes.items() if process.returncode is None}
+
+    def kill(self, names: Collection[str]) -> int:
+        """SIGKILL these parts and all below them at once, as the crash of a machine would; they are started again.
+
+        Returns how many processes died.
+        """
+        victims: list[psutil.Process] = []
+        for name in names:
+            with contextlib.suppress(psutil.Error):
+                part = psutil.Process(self.pids[name])
+                victims += [part, *part.children(recursive=True)]
+        for victim in victims:
+            with contextlib.suppress(psutil.Error):
+                victim.kill()
+        return len(victims)
 
     async def all_ready(self) -> None:
         """Wait until every part is ready."""

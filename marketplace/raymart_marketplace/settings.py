@@ -9,7 +9,14 @@ from pydantic_settings import NoDecode
 
 from raymart_marketplace.chain_settings import ChainSettings
 from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
+from raymart_marketplace.gateway.rate_limits.limits import (
+    CONCURRENT_MAX,
+    REQUESTS_PER_MINUTE_MAX,
+    TOKENS_PER_MINUTE_MAX,
+)
 from raymart_marketplace.object_settings import ObjectSettings
+from raymart_marketplace.routing.preference import Sort
+from raymart_marketplace.supply.bulkhead import REQUESTS_MAX
 
 
 class OidcProviderSettings(BaseModel):
@@ -44,6 +51,10 @@ class ControlSettings(ObjectSettings, ChainSettings):
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
+    workers: int = Field(default=1, ge=1, le=64)
+    """API processes on the port, each on a core of its own. A node's link is with one of them, which alone routes to it."""
+    drain_s: float = Field(default=20.0, ge=0, le=3_600)
+    """What running requests get after SIGTERM, before they are cut; `request_deadline_s` cuts none."""
     public_url: str = Field(default="http://127.0.0.1:8000", pattern=r"^https?://[^/?#@\s]+$")
     """Where people reach this marketplace, without a path: wallets and OpenID providers are told it."""
     payout_wallet_cool_down_s: float = Field(default=259_200.0, ge=259_200)
@@ -109,8 +120,28 @@ class ControlSettings(ObjectSettings, ChainSettings):
     first_token_timeout_s: float = Field(default=15.0, gt=0)
     """An endpoint that sends no token for this long is left, and the request retried elsewhere."""
     stall_timeout_s: float = Field(default=5.0, gt=0)
-    """The same between two tokens; the request then ends with an error event."""
+    """The same between two tokens; another endpoint then goes on where it stopped."""
+    resume_wait_s: float = Field(default=3.0, ge=0)
+    """How long an answer that lost its endpoint waits for another to come up, when there is none."""
     attempts_max: int = Field(default=3, ge=1, le=10)
+    """Endpoints that are asked until one delivers: at the beginning, and each time an answer is taken up."""
+    routing_sort: Sort = Sort.BALANCED
+    """What decides among endpoints that meet every need where the customer's `provider.sort` does not."""
+    provider_requests_max: int = Field(default=REQUESTS_MAX, ge=1)
+    """Requests of this process that may be under way at one provider, however large it is."""
+    cached_answer_price_basis_points: int = Field(default=2_500, ge=0, le=10_000)
+    """What an answer costs that is given again from the response cache, of its prices; 10,000 is all of them."""
+    organization_requests_per_minute: int = Field(default=300_000, ge=0, le=REQUESTS_PER_MINUTE_MAX)
+    """Inference requests of an organization in a minute, over all its keys; 0 for any number. `setInferenceAllowance`
+    gives one organization another."""
+    organization_tokens_per_minute: int = Field(default=300_000_000, ge=0, le=TOKENS_PER_MINUTE_MAX)
+    """The same of tokens, prompts and answers together."""
+    organization_concurrent_requests: int = Field(default=2_000, ge=0, le=CONCURRENT_MAX)
+    """The same of requests that run at one time."""
+    queue_wait_s: float = Field(default=5.0, gt=0, le=600)
+    """The longest a request waits while all slots of its model are taken; a tenth of it once that has lasted for a second."""
+    wake_timeout_s: float = Field(default=60.0, ge=0, le=600)
+    """How long a request waits for a model that sleeps, within its deadline; 503 with `Retry-After` then."""
     hold_ttl_s: float = Field(default=180.0, gt=0)
     """Must outlive `request_deadline_s`, or a hold could void under a running request."""
     lease_ttl_s: float = Field(default=15.0, ge=1, le=3_600)
@@ -160,6 +191,11 @@ class ControlSettings(ObjectSettings, ChainSettings):
     link_heartbeat_s: float = Field(default=1.0, gt=0)
     link_lease_s: float = Field(default=4.0, gt=0)
     """A node silent for this long leaves routing."""
+    benchmarks: bool = True
+    """Whether a machine must pass the published benchmark before it gets requests (`supply.benchmarks.rules`)."""
+    pool_certificate_s: float = Field(default=7 * 86_400.0, ge=60, le=90 * 86_400)
+    """How long a machine's certificate of its house pool is good. Each Ray node is started anew, after a drain, within this
+    time; a revoked machine's is not renewed."""
     ready_endpoints_min: int = Field(default=0, ge=0)
     """`GET /ready` waits for this many live endpoints; 0 in production, where readiness is the process's own."""
     sweep_interval_s: float = Field(default=5.0, gt=0)

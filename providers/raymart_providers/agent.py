@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -17,14 +17,27 @@ from raymart_core.wire.link import (
     Prefetch,
     Welcome,
 )
+from raymart_core.wire.membership import DrainAsk
+from raymart_providers.duty import Duty, run_beside
+from raymart_providers.errors import ProviderError
 from raymart_providers.link.backoff import Backoff
 from raymart_providers.link.client import LinkClient, LinkStatus, heartbeat_of
 from raymart_providers.link.handshake import AGENT_VERSION, Credentials
 from raymart_providers.link.outbox import Outbox
 from raymart_providers.loopback import Answer, LoopbackServer, Request
 from raymart_providers.model_cache import ModelHost
+from raymart_providers.ray_process import MachineRay
 from raymart_providers.replicas import ReplicaBook
-from raymart_providers.status import STATUS_PATH, AgentReport, LinkReport, ModelReport, ReplicaReport
+from raymart_providers.standing import Standing
+from raymart_providers.status import (
+    DRAIN_PATH,
+    ROTATE_PATH,
+    STATUS_PATH,
+    AgentReport,
+    LinkReport,
+    ModelReport,
+    ReplicaReport,
+)
 from raymart_providers.tunnel import Tunnel
 from raymart_serve.models.agent_api import DAMAGED_PATH, OPEN_PATH, DamagedArtifact, OpenModel
 from raymart_serve.models.cache import is_pinned, last_used
@@ -52,12 +65,20 @@ class NodeAgent:
         drain_s: float = 20.0,
         backoff: Backoff | None = None,
         models: MakeModelHost | None = None,
+        ray: MachineRay | None = None,
+        duties: Sequence[Duty] = (),
     ) -> None:
         self._credentials = credentials
         self._url = url
         self._book = ReplicaBook(on_change=self._announce_soon, direct=direct)
         self._models = models(self._announce_soon) if models is not None else None
-        self._peer = _NodePeer(self._book, credentials, self._models)
+        self._ray = ray
+        self._drain_s = drain_s
+        if ray is not None:
+            ray.before_renewal(self.quiesce)
+        self._standing = Standing(credentials)
+        self._duties = (*duties, self._standing, *((ray,) if ray is not None else ()))
+        self._peer = _NodePeer(self._book, credentials, self._models, ray=ray, duties=self._duties)
         self._client = LinkClient(
             url=url, credentials=credentials, peer=self._peer, backoff=backoff, drain_s=drain_s
         )
@@ -78,13 +99,22 @@ class NodeAgent:
         try:
             await self._server.start(self._credentials.state.agent_file)
             log.info("agent.started", name=self._credentials.name, server=self._url)
-            await self._client.run()
+            await run_beside(self._client.run(), self._duties)
         finally:
             await self._book.close()
             await self._server.stop()
             if self._models is not None:
                 await self._models.close()
         log.info("agent.stopped", name=self._credentials.name)
+
+    async def quiesce(self) -> None:
+        """Take the replicas that are here out of routing; return when they rest, or after the drain's time."""
+        self._book.retire()
+        try:
+            async with asyncio.timeout(self._drain_s):
+                await self._peer.idle()
+        except TimeoutError:
+            log.warning("drain.cut", drain_s=self._drain_s)
 
     def report(self) -> AgentReport:
         """What `raymart-provider status` shows."""
@@ -106,6 +136,9 @@ class NodeAgent:
                 for local in self._book.all()
             ),
             running=self._peer.running,
+            placements=self._ray.placements() if self._ray is not None else (),
+            ray=self._ray.report() if self._ray is not None else None,
+            standing=self._standing.report(),
             models=tuple(
                 ModelReport(
                     revision=cached.digest,
@@ -122,29 +155,55 @@ class NodeAgent:
         self._peer.announce_soon()
 
     def _answer(self, request: Request) -> Answer:
+        act = self._acts().get((request.method, request.path))
+        if act is None:
+            return Answer(HTTPStatus.NOT_FOUND, _said("POST /v1/replicas, /v1/models or GET /v1/status"))
         try:
-            match request.method, request.path:
-                case "GET", path if path == STATUS_PATH:
-                    return Answer(HTTPStatus.OK, msgspec.json.encode(self.report()))
-                case "POST", path if path == REGISTRATION_PATH:
-                    self._book.register(decode_registration(request.body))
-                    return Answer(HTTPStatus.OK)
-                case "POST", path if path == OPEN_PATH and self._models is not None:
-                    ask = msgspec.json.decode(request.body, type=OpenModel)
-                    return Answer(HTTPStatus.OK, msgspec.json.encode(self._models.open(ask)))
-                case "POST", path if path == DAMAGED_PATH and self._models is not None:
-                    self._models.damaged(msgspec.json.decode(request.body, type=DamagedArtifact))
-                    return Answer(HTTPStatus.OK)
+            return Answer(HTTPStatus.OK, act(request.body) or b"{}")
+        except ProviderError as error:
+            return Answer(HTTPStatus.TOO_MANY_REQUESTS, _said(str(error)))
         except (ValueError, RecursionError) as error:
-            return Answer(HTTPStatus.BAD_REQUEST, msgspec.json.encode({"message": str(error)}))
-        return Answer(HTTPStatus.NOT_FOUND, b'{"message":"POST /v1/replicas, /v1/models or GET /v1/status"}')
+            return Answer(HTTPStatus.BAD_REQUEST, _said(str(error)))
+
+    def _acts(self) -> dict[tuple[str, str], Callable[[bytes], bytes | None]]:
+        """What replicas and the owner's commands may ask, by method and path."""
+        acts: dict[tuple[str, str], Callable[[bytes], bytes | None]] = {
+            ("GET", STATUS_PATH): lambda _: msgspec.json.encode(self.report()),
+            ("POST", REGISTRATION_PATH): lambda body: self._book.register(decode_registration(body)),
+            ("POST", DRAIN_PATH): lambda body: self._standing.ask_drain(
+                msgspec.json.decode(body, type=DrainAsk)
+            ),
+            ("POST", ROTATE_PATH): lambda _: self._standing.ask_rotation(),
+        }
+        if (models := self._models) is not None:
+            acts["POST", OPEN_PATH] = lambda body: msgspec.json.encode(
+                models.open(msgspec.json.decode(body, type=OpenModel))
+            )
+            acts["POST", DAMAGED_PATH] = lambda body: models.damaged(
+                msgspec.json.decode(body, type=DamagedArtifact)
+            )
+        return acts
+
+
+def _said(message: str) -> bytes:
+    return msgspec.json.encode({"message": message})
 
 
 class _NodePeer:
     """The node's end of a live link. Implements link.client.Peer."""
 
-    def __init__(self, book: ReplicaBook, credentials: Credentials, models: ModelHost | None) -> None:
+    def __init__(
+        self,
+        book: ReplicaBook,
+        credentials: Credentials,
+        models: ModelHost | None,
+        *,
+        ray: MachineRay | None,
+        duties: Sequence[Duty],
+    ) -> None:
         self._book = book
+        self._ray = ray
+        self._duties = duties
         self._models = models
         self._hardware = credentials.hardware
         self._outbox: Outbox | None = None
@@ -160,9 +219,11 @@ class _NodePeer:
 
     def up(self, outbox: Outbox, welcome: Welcome) -> None:
         """A fresh tunnel for a fresh link, and everything that is here announced."""
-        del welcome
         self._outbox = outbox
         self._tunnel = Tunnel(self._book, outbox, on_idle=self._idle.set)
+        # Before the announcement, which tells what they have made of the welcome.
+        for duty in self._duties:
+            duty.up(outbox, welcome)
         self._announce()
         if self._models is not None:
             self._models.up(outbox)
@@ -176,6 +237,8 @@ class _NodePeer:
             self._tunnel.lost()
         self._tunnel = None
         self._outbox = None
+        for duty in self._duties:
+            duty.down()
         if self._models is not None:
             self._models.down()
 
@@ -183,7 +246,7 @@ class _NodePeer:
         """What is said of weights goes to the model cache; what later versions say is let pass."""
         if self._models is not None and isinstance(message, Prefetch | ArtifactGrants | ArtifactRefusal):
             self._models.take(message)
-        else:
+        elif not any(duty.take(message) for duty in self._duties):
             log.info("link.message_ignored", message=type(message).__name__)
 
     def take_frame(self, kind: FrameType, stream_id: int, payload: bytes) -> None:
@@ -197,14 +260,25 @@ class _NodePeer:
             running = {
                 local.registration.replica_id: local.running for local in self._book.all() if local.running
             }
-            self._outbox.control(heartbeat_of(running))
+            waiting = {
+                local.registration.replica_id: local.registration.waiting
+                for local in self._book.all()
+                if local.registration.waiting > 0
+            }
+            self._outbox.control(heartbeat_of(running, waiting))
+            for duty in self._duties:
+                duty.heartbeat()
 
     async def drain(self) -> None:
         """Refuse new streams; return when the last one has ended."""
         if self._tunnel is None:
             return
         self._tunnel.drain()
-        while self._tunnel.running:
+        await self.idle()
+
+    async def idle(self) -> None:
+        """Return when no tunnelled request runs."""
+        while self._tunnel is not None and self._tunnel.running:
             self._idle.clear()
             await self._idle.wait()
 
@@ -225,7 +299,12 @@ class _NodePeer:
             self._announced_at = asyncio.get_running_loop().time()
             cache = self._models.announced() if self._models is not None else None
             self._outbox.control(
-                Announce(hardware=self._hardware, replicas=self._book.announced(), cache=cache)
+                Announce(
+                    hardware=self._hardware,
+                    replicas=self._book.announced(),
+                    cache=cache,
+                    controls=self._ray is not None and self._ray.controls,
+                )
             )
 
 

@@ -58,6 +58,10 @@ class NodeKey:
         """The raw public key, 32 bytes."""
         return self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
+    def become(self, other: "NodeKey") -> None:
+        """Everybody who holds this key holds `other` from now on: the marketplace has taken it in this one's place."""
+        self._key = other._key  # noqa: SLF001 - of the same class
+
     def sign(self, transcript: bytes) -> bytes:
         """Ed25519 signature over `transcript`, 64 bytes."""
         return self._key.sign(transcript)

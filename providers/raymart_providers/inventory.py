@@ -2,70 +2,56 @@
 
 import hashlib
 import platform
+import shutil
 import socket
 import subprocess
 import uuid
 from pathlib import Path
 
 import psutil
-import pynvml
 import structlog
 
-from raymart_core.wire.link import Gpu, Hardware
+from raymart_core.wire.link import Hardware
+from raymart_providers.nvml import cuda_version, gpus
 
 log = structlog.get_logger()
+
+__all__ = ["gpus", "hardware"]
 
 _MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _CPU_FILE = Path("/proc/cpuinfo")
 
 
-def hardware(*, machine_id: str | None = None) -> Hardware:
-    """The machine's inventory. `machine_id` stands for another machine (several nodes on one host, for trials)."""
+def hardware(*, machine_id: str | None = None, folder: Path | None = None, offered: str = "all") -> Hardware:
+    """The machine's inventory. `machine_id` stands for another machine (several nodes on one host, for trials).
+
+    `folder` is where models are to be kept; `offered` says which GPUs are for sale, see `nvml.gpus`.
+    """
+    found = gpus(offered=offered)
     return Hardware(
         hostname=socket.gethostname(),
         cpu_model=_cpu_model(),
         cpu_count=psutil.cpu_count(logical=True) or 1,
         memory_bytes=psutil.virtual_memory().total,
-        gpus=gpus(),
+        gpus=found,
         machine_id=_hashed(machine_id or _machine_identity()),
+        os=_system(),
+        kernel=platform.release(),
+        cuda=cuda_version() if found else "",
+        disk_bytes=shutil.disk_usage(_existing(folder or Path.home())).total,
     )
 
 
-def gpus() -> tuple[Gpu, ...]:
-    """GPUs as NVML reports them; none when there is no driver. A GPU that fails to answer is left out."""
+def _existing(folder: Path) -> Path:
+    """The folder, or the next one above it that is there already."""
+    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+
+
+def _system() -> str:
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        log.info("inventory.no_gpu", reason=str(error))
-        return ()
-    try:
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        found = [_gpu(index, driver) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError as error:
-        log.warning("inventory.nvml_failed", reason=str(error))
-        return ()
-    finally:
-        pynvml.nvmlShutdown()
-    return tuple(gpu for gpu in found if gpu is not None)
-
-
-def _gpu(index: int, driver: str) -> Gpu | None:
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        return Gpu(
-            uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
-            model=_text(pynvml.nvmlDeviceGetName(handle)),
-            memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-            driver=driver,
-        )
-    except pynvml.NVMLError as error:
-        log.warning("inventory.gpu_failed", index=index, reason=str(error))
-        return None
-
-
-def _text(value: str | bytes) -> str:
-    """NVML's strings are bytes in older drivers' bindings."""
-    return value.decode() if isinstance(value, bytes) else value
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}".strip()
 
 
 def _cpu_model() -> str:

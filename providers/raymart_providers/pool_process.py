@@ -1,21 +1,18 @@
 """The pool controller's hold on Ray Serve: a worker process that is started anew whenever it dies or hangs."""
 
 import asyncio
-import contextlib
-import os
-import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
 
 from raymart_core.wire.link import Observed, Placement
 from raymart_providers.errors import ProviderError
+from raymart_providers.own_group import end_group
 
 log = structlog.get_logger()
 
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
-_PIPE_TIMEOUT_S = 1.0
 
 
 class PoolAway(ProviderError):
@@ -26,12 +23,15 @@ class _Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """As `pool_worker.WorkerRequest`, which cannot be imported here: its module imports ray."""
 
     placements: tuple[Placement, ...] | None = None
+    demand: dict[str, float] | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True):
     """As `pool_worker.WorkerAnswer`."""
 
     observed: tuple[Observed, ...] = ()
+    ray_nodes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -39,12 +39,23 @@ class PoolProcess:
     """One worker at a time. Every failure ends the worker; the next call starts another."""
 
     def __init__(
-        self, command: Sequence[str], *, connect_timeout_s: float = 60.0, call_timeout_s: float = 60.0
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        connect_timeout_s: float = 60.0,
+        call_timeout_s: float = 30.0,
     ) -> None:
+        """`environment` is the whole one of the worker; by default this process's."""
         self._command = tuple(command)
+        self._environment = environment
         self._connect_timeout_s = connect_timeout_s
         self._call_timeout_s = call_timeout_s
         self._process: asyncio.subprocess.Process | None = None
+        self.ray_nodes: tuple[str, ...] = ()
+        """Names of the Ray cluster's live nodes, as of the last answer."""
+        self.unknown: tuple[str, ...] = ()
+        """Applications of Serve that are no placement, as of the last answer."""
 
     @property
     def connected(self) -> bool:
@@ -65,12 +76,20 @@ class PoolProcess:
         await self._hear(timeout_s=self._connect_timeout_s)
         log.info("pool.connected", pid=self._process.pid)
 
-    async def call(self, placements: Sequence[Placement] | None) -> tuple[Observed, ...]:
-        """Apply `placements` (all that should run) unless None, then observe. Raises: PoolAway."""
+    async def call(
+        self, placements: Sequence[Placement] | None, *, demand: Mapping[str, float] | None = None
+    ) -> tuple[Observed, ...]:
+        """Apply `placements` (all that should run) unless None, tell what waits for them unless None, then observe.
+
+        Raises: PoolAway.
+        """
         process = self._process
         if process is None or process.stdin is None or not self.connected:
             raise PoolAway("the pool worker has ended")
-        request = _Request(placements=None if placements is None else tuple(placements))
+        request = _Request(
+            placements=None if placements is None else tuple(placements),
+            demand=None if demand is None else dict(demand),
+        )
         try:
             process.stdin.write(msgspec.json.encode(request) + b"\n")
             async with asyncio.timeout(self._call_timeout_s):
@@ -84,20 +103,8 @@ class PoolProcess:
     async def close(self) -> None:
         """Kill the worker and whatever it started. Serve and its replicas live on in the cluster."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            log.debug("pool.worker_gone", pid=process.pid)
-        await process.wait()
-        if process.stdout is not None:
-            # To its end, so that the pipe is closed with the process and not by the garbage collector.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PIPE_TIMEOUT_S):
-                    await process.stdout.read()
+        if process is not None:
+            await end_group(process)
 
     async def _start(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -105,6 +112,7 @@ class PoolProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_ANSWER_BYTES_MAX,
+            env=self._environment,
             # A group of its own, so that Ctrl-C in a terminal reaches the controller, which then ends it in order.
             start_new_session=True,
         )
@@ -127,4 +135,5 @@ class PoolProcess:
         if answer.error is not None:
             await self.close()
             raise PoolAway(answer.error)
+        self.ray_nodes, self.unknown = answer.ray_nodes, answer.unknown
         return answer.observed

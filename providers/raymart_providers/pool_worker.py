@@ -18,17 +18,23 @@ import msgspec
 from raymart_core.wire.link import Observed, Placement
 from raymart_serve.placement import ServePool
 
+HEAD_PATIENCE_S = 20.0
+"""Where the head starts beside this process, or anew. Less than the parent's patience with this process."""
+
 
 class WorkerRequest(msgspec.Struct, frozen=True):
-    """What the parent asks: apply all of `placements` when given, then observe."""
+    """What the parent asks: apply all of `placements` when given, tell of `demand` when given, then observe."""
 
     placements: tuple[Placement, ...] | None = None
+    demand: dict[str, float] | None = None
 
 
 class WorkerAnswer(msgspec.Struct, frozen=True):
     """The state after a request, or why there is none. The first answer of a process tells that it is connected."""
 
     observed: tuple[Observed, ...] = ()
+    ray_nodes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -39,7 +45,7 @@ def main() -> None:
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     pool = ServePool(sys.argv[1])
     try:
-        pool.connect()
+        pool.connect(patience_s=HEAD_PATIENCE_S)
     except Exception as error:  # noqa: BLE001  # as below; the parent starts another process later.
         _say(answers, WorkerAnswer(error=_reason(error)))
         return
@@ -52,7 +58,10 @@ def _serve(pool: ServePool, request: WorkerRequest) -> WorkerAnswer:
     try:
         if request.placements is not None:
             pool.apply(request.placements)
-        return WorkerAnswer(observed=tuple(pool.observe()))
+        if request.demand is not None:
+            pool.demand(request.demand)
+        observed = tuple(pool.observe())
+        return WorkerAnswer(observed=observed, ray_nodes=pool.survey.ray_nodes, unknown=pool.survey.unknown)
     except Exception as error:  # noqa: BLE001  # Ray raises whatever its internals raise; the parent decides.
         return WorkerAnswer(error=_reason(error))
 

@@ -1,7 +1,6 @@
 """One HTTP request to a replica on this machine, carried for a stream of the link. Callbacks only, no task to wait in."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -43,8 +42,11 @@ class Caller(Protocol):
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the link takes more data."""
 
+    def send_data(self, payload: bytes) -> None:
+        """Queue a piece of the response's body, of at most `FRAME_BYTES_MAX`."""
+
     def send(self, kind: FrameType, payload: bytes) -> None:
-        """Queue a frame of the response."""
+        """Queue another frame of the response."""
 
     def credit(self, byte_count: int) -> None:
         """Let more of the request's body come."""
@@ -71,7 +73,7 @@ class ReplicaCall(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._content_type = ""
-        self._waiting: deque[bytes] = deque()
+        self._waiting: list[bytes] = []
         """Response bytes that the window or the link has no room for."""
         self._head_sent = False
         self._complete = False
@@ -211,10 +213,11 @@ class ReplicaCall(asyncio.Protocol):
             size = self._send_window.take(len(piece))
             if size == 0:
                 break
-            self._caller.send(FrameType.DATA, piece[:size])
             if size == len(piece):
-                self._waiting.popleft()
+                self._caller.send_data(piece)
+                self._waiting.clear()
             else:
+                self._caller.send_data(piece[:size])
                 self._waiting[0] = piece[size:]
         if self._over:
             return
@@ -253,7 +256,7 @@ class ReplicaCall(asyncio.Protocol):
         rest = b"".join(self._waiting)
         self._waiting.clear()
         while rest and (size := self._send_window.take(len(rest))):
-            self._caller.send(FrameType.DATA, rest[:size])
+            self._caller.send_data(rest[:size])
             rest = rest[size:]
 
 

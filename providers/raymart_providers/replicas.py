@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from raymart_core.wire.link import Replica
@@ -30,6 +31,8 @@ class LocalReplica:
     registered_at: float
     watch: "asyncio.Task[None] | None" = None
     running: int = 0
+    retired: bool = False
+    """Announced as draining whatever it says itself: its Ray is about to be started anew."""
 
 
 class ReplicaBook:
@@ -51,7 +54,13 @@ class ReplicaBook:
 
     def announced(self) -> tuple[Replica, ...]:
         """The replicas as the marketplace is told of them; with address and secret only in direct mode."""
-        return tuple(self._announced(local.registration) for local in self._replicas.values())
+        return tuple(self._announced(local) for local in self._replicas.values())
+
+    def retire(self) -> None:
+        """Take no new requests for the replicas that are here now; those that come later are as good as any."""
+        for local in self._replicas.values():
+            local.retired = True
+        self._on_change()
 
     def register(self, registration: ReplicaRegistration) -> None:
         """Take a registration.
@@ -72,7 +81,10 @@ class ReplicaBook:
             return
         now = asyncio.get_running_loop().time()
         if known is not None and (known.host, known.port) == (host, port):
-            changed = known.registration != registration
+            # A queue that grows is told with the next heartbeat, not by announcing everything anew.
+            changed = msgspec.structs.replace(known.registration, waiting=0) != msgspec.structs.replace(
+                registration, waiting=0
+            )
             known.registration = registration
             known.registered_at = now
         else:
@@ -148,7 +160,8 @@ class ReplicaBook:
             local.watch.cancel()
             local.watch = None
 
-    def _announced(self, registration: ReplicaRegistration) -> Replica:
+    def _announced(self, local: LocalReplica) -> Replica:
+        registration = local.registration
         return Replica(
             replica_id=registration.replica_id,
             revision=registration.revision,
@@ -156,7 +169,7 @@ class ReplicaBook:
             engine=registration.engine,
             capacity=registration.capacity,
             context_length=registration.context_length,
-            state="draining" if registration.state == "draining" else "ready",
+            state="draining" if local.retired or registration.state == "draining" else "ready",
             address=registration.address if self._direct else None,
             secret=registration.secret if self._direct else None,
         )

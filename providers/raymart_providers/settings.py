@@ -18,6 +18,8 @@ class AgentSettings(ProcessSettings):
     """How long running requests may go on after SIGTERM."""
     machine_id: str | None = None
     """Stands for another machine: several nodes on one host, for trials."""
+    gpus: str = "all"
+    """RAYMART_GPUS: which GPUs are for sale: all, none, or UUIDs separated by commas."""
     controller_interval_s: float = Field(default=1.0, gt=0)
     """How often the pool controller looks at Ray Serve."""
     model_cache: Path | None = None

@@ -21,6 +21,11 @@ class StateDir:
         return self.root / "node.key"
 
     @property
+    def next_key(self) -> Path:
+        """While the key is replaced: the one that is not yet, or no longer, the node's."""
+        return self.root / "node.key.next"
+
+    @property
     def enrolment(self) -> Path:
         """The identity, JSON, 0600."""
         return self.root / "node.json"
@@ -36,6 +41,16 @@ class StateDir:
         return self.root / "models"
 
     @property
+    def ray(self) -> Path:
+        """The files of the machine's own Ray."""
+        return self.root / "ray"
+
+    @property
+    def membership(self) -> Path:
+        """What a house pool's Ray cluster is joined with."""
+        return self.root / "membership"
+
+    @property
     def lock(self) -> Path:
         """Held while an agent runs."""
         return self.root / "agent.lock"
@@ -46,7 +61,7 @@ class StateDir:
 
     def forget(self) -> None:
         """Delete key and identity; the next join starts anew."""
-        for path in (self.enrolment, self.key, self.agent_file):
+        for path in (self.enrolment, self.key, self.next_key, self.agent_file):
             path.unlink(missing_ok=True)
 
     @contextmanager

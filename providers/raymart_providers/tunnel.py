@@ -109,7 +109,7 @@ class Tunnel:
 class _Stream:
     """Joins one stream's frames with one call to a replica."""
 
-    __slots__ = ("_call", "_closed", "_on_end", "_outbox", "_replica", "id")
+    __slots__ = ("_call", "_closed", "_data_header", "_on_end", "_outbox", "_replica", "id")
 
     def __init__(
         self,
@@ -120,6 +120,7 @@ class _Stream:
         on_end: Callable[[int], None],
     ) -> None:
         self.id = stream_id
+        self._data_header = pack_frame(FrameType.DATA, stream_id)
         self._outbox = outbox
         self._replica = replica
         self._on_end = on_end
@@ -162,6 +163,10 @@ class _Stream:
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the link takes more data."""
         self._outbox.when_room(callback)
+
+    def send_data(self, payload: bytes) -> None:
+        """Queue a piece of the response's body, of at most `FRAME_BYTES_MAX`."""
+        self._outbox.data(self._data_header + payload)
 
     def send(self, kind: FrameType, payload: bytes) -> None:
         """Queue a frame of the response, in order."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 NODE_LABEL = "raymart.io/node"
 DEPLOYMENT = "Replica"
-REPLICA_CPUS = 0.5
-"""What a replica asks of Ray's accounting; its threads are bounded by the engine."""
+CPUS_MAX = 1_024
+"""CPUs of one replica in Ray's accounting; its threads are bounded by the engine."""
+IDLE_S_MAX = 86_400.0
 GPUS_MAX = 64
 """GPUs of one replica: all of one machine, and more than any has."""
 _SHUTDOWN_MARGIN_S = 5.0
@@ -49,6 +50,11 @@ def schema_of(placement: Placement) -> dict[str, object]:
     if placement.slots < 1 or placement.context_length < 1:
         raise PlacementInvalid(
             f"slots={placement.slots} and context_length={placement.context_length} must be at least 1"
+        )
+    if not (0 < placement.cpus <= CPUS_MAX and 0 < placement.idle_s <= IDLE_S_MAX):
+        raise PlacementInvalid(
+            f"cpus={placement.cpus:g} must be above 0 and at most {CPUS_MAX}, idle_s={placement.idle_s:g} above 0 and at "
+            f"most {IDLE_S_MAX:g}"
         )
     config = ReplicaConfig(
         model=placement.model,
@@ -89,12 +95,14 @@ def _deployment_options(placement: Placement, config: ReplicaConfig) -> dict[str
             "max_replicas": placement.replicas_max,
             "metrics_interval_s": 2.0,
             "look_back_period_s": 6.0,
-            "upscale_delay_s": 4.0,
-            "downscale_delay_s": 60.0,
+            # Somebody waits for the first replica of a placement that sleeps; a second one is worth a second look.
+            "upscale_delay_s": 0.0 if placement.replicas_min == 0 else 4.0,
+            "downscale_delay_s": placement.idle_s,
+            "downscale_to_zero_delay_s": placement.idle_s,
             "policy": {"policy_function": "raymart_serve.autoscaling:replicas_for_load"},
         },
         "ray_actor_options": {
-            "num_cpus": REPLICA_CPUS,
+            "num_cpus": placement.cpus,
             # Without these an actor sees none of the machine's GPUs.
             "num_gpus": _gpus(placement),
             "label_selector": {NODE_LABEL: placement.node},

@@ -1,13 +1,16 @@
 """What is true of a placement, from what Serve and Ray say. Pure."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from raymart_core.wire.link import Observed, Placement
 from raymart_serve.applications import NODE_LABEL
 
 _REASON_LENGTH_MAX = 400
+SLEEPING = "scaled to zero"
+"""Why a running placement has no replica."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,22 @@ class ServeApplication:
     replicas_running: int
     replicas_total: int
     """Replicas in any state, stopping ones included."""
+    replicas_starting: int = 0
+    """Replicas that load."""
+    replicas: Mapping[str, str] = field(default_factory=dict)
+    """State of each replica, by Serve's id of it."""
+    target: int = 0
+    """How many replicas Serve wants now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSurvey:
+    """What is there besides placements."""
+
+    ray_nodes: tuple[str, ...] = ()
+    """Names (label `raymart.io/node`) of the live Ray nodes, sorted."""
+    unknown: tuple[str, ...] = ()
+    """Applications of Serve that are no placement, sorted; they live until the next change removes them."""
 
 
 def observed_placement(
@@ -28,7 +47,13 @@ def observed_placement(
     """State and reason of an applied placement. `live_nodes` are the `raymart.io/node` labels of live Ray nodes."""
     replicas = application.replicas_running if application else 0
     state, reason = _state(placement, application, live_nodes)
-    return Observed(placement_id=placement.placement_id, state=state, replicas=replicas, reason=reason)
+    return Observed(
+        placement_id=placement.placement_id,
+        state=state,
+        replicas=replicas,
+        reason=reason,
+        starting=application.replicas_starting if application else 0,
+    )
 
 
 def observed_removal(placement_id: str, application: ServeApplication | None) -> Observed:
@@ -62,5 +87,5 @@ def _state(
     if application.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
         return "failed", last_line(application.message)
     if application.status == "RUNNING" and placement.replicas_min == 0:
-        return "running", "scaled to zero"
+        return "running", SLEEPING if application.replicas_starting == 0 else "wakes"
     return "placing", last_line(application.message)

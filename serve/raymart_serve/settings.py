@@ -22,6 +22,15 @@ class RaySettings(ProcessSettings):
     """File that holds the cluster's token."""
 
 
+class RayStartSettings(ProcessSettings):
+    """What our hook in `ray start` reads from the environment of a node."""
+
+    ray_sockets: str | None = None
+    """RAYMART_RAY_SOCKETS: path that the node's socket files begin with, at most 85 bytes; by default Ray names them."""
+    ray_redis_password_file: Path | None = None
+    """RAYMART_RAY_REDIS_PASSWORD_FILE: password of the Redis that the head keeps its state in (`head_store`)."""
+
+
 class ReplicaSettings(ProcessSettings):
     """What a replica reads from the environment of its machine; a Serve worker inherits the raylet's."""
 

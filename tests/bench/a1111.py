@@ -24,7 +24,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from a1111_process import drawn
-from gateway import cpu_ns, started
+from processes import cpu_ns, started
 
 from raymart_core.wire.image import IMAGE_PATH, ImageRequest
 from raymart_core.wire.replica import encode

@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from raymart_billing.connections import make_pool
 from raymart_marketplace.db.session import make_engine, make_sessions
 from raymart_marketplace.gateway.collector import rare_collections
-from raymart_marketplace.gateway.http_guard import GuardedHttpProtocol
+from raymart_marketplace.gateway.http_server import HttpServerProtocol
 from raymart_marketplace.gateway.images.routes import sdapi_routes
 from raymart_marketplace.shared_state import make_redis
 from support.image_engine import REVISION, spec
@@ -72,7 +72,7 @@ async def serve(app: Starlette, facts: dict[str, str]) -> None:
         app,
         port=0,
         loop="uvloop",
-        http=GuardedHttpProtocol,
+        http=HttpServerProtocol,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -1,198 +1,192 @@
-"""Measure the gateway: CPU per request and per streamed chunk, against a C replica, interleaved, medians.
+"""The gateway beside nginx and LiteLLM: CPU of a request and of a chunk, what it adds to a request's time, its memory.
 
-CPU time is the sum of /proc/PID/task/*/schedstat of the gateway's process, which the machine's other work does not
-touch; wall-clock figures are indicative only. The gateway has core 0, replica, PostgreSQL and load generator core 1.
-Method: docs/benchmarks.md. Usage: run.py [--rounds N] [--endpoints N] [--quick]
+Ours is the API as `raymart serve-api` runs it, with key authentication, a lease, 50 endpoints in routing, limits, token
+counting and durable records (PostgreSQL with fsync) on. nginx is a plain proxy; LiteLLM is tuned, checks a key and
+keeps limits in Redis, and records nothing. All answer the same requests with the same tokens, from the same process in
+C, which speaks our wire to us and OpenAI's to them. The gateways have core 0, everything else core 1; they take turns,
+and figures are medians of the rounds. CPU is schedstat's, of all threads and children.
+
+    make bench only=gateway
 """
 
-import argparse
 import contextlib
-import json
 import os
-import platform
-import shutil
 import statistics
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from raymart_local.postgres import EmbeddedPostgres
-from raymart_marketplace.db.migrate import upgrade
+from cpu_ratio import CHUNK_AIM, CHUNK_MUST, STREAM, UNARY, UNARY_AIM, UNARY_MUST, per_unit
+from gateway_load import Sample, Target, Workload, middle
+from gateway_load import measure as samples_of
+from gateway_stage import Stage, gateway_stage, server_alone, workers
+from litellm_peer import litellm
+from nginx_peer import NGINX
+from processes import pss_mb, rss_mb
+from progress import say
 
-HERE = Path(__file__).parent
-TESTS = HERE.parent
-START_TIMEOUT_S = 60
+from support.figures import Figure
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What the load generator sends."""
-
-    name: str
-    mode: str
-    concurrency: int
-    requests: int
-    tokens: int
-    pace_us: int
-
-
-WORKLOADS = (
-    Workload(name="unary, 16 tokens", mode="unary", concurrency=8, requests=2_000, tokens=16, pace_us=0),
-    Workload(name="unary, 100 tokens", mode="unary", concurrency=8, requests=1_500, tokens=100, pace_us=0),
-    Workload(name="stream, 200 x 10 ms", mode="stream", concurrency=16, requests=48, tokens=200, pace_us=10_000),
-    Workload(name="stream, C=200, 100 x 20 ms", mode="stream", concurrency=200, requests=400, tokens=100, pace_us=20_000),
-)  # fmt: skip
+ROUNDS = int(os.environ.get("RAYMART_BENCH_ROUNDS", "5"))
+LONGER = replace(UNARY, name="unary, 100 tokens, C=8", requests=1_500, tokens=100)
+MANY = replace(
+    STREAM, name="stream, 100 x 20 ms, C=200", concurrency=200, requests=400, tokens=100, pace_us=20_000
+)
+QUIET = Workload(name="unary at 40/s", mode="unary", concurrency=16, requests=240, tokens=16, rate=40.0)
+QUIET_STREAM = replace(
+    QUIET, name="first token at 40/s", mode="stream", concurrency=32, tokens=8, pace_us=5_000
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A gateway under measurement."""
+class Bound:
+    """The most that ours may be of a peer's."""
 
-    name: str
-    pid: int
-    port: int
-    key: str
-    model: str
+    peer: str
+    must: float
+    aim: float
+
+    def figure(self, name: str, ours: Sequence[float], theirs: Sequence[float], unit: str) -> Figure:
+        """Ours of theirs, medians of the rounds."""
+        mine, other = statistics.median(ours), statistics.median(theirs)
+        share = mine / other
+        return Figure(
+            name=f"{name}, of {self.peer}",
+            measured=f"{_times(share)}: {_number(mine)} {unit} [{_number(min(ours))}-{_number(max(ours))}]"
+            f" against {_number(other)} [{_number(min(theirs))}-{_number(max(theirs))}]",
+            target=f"must {_times(self.must)}, aim {_times(self.aim)}",
+            holds=share <= self.must,
+        )
 
 
-def main() -> None:
-    """Build, start, measure, print, stop."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--endpoints", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
-    options = parser.parse_args()
-    if sys.platform != "linux":
-        sys.exit("the bench reads /proc/PID/task/*/schedstat and needs Linux")
-    compiler = shutil.which("cc") or sys.exit("the bench needs a C compiler (cc)")
-    with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymart-bench-")))
-        mock = directory / "replica_mock"
-        subprocess.run([compiler, "-O2", "-o", mock, HERE / "replica_mock.c"], check=True)
-        database = EmbeddedPostgres(directory / "postgres")
-        url = database.start()
-        stack.callback(database.destroy)
-        upgrade(url)
-        _, line = stack.enter_context(started([str(mock)], core=1))
-        targets = [
-            stack.enter_context(gateway(name, [url, line.strip(), str(options.endpoints), *variant]))
-            for name, *variant in (
-                ("gateway in FastAPI", "fastapi", "ledger"),
-                ("gateway, bare ASGI", "bare", "ledger"),
-                ("bare ASGI, no ledger", "bare", "memory"),
-                ("uvicorn alone", "static", "memory"),
-            )
+UNARY_BOUNDS = (
+    Bound(peer="LiteLLM", must=1 / 40, aim=1 / 80),
+    Bound(peer=NGINX, must=UNARY_MUST, aim=UNARY_AIM),
+)
+CHUNK_BOUNDS = (
+    Bound(peer="LiteLLM", must=1 / 8, aim=1 / 12),
+    Bound(peer=NGINX, must=CHUNK_MUST, aim=CHUNK_AIM),
+)
+MEMORY_BOUND = Bound(peer="LiteLLM", must=1 / 3, aim=1 / 5)
+WORKERS, SETTLE_S = 4, 5.0
+ADDED_MS_MUST, ADDED_MS_AIM = 1.0, 0.5
+
+
+def measure() -> Sequence[Figure]:
+    """On servers of its own."""
+    say("starting PostgreSQL, Redis, the API and nginx")
+    with gateway_stage() as stage:
+        with peers(stage) as others:
+            targets = [stage.ours, *others]
+            figures = _cpu(UNARY, targets, UNARY_BOUNDS)
+            figures += _cpu(LONGER, targets, UNARY_BOUNDS)
+            figures += _cpu(STREAM, targets, CHUNK_BOUNDS)
+            figures += _cpu(MANY, [each for each in targets if each.name != "LiteLLM"], CHUNK_BOUNDS)
+            figures += _added(stage, QUIET, "p50_ms")
+            figures += _added(stage, QUIET_STREAM, "first_p50_ms")
+            figures += _memory(targets)
+        return [*figures, *_memory_of_workers(stage), _server_alone(stage)]
+
+
+@contextlib.contextmanager
+def peers(stage: Stage) -> Iterator[Sequence[Target]]:
+    """Nginx and LiteLLM, in front of the same replica. Raises: RuntimeError where one cannot be had."""
+    if stage.nginx is None:
+        raise RuntimeError("there is no nginx, and apt-get could not get it: install nginx")
+    say("starting LiteLLM")
+    with litellm(
+        stage.folder / "litellm", upstream_port=stage.upstream_port, redis_url=stage.redis_url
+    ) as other:
+        yield stage.nginx, other
+
+
+def _cpu(workload: Workload, targets: Sequence[Target], bounds: Sequence[Bound]) -> list[Figure]:
+    say(workload.name)
+    samples = samples_of(workload, targets, rounds=ROUNDS)
+    spent = {name: per_unit(workload, runs) for name, runs in samples.items()}
+    name = f"{workload.name}: CPU a {'chunk' if workload.mode == 'stream' else 'request'}"
+    figures = [
+        bound.figure(name, spent[targets[0].name], spent[bound.peer], "us")
+        for bound in bounds
+        if bound.peer in spent
+    ]
+    return [*figures, _clocks(workload, samples)]
+
+
+def _clocks(workload: Workload, samples: Mapping[str, Sequence[Sample]]) -> Figure:
+    """What the clock said, which depends on what else the machine does."""
+    seen = [
+        f"{name} {middle(runs, 'rate'):.0f}/s p50 {middle(runs, 'p50_ms'):.1f} p99 {middle(runs, 'p99_ms'):.1f} ms"
+        for name, runs in samples.items()
+    ]
+    return Figure(name=f"{workload.name}: by the clock", measured="; ".join(seen), target="none", holds=True)
+
+
+def _added(stage: Stage, workload: Workload, field: str) -> list[Figure]:
+    """What the gateway adds to the median: the replica itself is asked in turn with it."""
+    say(workload.name)
+    assert stage.nginx is not None
+    samples = samples_of(workload, [stage.direct, stage.ours, stage.nginx], rounds=ROUNDS)
+    direct = [getattr(run, field) for run in samples[stage.direct.name]]
+    added = {
+        target.name: [
+            getattr(run, field) - base for run, base in zip(samples[target.name], direct, strict=True)
         ]
-        print(header(options.endpoints))
-        rounds = 1 if options.quick else options.rounds
-        for workload in WORKLOADS:
-            measure(workload, targets, rounds=rounds, share=0.1 if options.quick else 1.0)
+        for target in (stage.ours, stage.nginx)
+    }
+    ours = statistics.median(added[stage.ours.name])
+    return [
+        Figure(
+            name=f"{workload.name}: added p50",
+            measured=f"{ours:.2f} ms [{min(added[stage.ours.name]):.2f}-{max(added[stage.ours.name]):.2f}], nginx "
+            f"{statistics.median(added[NGINX]):.2f}, direct {statistics.median(direct):.2f}",
+            target=f"must {ADDED_MS_MUST:g} ms, aim {ADDED_MS_AIM:g} ms",
+            holds=ours <= ADDED_MS_MUST,
+        )
+    ]
 
 
-def header(endpoints: int) -> str:
-    """What was measured where."""
-    python = platform.python_version()
-    return (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {python}; {endpoints} endpoints in routing\n"
-        f"\n| workload | target | requests | CPU us/request [min-max] | CPU us/chunk | p50 ms | p99 ms | requests/s |"
-        f"\n|---|---|---|---|---|---|---|---|"
+def _memory(targets: Sequence[Target]) -> list[Figure]:
+    """Resident, of one process that has had all of the load."""
+    resident = {target.name: [rss_mb(target.pid)] for target in targets}
+    name = "memory of one process after the load"
+    return [MEMORY_BOUND.figure(name, resident[targets[0].name], resident[MEMORY_BOUND.peer], "MB")]
+
+
+def _memory_of_workers(stage: Stage) -> list[Figure]:
+    """A worker's share of the memory of several that serve one port, supervisor included, when they have started."""
+    say(f"starting {WORKERS} workers of each")
+    urls = {"database_url": stage.database_url, "redis_url": stage.redis_url}
+    with workers(stage.folder, WORKERS, **urls) as pid:
+        time.sleep(SETTLE_S)
+        ours = pss_mb(pid) / WORKERS
+    other = litellm(
+        stage.folder / "litellm-workers",
+        upstream_port=stage.upstream_port,
+        redis_url=stage.redis_url,
+        workers=WORKERS,
+    )
+    with other as target:
+        time.sleep(SETTLE_S)
+        theirs = pss_mb(target.pid) / WORKERS
+    return [MEMORY_BOUND.figure(f"memory of a worker, of {WORKERS} idle ones (PSS)", [ours], [theirs], "MB")]
+
+
+def _server_alone(stage: Stage) -> Figure:
+    """The HTTP server without an application behind it."""
+    with server_alone(stage.folder) as alone:
+        runs = per_unit(UNARY, samples_of(UNARY, [alone], rounds=ROUNDS)[alone.name])
+    return Figure(
+        name="the HTTP server alone: CPU a request",
+        measured=f"{statistics.median(runs):.1f} us [{runs[0]:.1f}-{runs[-1]:.1f}]",
+        target="none",
+        holds=True,
     )
 
 
-def measure(workload: Workload, targets: list[Target], *, rounds: int, share: float) -> None:
-    """Run `workload` on each target in turn, `rounds` times, and print a line for each."""
-    requests = max(int(workload.requests * share), workload.concurrency)
-    samples: dict[str, list[dict[str, float]]] = {target.name: [] for target in targets}
-    if workload.mode == "stream":
-        targets = [target for target in targets if target.name != "uvicorn alone"]
-        samples.pop("uvicorn alone")
-    for target in targets:  # Warm: keys cached, connections open.
-        load(target, workload, requests=workload.concurrency * 2)
-    for _ in range(rounds):
-        for target in targets:
-            before = cpu_ns(target.pid)
-            result = load(target, workload, requests=requests)
-            result["cpu_us"] = (cpu_ns(target.pid) - before) / 1e3 / result["requests"]
-            assert result["good"] == result["requests"], f"{target.name}: {result}"
-            samples[target.name].append(result)
-    for name, results in samples.items():
-        print(table_line(workload, name, results), flush=True)
+def _times(share: float) -> str:
+    return f"1/{1 / share:.3g}" if share < 1 else f"{share:.3g}x"
 
 
-def table_line(workload: Workload, name: str, results: list[dict[str, float]]) -> str:
-    """Medians over the rounds."""
-
-    def middle(key: str) -> float:
-        return statistics.median(result[key] for result in results)
-
-    cpu = [result["cpu_us"] for result in results]
-    per_chunk = f"{middle('cpu_us') / workload.tokens:.1f}" if workload.mode == "stream" else ""
-    rate = statistics.median(result["requests"] / result["elapsed_s"] for result in results)
-    return (
-        f"| {workload.name} | {name} | {sum(int(result['requests']) for result in results)}"
-        f" | {middle('cpu_us'):.0f} [{min(cpu):.0f}-{max(cpu):.0f}] | {per_chunk}"
-        f" | {middle('p50_ms'):.2f} | {middle('p99_ms'):.2f} | {rate:.0f} |"
-    )
-
-
-def load(target: Target, workload: Workload, *, requests: int) -> dict[str, float]:
-    """Send `requests` and return the generator's figures."""
-    arguments = [
-        target.port, target.key, target.model, workload.concurrency, requests, workload.tokens, workload.pace_us,
-        workload.mode,
-    ]  # fmt: skip
-    command = pinned([sys.executable, str(HERE / "load.py"), *map(str, arguments)], core=1)
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
-def cpu_ns(pid: int) -> int:
-    """CPU time of every thread of `pid` so far, in nanoseconds."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            total += int((task / "schedstat").read_text().split()[0])
-    return total
-
-
-@contextlib.contextmanager
-def gateway(name: str, arguments: list[str]) -> Iterator[Target]:
-    """A gateway process on core 0."""
-    command = [sys.executable, str(HERE / "gateway_process.py"), *arguments]
-    with started(command, core=0) as (process, line):
-        yield Target(name=name, pid=process.pid, **json.loads(line))
-
-
-@contextlib.contextmanager
-def started(command: list[str], *, core: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that runs until the block ends, and the first line that it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    process = subprocess.Popen(pinned(command, core=core), stdout=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            sys.exit(f"{command[0]} did not start")
-        yield process, line
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def pinned(command: list[str], *, core: int) -> list[str]:
-    """`command` on one core, where the machine has two and the tool to say so."""
-    if (os.cpu_count() or 1) < 2 or shutil.which("taskset") is None:
-        return command
-    return ["taskset", "-c", str(core), *command]
-
-
-if __name__ == "__main__":
-    main()
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

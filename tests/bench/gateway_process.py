@@ -1,6 +1,8 @@
-"""The measured gateway: everything real but the providers. Prints its port, key and model as one JSON line.
+"""A gateway of its parts alone, for benches that swap one: everything real but the providers.
 
-Usage: gateway_process.py DATABASE_URL REPLICA_PORT ENDPOINTS bare|fastapi|static ledger|memory
+Prints its port, key and model as one JSON line. The API as it is served is `api_process.py`.
+
+Usage: gateway_process.py DATABASE_URL REPLICA_PORT ENDPOINTS ledger|memory
 """
 
 import asyncio
@@ -9,15 +11,13 @@ import json
 import sys
 
 import uvicorn
-from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
 
 from raymart_billing.connections import make_pool
 from raymart_core.ports import Prices
 from raymart_marketplace.db.session import make_engine, make_sessions
 from raymart_marketplace.gateway.collector import rare_collections
-from raymart_marketplace.gateway.http_guard import GuardedHttpProtocol
+from raymart_marketplace.gateway.http_server import HttpServerProtocol
 from raymart_marketplace.gateway.routes import gateway_routes
 from support.gateway_market import LIMITS, GatewayMarket
 
@@ -49,17 +49,8 @@ class MemoryRecords:
         pass
 
 
-async def static(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reads the body and answers a constant: what the server itself costs."""
-    while (await receive()).get("more_body"):
-        pass
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"400")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"x" * 400})
-
-
 async def main() -> None:
-    database_url, replica_port, endpoints, framework, money = sys.argv[1:]
+    database_url, replica_port, endpoints, money = sys.argv[1:]
     async with contextlib.AsyncExitStack() as stack:
         engine = make_engine(database_url)
         stack.push_async_callback(engine.dispose)
@@ -70,7 +61,8 @@ async def main() -> None:
         await market.books.fund(10**15)
         for number in range(int(endpoints)):
             prices = Prices(token_prompt=2 + number, token_completion=5 + number)
-            await market.add_endpoint(Address(int(replica_port)), prices=prices)
+            # Known to be quick, as any endpoint is after its first answer.
+            await market.add_endpoint(Address(int(replica_port)), prices=prices, first_token_ms=5.0)
         inference = market.inference
         if money == "memory":
             inference = market.make_inference(hold_gate=MemoryHolds(), usage_sink=MemoryRecords())
@@ -81,16 +73,11 @@ async def main() -> None:
             models=market.models,
             body_bytes_max=2_000_000,
         )
-        app = (
-            FastAPI(routes=list(routes), openapi_url=None)
-            if framework == "fastapi"
-            else Starlette(routes=list(routes))
-        )
         config = uvicorn.Config(
-            app,
+            Starlette(routes=list(routes)),
             port=0,
             loop="uvloop",
-            http=GuardedHttpProtocol,
+            http=HttpServerProtocol,
             log_config=None,
             access_log=False,
             lifespan="off",

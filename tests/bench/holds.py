@@ -12,15 +12,15 @@ its range the middle half of them.
 """
 
 import contextlib
-import os
-import shutil
+import json
 import statistics
-import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gateway import HERE, Target, Workload, cpu_ns, gateway, load, started
+from gateway_load import Target, Workload, load
+from processes import HERE, compiled_mock, on_core, started
 
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.db.migrate import upgrade
@@ -57,40 +57,29 @@ def measure() -> Sequence[Figure]:
 @contextlib.contextmanager
 def gateways() -> Iterator[tuple[Target, Target]]:
     """The gateway that holds and records, and the one that does not."""
-    compiler = shutil.which("cc")
-    assert compiler is not None, "the bench needs a C compiler (cc)"
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymart-bench-holds-")))
-        mock = folder / "replica_mock"
-        subprocess.run([compiler, "-O2", "-o", mock, HERE / "replica_mock.c"], check=True)
         stack.enter_context(on_core(1))
         database = EmbeddedPostgres(folder / "postgres")
         url = database.start()
         stack.callback(database.destroy)
         upgrade(url)
-        _, line = stack.enter_context(started([str(mock)], core=1))
+        _, line = stack.enter_context(started([str(compiled_mock(folder))], core=1))
         paid, free = (
-            stack.enter_context(gateway(money, [url, line.strip(), "2", "bare", money]))
+            stack.enter_context(gateway(money, [url, line.strip(), "2", money]))
             for money in ("ledger", "memory")
         )
         yield paid, free
 
 
 @contextlib.contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Keep this process and what it starts to one core: PostgreSQL must not run on the gateway's, in its caches."""
-    allowed = os.sched_getaffinity(0)
-    if core in allowed:
-        os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
+def gateway(name: str, arguments: list[str]) -> Iterator[Target]:
+    """A gateway process on core 0."""
+    command = [sys.executable, str(HERE / "gateway_process.py"), *arguments]
+    with started(command, core=0) as (process, line):
+        yield Target(name=name, pid=process.pid, **json.loads(line))
 
 
 def cost_ms(target: Target) -> float:
     """CPU of one request in a round."""
-    before = cpu_ns(target.pid)
-    result = load(target, WORKLOAD, requests=WORKLOAD.requests)
-    assert result["good"] == result["requests"], f"{target.name}: {result}"
-    return (cpu_ns(target.pid) - before) / 1e6 / result["requests"]
+    return load(target, WORKLOAD, requests=WORKLOAD.requests).cpu_us / 1e3

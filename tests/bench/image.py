@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from gateway import cpu_ns
+from processes import cpu_ns
 
 from raymart_core.wire.image import IMAGE_PATH, ImageMade, ImageRequest, decode_image_event
 from raymart_core.wire.replica import encode

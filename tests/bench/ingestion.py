@@ -71,7 +71,7 @@ async def one_by_one(connection: Connection, requests: Sequence[FinishedRequest]
     for request in requests:
         [attempt] = copying.attempt_rows(request)
         await connection.execute(
-            INSERT, (*copying.request_row(request), *attempt, *copying.usage_row(request))
+            INSERT, (*copying.request_row(request), *attempt, *next(iter(copying.usage_rows(request))))
         )
     return len(requests) / (time.perf_counter() - begun)
 

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gateway import pinned, started
+from processes import pinned, started
 
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.db.migrate import upgrade
@@ -99,7 +99,7 @@ def whole_path(path: Path, url: str) -> Iterator[Way]:
     command = [sys.executable, str(HERE / "llama_cpp_worker.py"), "replica", str(path)]
     with contextlib.ExitStack() as stack:
         _, port = stack.enter_context(started(command, core=1))
-        gateway = [sys.executable, str(HERE / "gateway_process.py"), url, port.strip(), "1", "bare", "ledger"]
+        gateway = [sys.executable, str(HERE / "gateway_process.py"), url, port.strip(), "1", "ledger"]
         _, line = stack.enter_context(started(gateway, core=0))
         yield stack.enter_context(worker(["through", line.strip()], core=0))
 

@@ -1,6 +1,7 @@
 """A load generator: keep-alive connections that send one chat request after the other; prints one JSON line.
 
-Usage: load.py PORT KEY MODEL CONCURRENCY REQUESTS TOKENS PACE_US stream|unary
+With a RATE the requests begin at their times, so many a second, however long others take; 0 is as fast as they end.
+Usage: load.py PORT KEY MODEL CONCURRENCY REQUESTS TOKENS PACE_US stream|unary [RATE]
 """
 
 import asyncio
@@ -64,7 +65,8 @@ class Client(asyncio.Protocol):
 
 
 async def main() -> None:
-    port, key, model, concurrency, requests, tokens, pace_us, mode = sys.argv[1:]
+    port, key, model, concurrency, requests, tokens, pace_us, mode = sys.argv[1:9]
+    rate = float(sys.argv[9]) if len(sys.argv) > 9 else 0.0
     content = (
         f"pace_us={pace_us} Explain double-entry ledgers for metered GPU inference in two sentences please."
     )
@@ -80,15 +82,15 @@ async def main() -> None:
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {key}\r\nContent-Length: {len(payload)}\r\n\r\n"
     )
-    left = int(requests)
+    numbers = iter(range(int(requests)))
     results = []
     loop = asyncio.get_running_loop()
 
     async def work() -> None:
-        nonlocal left
         client = None
-        while left > 0:
-            left -= 1
+        for number in numbers:
+            if rate:
+                await asyncio.sleep(max(0.0, started + number / rate - time.perf_counter()))
             if client is None or client.closed:
                 _, client = await loop.create_connection(
                     lambda: Client(head.encode() + payload), "127.0.0.1", int(port)

@@ -30,7 +30,7 @@ import httpx
 import msgspec
 import psycopg
 import uvloop
-from gateway import cpu_ns
+from processes import cpu_ns
 from progress import say
 
 from raymart_core.ids import Prefix, show

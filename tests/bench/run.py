@@ -1,14 +1,13 @@
 """Run every bench and print its figures beside their targets. Usage: run.py [NAME...]
 
-`gateway` prints its own table; each other module has a docstring and `measure() -> Sequence[Figure]`, which starts what
-it needs and leaves nothing running. Those of `ON_HISTORY` share 10 million generated requests: they need 20 GB of disk
+Each module has a docstring and `measure() -> Sequence[Figure]`, which starts what it needs and leaves nothing running;
+those of `ASKED` are parts of others and run only when named. Those of `ON_HISTORY` share 10 million generated requests: they need 20 GB of disk
 below the folder for temporary files meanwhile. Exit status 1 when a "must" was missed.
 """
 
 import importlib
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from usage_history import usage_history  # noqa: E402 - the path comes first
 from support.figures import print_figures  # noqa: E402
 
 MEASURES = (
+    "gateway",
     "ledger",
     "holds",
     "low_balance",
@@ -33,19 +33,23 @@ MEASURES = (
     "a1111",
     "llama_cpp",
     "peer_fetch",
+    "link",
+    "heartbeats",
+    "storm",
+    "router",
+    "serve_hop",
 )
 ON_HISTORY = ("ingestion", "rollups")
+ASKED = ("gateway_quick",)
 
 
 def main() -> None:
     """Run the benches named on the command line, or all."""
     # As Ctrl-C does: what is under way ends, its server stops, its files go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    wanted = sys.argv[1:] or ["gateway", *MEASURES, *ON_HISTORY]
+    wanted = sys.argv[1:] or [*MEASURES, *ON_HISTORY]
     reached = True
-    if "gateway" in wanted:
-        reached &= subprocess.run([sys.executable, HERE / "gateway.py"], check=False).returncode == 0
-    for name in MEASURES:
+    for name in (*MEASURES, *ASKED):
         if name in wanted and (HERE / f"{name}.py").exists():
             reached &= run(name)
     with usage_history() as history:

@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import uvloop
-from gateway import cpu_ns
+from processes import cpu_ns
 from progress import say
 
 from raymart_graphql.app import create_app

@@ -20,11 +20,11 @@ import httpx
 
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.db.migrate import upgrade
-from raymart_marketplace.gateway.http_guard import GuardedHttpProtocol
+from raymart_marketplace.gateway.http_server import HttpServerProtocol
 from support.figures import Figure
 
 SLOW = 400
-CLOSED_WITHIN_S = GuardedHttpProtocol.receipt_timeout_s + 5
+CLOSED_WITHIN_S = HttpServerProtocol.receipt_timeout_s + 5
 """What a request has to arrive, and what a busy machine is late."""
 HONEST_S_MAX = 0.5
 HUGE_BYTES = 200 * 2**20

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raymart_core.wire.bundle import unpack_message
 from raymart_core.wire.flow import FrameQueue, ReceiveWindow, SendWindow
-from raymart_core.wire.link import FRAME_BYTES_MAX, WINDOW_BYTES
+from raymart_core.wire.link import FRAME_BYTES_MAX, HEADER_BYTES, WINDOW_BYTES, FrameType, pack_frame
 
 
 class TestWindows:
@@ -77,3 +78,36 @@ class TestFrameQueue:
         assert not queue.has_room
         queue.pop()
         assert queue.has_room
+
+
+class TestBundlesOfAQueue:
+    @given(
+        st.lists(st.tuples(st.booleans(), st.integers(min_value=0, max_value=FRAME_BYTES_MAX)), max_size=60),
+    )
+    def test_every_frame_comes_once_in_its_order_and_no_message_is_too_large(self, frames):
+        queue, expected = FrameQueue(data_bytes_max=10**9), {True: [], False: []}
+        for number, (is_control, size) in enumerate(frames):
+            frame = pack_frame(FrameType.RESET if is_control else FrameType.DATA, number, bytes(size))
+            queue.push_control(frame) if is_control else queue.push_data(frame)
+            expected[is_control].append((number, size))
+        seen = {True: [], False: []}
+        while (message := queue.pop_message()) is not None:
+            assert len(message) <= HEADER_BYTES + FRAME_BYTES_MAX
+            for kind, number, payload in unpack_message(message):
+                seen[kind is FrameType.RESET].append((number, len(payload)))
+        assert seen == expected
+        assert queue.has_room
+
+    def test_a_frame_alone_travels_as_it_is(self):
+        queue, frame = FrameQueue(), pack_frame(FrameType.END, 7)
+        queue.push_data(frame)
+        assert queue.pop_message() == frame
+
+    def test_what_was_sent_in_a_bundle_makes_room(self):
+        queue = FrameQueue(data_bytes_max=16)
+        for _ in range(4):
+            queue.push_data(pack_frame(FrameType.DATA, 1, b"x"))
+        assert not queue.has_room
+        queue.pop_message()
+        assert queue.has_room
+        assert queue.pop_message() is None

@@ -15,6 +15,11 @@ class TestMoney:
         money = Money(amount)
         assert Money.parse(f"{money.decimal():f}") == money
 
+    @given(st.integers(-AMOUNT_MAX, AMOUNT_MAX), st.sampled_from(Asset))
+    def test_its_text_is_the_decimal_with_every_place(self, amount, asset):
+        money = Money(amount, asset)
+        assert money.decimal_text() == f"{money.decimal():f}"
+
     @given(st.integers(min_value=0, max_value=AMOUNT_MAX), st.integers(min_value=0, max_value=BASIS_POINTS))
     def test_a_portion_and_its_rest_make_the_whole(self, amount, basis_points):
         whole = Money(amount)

@@ -52,7 +52,7 @@ def test_its_own_tests_pass(environment: dict[str, str], tmp_path: Path) -> None
     shutil.copy(EXAMPLE / "answers.txt", tmp_path)
     done = run(environment, tmp_path, "-m", "pytest", "-q", "-p", "no:asyncio", "-W", "error", "tests")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "45 passed" in done.stdout
+    assert "46 passed" in done.stdout
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_the_command_of_its_readme_passes(environment: dict[str, str]) -> None:
     words = rest.partition("\n\n")[0].replace("\\\n", " ")
     done = run(environment, ROOT, "-m", "raymart_serve.conformance", *shlex.split(words))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "44 of 44 checks passed" in done.stdout
+    assert "45 of 45 checks passed" in done.stdout
 
 
 def test_a_broken_engine_makes_the_command_fail(environment: dict[str, str], tmp_path: Path) -> None:
@@ -82,4 +82,4 @@ def test_a_broken_engine_makes_the_command_fail(environment: dict[str, str], tmp
     )
     assert done.returncode == 1
     assert "FAIL a_response_format_is_held_or_refused" in done.stdout
-    assert "42 of 44 checks passed" in done.stdout
+    assert "43 of 45 checks passed" in done.stdout

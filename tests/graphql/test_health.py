@@ -1,5 +1,7 @@
 """What supervisors and Prometheus read, and what else answers on the port."""
 
+import time
+
 import httpx
 import psycopg
 
@@ -51,6 +53,17 @@ class TestMetrics:
         exposed = (await api.client.get("/metrics")).text
         assert f'raymart_endpoints_live{{model="{seller.model_slug}"}} 1.0' in exposed
         assert f'raymart_capacity_generations{{model="{seller.model_slug}"}} 4.0' in exposed
+
+    async def test_a_breaker_is_counted_while_it_is_open(
+        self, api: Api, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        name = f'raymart_breakers_open{{model="{seller.model_slug}"}}'
+        assert gauges(await api.client.get("/metrics"))[name] == 0
+        [endpoint] = api.services.directory.live(seller.model_slug)
+        # Each failure that began after the last one opens it for longer: a busy machine may take its time to look.
+        for _ in range(6):
+            api.services.directory.report_failure(endpoint.id, reason="test", began_at=time.monotonic())
+        assert gauges(await api.client.get("/metrics"))[name] == 1
 
     async def test_a_drift_of_the_books_is_seen_until_a_check_is_sound(self, owner_url: str) -> None:
         for findings, finding in ((2, "account 7 differs"), (0, None)):

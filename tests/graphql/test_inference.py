@@ -319,11 +319,34 @@ class TestSubscription:
         replica.script = fail
         await api.credit(customer)
         async with connected(api, customer.owner) as ws:
-            await ws.subscribe(STREAM, input=chat(seller))
+            await ws.subscribe(STREAM, input=chat(seller, provider={"allowResume": False}))
             *_, last = await ws.chunks()
         assert last["finishReason"] == "ERROR"
         assert [error["code"] for error in last["userErrors"]] == ["UPSTREAM_FAILED"]
         assert Decimal(last["cost"]["amount"]) == price(3, 1)
+
+    async def test_stream_goes_on_and_says_where(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        """At the same endpoint here: there is no other, and its next stream lives."""
+
+        async def die(exchange: Exchange) -> None:
+            exchange.prompt()
+            exchange.step()
+            await asyncio.sleep(0.01)
+            exchange.cut()
+
+        replica.scripts = [die]
+        await api.credit(customer)
+        async with connected(api, customer.owner) as ws:
+            await ws.subscribe(
+                STREAM.replace("attempts", "attempts resumed { position seed provider { slug } }"),
+                input=chat(seller, temperature=0.0),
+            )
+            *chunks, last = await ws.chunks()
+        assert "".join(chunk["delta"] for chunk in chunks) == "tok " * 4
+        assert last["finishReason"] == "LENGTH"
+        assert last["resumed"] == [{"position": 1, "seed": None, "provider": {"slug": seller.provider_slug}}]
 
     async def test_refusal_is_one_chunk_with_user_errors(
         self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica

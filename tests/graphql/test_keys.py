@@ -137,7 +137,12 @@ class TestModels:
         answer = await api.client.post("/v1/chat/completions", json=chat(seller), headers=bearer(made.secret))
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "model_not_allowed")
         assert replica.exchanges == []
-        listed = (await api.client.get("/v1/models", headers=bearer(made.secret))).json()["data"]
+        listed = []
+        async with asyncio.timeout(10):
+            # The catalog is remembered for seconds: another test may have had it read before this model was made.
+            while not listed:
+                listed = (await api.client.get("/v1/models", headers=bearer(made.secret))).json()["data"]
+                await asyncio.sleep(0.05)
         assert {model["id"] for model in listed} == {other.model_slug}
         one = await api.client.get(f"/v1/models/{seller.model_slug}", headers=bearer(made.secret))
         assert one.status_code == 403
@@ -197,6 +202,17 @@ class TestUpdate:
         assert renamed["apiKey"] == made.key | {"name": "other"}
         lifted = await change(api, customer, UPDATE, apiKeyId=made.id, models=None, expiresAt=None)
         assert lifted["apiKey"] == made.key | {"name": "other", "models": None, "expiresAt": None}
+
+    @pytest.mark.parametrize(
+        ("seconds", "taken"), [(0, True), (86_400, True), (86_401, False), (-1, False), (None, False)]
+    )
+    async def test_answers_are_cached_for_a_day_at_most(self, api: Api, customer: Tenant, seconds, taken):
+        made = await make(api, customer)
+        changed = await change(api, customer, UPDATE, apiKeyId=made.id, answerCacheSeconds=seconds)
+        fields = [error["field"] for error in changed["userErrors"]]
+        assert fields == ([] if taken else [["input", "answerCacheSeconds"]])
+        found = await api("query ($id: ID!) { node(id: $id) { ... on ApiKey { answerCacheSeconds } } }", customer.owner, id=made.id)  # fmt: skip
+        assert found.data["node"]["answerCacheSeconds"] == (seconds if taken else 0)
 
     async def test_change_counts_at_once(self, api: Api, customer: Tenant):
         made = await make(api, customer)
@@ -378,6 +394,8 @@ class TestKeyRoute:
         assert data["label"] == made.key["prefix"]
         assert (data["limit"], data["limit_reset"]) == (1.5, "daily")
         assert data["scopes"] == ["inference", "models:read"]
+        assert {each["level"] for each in data["rate_limits"]} >= {"organization"}
+        assert data["answer_cache_seconds"] == 0
         assert data["is_free_tier"] is data["is_provisioning_key"] is False
 
         async def posted() -> bool:

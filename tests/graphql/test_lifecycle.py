@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from raymart_core.ids import Prefix, show
+from raymart_core.ids import Prefix, new_id, show
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.catalog.service import ensure_model
 from raymart_marketplace.db.session import session_scope
-from raymart_marketplace.supply.enrolment import mark_offline, mark_seen
+from raymart_marketplace.supply.presence import link_up, links_lost
 from support.api_server import Api, Seller
 from support.market import make_revision, unique
 from support.scripted_replica import ScriptedReplica
@@ -88,12 +88,17 @@ class TestNodes:
         node_id = show(Prefix.NODE, seller.node_id)
         assert (await do(api, seller, NODE, "drain", node_id))["node"]["state"] == "DRAINING"
         assert await endpoints(api, seller) == 0
-        for happens in (mark_offline, mark_seen):
+        link = new_id()
+        for happens in (
+            lambda session: link_up(session, seller.node_id, link),
+            lambda session: links_lost(session, {seller.node_id: link}),
+            lambda session: link_up(session, seller.node_id, new_id()),
+        ):
             async with session_scope(api.services.sessions) as session:
-                await happens(session, seller.node_id)
+                await happens(session)
             await api.services.directory.refresh()
             assert await endpoints(api, seller) == 0
-        assert (await do(api, seller, NODE, "resume", node_id))["node"]["state"] == "OFFLINE"
+        assert (await do(api, seller, NODE, "resume", node_id))["node"]["state"] == "READY"
         assert await endpoints(api, seller) == 1
 
     async def test_a_retired_machine_is_gone_for_good(self, api: Api, seller: Seller) -> None:

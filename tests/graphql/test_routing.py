@@ -29,9 +29,12 @@ OFFERS = SEARCH.partition("  offerSearch")[0] + "}\n" + SEARCH[SEARCH.index("fra
 EXPLAIN = """
 query ($input: ExplainRouteInput!) {
   explainRoute(input: $input) {
-    modelSlug tokensPromptMax hold { amount }
+    modelSlug tokensPromptMax hold { amount } sort seed isLastResort
     refusal { code field message reasons }
-    ranked { nodes { position tried quote { amount } endpoint { id provider { slug } } } }
+    ranked { nodes { position tried score quote { amount } endpoint {
+      id breaker trust dataPolicy figures { firstTokenMs interTokenMs tokensPerSecond errorRate observations }
+      provider { slug dataPolicy }
+    } } }
     rejected { nodes { endpointId live reason detail provider { slug } } }
   }
 }
@@ -45,6 +48,16 @@ mutation ($input: CreateChatCompletionInput!) {
 
 async def explained(api: Api, **given: Any) -> dict[str, Any]:
     found: dict[str, Any] = (await api(EXPLAIN, input=given)).data["explainRoute"]
+    return found
+
+
+async def said(api: Api, seller: Seller, policy: str) -> dict[str, Any]:
+    mutation = """mutation ($input: SetDataPolicyInput!) {
+        setDataPolicy(input: $input) { provider { slug dataPolicy } userErrors { message } } }"""
+    given = {"providerId": show(Prefix.PROVIDER, seller.provider_id), "dataPolicy": policy}
+    payload = (await api(mutation, seller.tenant.owner, input=given)).data["setDataPolicy"]
+    assert payload["userErrors"] == []
+    found: dict[str, Any] = payload["provider"]
     return found
 
 
@@ -181,6 +194,109 @@ class TestExplainRoute:
             }  # The catalog's cache may lag.
         finally:
             await api.serve(seller, replica)
+
+    async def test_strategy_and_chance_are_told_and_can_be_given_again(
+        self, api: Api, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        one = await explained(api, model=seller.model_slug, tokensPromptMax=10)
+        assert (one["sort"], one["isLastResort"]) == ("BALANCED", False)
+        again = await explained(api, model=seller.model_slug, tokensPromptMax=10, seed=one["seed"])
+        assert again == one
+        other = await explained(api, model=seller.model_slug, tokensPromptMax=10)
+        assert other["ranked"]["nodes"][0]["score"] != one["ranked"]["nodes"][0]["score"]
+        wish = {"sort": "PRICE"}
+        cheapest = await explained(
+            api, model=seller.model_slug, tokensPromptMax=10, maxTokens=7, provider=wish
+        )
+        assert cheapest["sort"] == "PRICE"
+        assert cheapest["ranked"]["nodes"][0]["score"] == 10 * 100 + 7 * 200
+        for seed in ("", "xyz", "0" * 17):
+            answer = await api(
+                EXPLAIN, input={"model": seller.model_slug, "tokensPromptMax": 1, "seed": seed}
+            )
+            assert answer.code == "BAD_USER_INPUT"
+
+    async def test_an_endpoint_shows_how_it_does(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        messages = [{"role": "USER", "content": "hello"}]
+        await api(
+            ASK, customer.owner, input={"model": seller.model_slug, "messages": messages, "maxTokens": 7}
+        )
+        [choice] = (await explained(api, model=seller.model_slug, tokensPromptMax=10))["ranked"]["nodes"]
+        endpoint = choice["endpoint"]
+        assert (endpoint["breaker"], endpoint["trust"]) == ("CLOSED", "PROBED"), (
+            "it is in its provider's own pool"
+        )
+        figures = endpoint["figures"]
+        assert figures["firstTokenMs"] > 0
+        assert figures["tokensPerSecond"] > 0
+        assert figures["errorRate"] == 0
+        assert figures["observations"] > 0.9
+
+    async def test_conditions_on_who_serves_leave_out_by_name(
+        self, api: Api, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        wishes = {
+            "REGION": {"regions": ["mars"]},
+            "QUANTIZATION": {"quantizations": ["fp8"]},
+            "DATA_POLICY": {"dataPolicy": "NO_RETENTION"},
+            "TRUST": {"trust": "VERIFIED"},
+        }
+        for reason, wish in wishes.items():
+            route = await explained(api, model=seller.model_slug, tokensPromptMax=10, provider=wish)
+            [rejected] = route["rejected"]["nodes"]
+            assert rejected["reason"] == reason
+            assert rejected["detail"] in route["refusal"]["reasons"][0]
+        met = {"regions": ["local"], "trust": "PROBED", "dataPolicy": "UNSTATED"}
+        assert (await explained(api, model=seller.model_slug, tokensPromptMax=10, provider=met))["ranked"][
+            "nodes"
+        ]
+
+    async def test_what_is_required_must_be_promised(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        wish = {"requireParameters": True}
+        asked = {
+            "model": seller.model_slug,
+            "messages": [{"role": "USER", "content": "hi"}],
+            "provider": wish,
+        }
+        good = await api(ASK, customer.owner, input=asked)
+        assert good.data["createChatCompletion"]["userErrors"] == []
+        refused = await api(ASK, customer.owner, input={**asked, "seed": "7"})
+        [error] = refused.data["createChatCompletion"]["userErrors"]
+        assert "does not promise seed" in error["reasons"][0]
+
+    async def test_a_suffix_and_a_preferred_pace_are_understood(
+        self, api: Api, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        cheap = await explained(api, model=f"{seller.model_slug}:floor", tokensPromptMax=10)
+        assert cheap["sort"] == "PRICE"
+        assert len(cheap["ranked"]["nodes"]) == 1
+        wish = {"tokensPerSecondMinPreferred": 1e9, "firstTokenMsMaxPreferred": 0.0}
+        slow = await explained(api, model=seller.model_slug, tokensPromptMax=10, provider=wish)
+        assert len(slow["ranked"]["nodes"]) == 1, "a preference rules nobody out"
+        bad = {"tokensPerSecondMinPreferred": -1.0}
+        answer = await api(EXPLAIN, input={"model": seller.model_slug, "tokensPromptMax": 1, "provider": bad})
+        assert answer.code == "BAD_USER_INPUT"
+
+    async def test_a_providers_word_on_data_counts_from_the_next_request_on(
+        self, api: Api, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        wish = {"dataPolicy": "NO_RETENTION"}
+        asked = {"model": seller.model_slug, "tokensPromptMax": 10, "provider": wish}
+        assert (await explained(api, **asked))["ranked"]["nodes"] == []
+        try:
+            provider = await said(api, seller, "NO_RETENTION")
+            assert provider == {"slug": seller.provider_slug, "dataPolicy": "NO_RETENTION"}
+            [choice] = (await explained(api, **asked))["ranked"]["nodes"]
+            assert choice["endpoint"]["dataPolicy"] == "NO_RETENTION"
+            assert choice["endpoint"]["provider"]["dataPolicy"] == "NO_RETENTION"
+        finally:
+            await said(api, seller, "UNSTATED")
 
     async def test_it_needs_a_conversation_or_a_bound(self, api: Api, seller: Seller) -> None:
         assert (await api(EXPLAIN, input={"model": seller.model_slug})).code == "BAD_USER_INPUT"

@@ -29,13 +29,13 @@ ROOTS = ("Query", "Mutation", "Subscription")
 
 MEANT_FOR_ALL = {
     "Model": {"id", "slug", "name", "description", "modality", "licence", "revisions", "offers", "lowestPrices", "lowestUnitPrices", "liveEndpoints",
-              "rateCards", "currentPrices", "statistics", "aliases"},
+              "rateCards", "currentPrices", "statistics", "aliases", "placement"},
     "ModelAlias": {"name", "quantization", "revision"},
     "ModelRevision": {"id", "digest", "engine", "quantization", "contextLength", "capabilities", "state", "createdAt", "model"},
-    "Provider": {"id", "slug", "name", "state", "offers"},
+    "Provider": {"id", "slug", "name", "state", "offers", "dataPolicy"},
     "Offer": {"id", "asks", "unitAsks", "windows", "currentPrice", "state", "createdAt", "provider", "revision"},
     "LiveEndpoint": {"id", "modelSlug", "region", "prices", "unitPrices", "capacity", "running", "quarantined", "provider", "revision",
-                     "statistics", "uptime"},
+                     "statistics", "uptime", "breaker", "trust", "dataPolicy", "figures"},
 }  # fmt: skip
 """Fields that anybody may read. Adding one here is a decision; the other way is a rule."""
 
@@ -86,7 +86,7 @@ class TestRules:
         assert len(nodes) == len(NODE_RULES)
 
     def test_every_prefix_that_the_schema_shows_can_be_fetched(self) -> None:
-        shown_only = {Prefix.ENDPOINT, Prefix.ATTEMPT, Prefix.JOIN_TOKEN}
+        shown_only = {Prefix.ENDPOINT, Prefix.ATTEMPT, Prefix.JOIN_TOKEN, Prefix.MAINTENANCE}
         assert set(NODE_RULES) == set(Prefix) - shown_only
 
 
@@ -147,17 +147,19 @@ class TestConventions:
     def test_lists_that_can_grow_are_connections(self) -> None:
         """A plain list of objects is short by nature; each is named here."""
         short = {
-            "Organization.budgets", "Project.budgets", "Model.aliases", "RollBackModelAliasPayload.aliases", "ApiKey.budgets", "Hardware.gpus", "Request.attempts", "TokenLogprob.top", "ChatCompletion.logprobs",
-            "ChatCompletionChunk.logprobs", "TrialBalance.rows", "Deposit.refunds", "Deposit.disputes", "TrialBalance.drifts", "Query.nodes",
+            "Organization.budgets", "Project.budgets", "Model.aliases", "RollBackModelAliasPayload.aliases", "ApiKey.budgets", "Hardware.gpus", "Request.attempts", "Request.usageParts", "RefundRequestPayload.refunds", "TokenLogprob.top", "ChatCompletion.logprobs",
+            "ChatCompletionChunk.logprobs", "ChatCompletionChunk.resumed", "TrialBalance.rows", "Deposit.refunds", "Deposit.disputes", "TrialBalance.drifts", "Query.nodes",
             "Organization.usageByDay", "Organization.usageByHour", "Provider.earningsByDay", "Query.marketUsageByDay",
             "UsageSummary.byProject", "UsageSummary.byApiKey", "UsageSummary.byModel", "UsageSummary.byProvider",
-            "Model.currentPrices", "Model.lowestUnitPrices", "Offer.unitAsks", "Offer.floors", "Offer.windows", "OfferPrice.prices", "OfferWindow.asks",
+            "Model.currentPrices", "Model.lowestUnitPrices", "Offer.unitAsks", "Offer.floors", "Offer.windows", "OfferPlacement.hours", "ModelPlacement.misfits", "OfferPrice.prices", "OfferWindow.asks",
             "RateCard.prices", "LiveEndpoint.unitPrices", "EndpointQuote.lines", "OfferPlace.gpus", "Query.featureSwitches", "FlagUsagePayload.flags", "UsageSeries.lines", "UsageLine.points", "EarningsSeries.lines", "EarningsLine.points", "OfferPlace.prices", "UsageRecord.lines",
             "EmbeddingBatch.embeddings", "RetainedExchange.messages", "LedgerHealth.checks", "ReverseTransfersPayload.transfers",
             "CallingKey.budgets", "Query.loginProviders", "CallingKey.usageByDay",
             "UsageTick.lines", "UsageTick.added", "NodesTick.nodes", "PayoutWallet.sharedWith", "UsdcTopUp.deposits", "TreasuryDeposit.sources",
             "PayoutBatch.approvals", "PayoutItem.outliers", "PayoutPart.attempts", "PayoutPolicy.holdbackBands",
-            "ChainState.endpoints", "ImageGeneration.images",
+            "ChainState.endpoints", "ImageGeneration.images", "Pool.drift",
+            "Query.benchmarkRules", "Query.knownGpus", "Benchmark.checks", "Gpu.slices", "MachineTelemetry.gpus",
+            "ProviderNode.telemetryHours",
         }  # fmt: skip
         found = set()
         for named in objects():
@@ -184,8 +186,16 @@ class TestConventions:
             "TokenLogprob.logprob", "ChatCompletionInput.temperature", "ChatCompletionInput.topP",
             "CreateChatCompletionInput.temperature", "CreateChatCompletionInput.topP",
             "ServiceStatistics.successRate", "ServiceStatistics.tokensPerSecondP50", "ServiceStatistics.tokensPerSecondP95",
+            "LiveFigures.firstTokenMs", "LiveFigures.interTokenMs", "LiveFigures.tokensPerSecond", "LiveFigures.errorRate",
+            "LiveFigures.observations", "RouteChoice.score",
             "LiveEndpoint.uptime", "OfferPlace.uptime", "ProviderNode.uptime",
+            "BenchmarkCheck.value", "BenchmarkCheck.limit", "BenchmarkRule.least", "BenchmarkRule.most",
+            "BenchmarkRule.shareOfModel", "KnownGpu.tensorTflops", "KnownGpu.bandwidthGbS", "GpuTelemetry.temperatureC",
+            "GpuTelemetry.utilisationPercent", "GpuTelemetry.powerW", "MachineTelemetry.cpuPercent",
+            "MachineHour.utilisationPercent", "MachineHour.utilisationPercentMax", "MachineHour.temperatureCMax",
+            "MachineHour.powerW",
             "ImageGenerationInput.guidance", "ImageGenerationInput.strength", "CreateImageInput.guidance",
+            "ProviderPreferenceInput.firstTokenMsMaxPreferred", "ProviderPreferenceInput.tokensPerSecondMinPreferred",
             "CreateImageInput.strength", "LoraInput.weight", "ControlInput.weight", "ControlInput.start", "ControlInput.end",
         }  # fmt: skip
 

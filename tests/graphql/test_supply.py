@@ -3,14 +3,17 @@
 from decimal import Decimal
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import select
 
 from raymart_core.ids import Prefix, new_id, show
+from raymart_core.wire.link import Report
 from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.supply.enrolment import hash_token
 from raymart_marketplace.supply.models import JoinToken, NodeRole, PoolKind
+from raymart_marketplace.supply.pool_control import keep_report, take_control
 from raymart_marketplace.supply.service import create_pool
-from support.api_server import Api, Seller, Tenant
+from support.api_server import Api, Person, Seller, Tenant
 from support.scripted_replica import ScriptedReplica
 
 TOKEN = """
@@ -40,7 +43,7 @@ class TestProvider:
             liveEndpoints { nodes { modelSlug capacity } }
             placements { nodes { state desired } }
           } }
-          pools { nodes { slug kind } }
+          pools(last: 20) { nodes { slug kind } }
           offers { nodes { state revision { model { slug } } } }
           earnings { payable { amount } }
         } }
@@ -68,6 +71,58 @@ class TestProvider:
         assert viewer["organizations"]["nodes"] == [
             {"kind": "PROVIDER", "provider": {"slug": seller.provider_slug}}
         ]
+
+
+POOLS = "query ($id: ID!) { node(id: $id) { ... on Pool { slug drift { kind subject node reason } } } }"
+
+
+class TestPools:
+    @pytest_asyncio.fixture(loop_scope="session")
+    async def administrator(self, api: Api) -> Person:
+        return await api.admin()
+
+    async def test_members_see_where_their_own_pool_is_not_as_it_should_be(
+        self, api: Api, seller: Seller
+    ) -> None:
+        pool_id = show(Prefix.POOL, seller.pool_id)
+        found = (await api(POOLS, seller.tenant.owner, id=pool_id)).data["node"]
+        [drift] = found["drift"]
+        assert (drift["kind"], drift["subject"], drift["node"]) == ("NO_CONTROLLER", "controller", None)
+
+    async def test_a_report_is_seen_by_the_pools_own_members(
+        self, api: Api, seller: Seller, sessions
+    ) -> None:
+        async with session_scope(sessions) as session:
+            link_id = new_id()
+            await take_control(session, pool_id=seller.pool_id, node_id=seller.node_id, link_id=link_id)
+            report = Report(generation=1, observed=(), ray_nodes=("stray",))
+            await keep_report(session, pool_id=seller.pool_id, link_id=link_id, report=report)
+        found = (await api(POOLS, seller.tenant.owner, id=show(Prefix.POOL, seller.pool_id))).data["node"]
+        assert ("RAY_NODE_WITHOUT_AGENT", "stray") in [
+            (drift["kind"], drift["subject"]) for drift in found["drift"]
+        ]
+
+    async def test_the_drift_of_a_house_pool_names_several_providers_machines_and_is_the_platforms(
+        self, api: Api, seller: Seller, sessions, administrator
+    ) -> None:
+        async with session_scope(sessions) as session:
+            house = await create_pool(
+                session, slug=f"house-{new_id().hex[-8:]}", kind=PoolKind.HOUSE, region="eu"
+            )
+        pool_id = show(Prefix.POOL, house.id)
+        refused = await api(POOLS, seller.tenant.owner, id=pool_id)
+        assert refused.body["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+        [drift] = (await api(POOLS, administrator, id=pool_id)).data["node"]["drift"]
+        assert drift["kind"] == "NO_CONTROLLER"
+
+    async def test_all_pools_are_listed_for_the_platforms_people_only(
+        self, api: Api, seller: Seller, administrator
+    ) -> None:
+        query = "{ pools(last: 100) { nodes { slug kind region drift { kind } } } }"
+        listed = (await api(query, administrator)).data["pools"]["nodes"]
+        assert any(pool["kind"] == "PROVIDER" for pool in listed)
+        refused = await api(query, seller.tenant.owner)
+        assert refused.body["errors"][0]["extensions"]["code"] == "FORBIDDEN"
 
 
 class TestCreateJoinToken:

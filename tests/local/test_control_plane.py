@@ -90,6 +90,29 @@ class TestEnvironment:
         assert environment["RAYMART_HOST"] == "127.0.0.1"
         assert environment["RAYMART_READY_ENDPOINTS_MIN"] == "2"
 
+    def test_on_loopback_it_is_open_to_look_around(self, tmp_path: Path):
+        environment = control(
+            tmp_path, database_url=DATABASE, redis_url=REDIS, broker_url=REDIS
+        ).environment()
+        assert environment["RAYMART_DEVELOPMENT"] == "true"
+        assert environment["RAYMART_REQUIRE_SECOND_FACTOR"] == "false"
+
+    def test_where_others_reach_it_nothing_is_open_unless_it_is_said(self, tmp_path: Path):
+        urls = {"database_url": DATABASE, "redis_url": REDIS, "broker_url": REDIS}
+        plane = control(tmp_path, **urls, host="0.0.0.0")
+        environment = plane.environment()
+        assert environment["RAYMART_HOST"] == "0.0.0.0"
+        assert plane.base_url.startswith("http://127.0.0.1:")
+        assert not {"RAYMART_DEVELOPMENT", "RAYMART_REQUIRE_SECOND_FACTOR"} & environment.keys()
+        told = {"RAYMART_REQUIRE_SECOND_FACTOR": "false"}
+        told_environment = control(tmp_path, environment=told, **urls, host="10.0.0.1").environment()
+        assert told_environment["RAYMART_REQUIRE_SECOND_FACTOR"] == "false"
+        assert told_environment["RAYMART_PUBLIC_URL"].startswith("http://10.0.0.1:")
+
+    def test_a_host_that_is_no_address_is_refused(self):
+        with pytest.raises(ValueError, match="market"):
+            LocalSettings(host="market.example")
+
     def test_token_secret_is_the_same_at_each_start(self, tmp_path: Path):
         urls = {"database_url": DATABASE, "redis_url": REDIS, "broker_url": REDIS}
         first, second = (control(tmp_path, **urls).environment()["RAYMART_TOKEN_SECRET"] for _ in range(2))

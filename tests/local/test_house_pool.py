@@ -1,12 +1,8 @@
 """The house pool's parts, without starting Ray."""
 
-import os
 import shutil
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from raymart_graphql.seed import PROVIDERS
 from raymart_graphql.seed_models import DEMO_MODELS
@@ -14,7 +10,6 @@ from raymart_local.house_pool import DEMO_NODES, MODELS_PER_NODE, HousePool
 from raymart_local.layout import Layout
 from raymart_local.part import Part
 from raymart_local.ray_nodes import TEMP_DIR_BYTES_MAX, RayCluster
-from raymart_local.ray_start_hook import shape_node
 
 
 def pool(root: Path) -> HousePool:
@@ -28,7 +23,9 @@ def part(house: HousePool, name: str) -> Part:
 class TestHousePool:
     def test_each_node_has_a_raylet_and_an_agent(self, tmp_path: Path):
         names = [part.name for part in pool(tmp_path).parts()]
-        assert names == ["ray-head", "ray-demo-a", "ray-demo-b", "agent-demo-a", "agent-demo-b", "controller"]
+        assert names == [
+            "ray-redis", "ray-head", "ray-demo-a", "ray-demo-b", "agent-demo-a", "agent-demo-b", "controller",
+        ]  # fmt: skip
 
     def test_ready_means_that_every_model_of_the_seed_is_served(self):
         assert len(DEMO_MODELS) == MODELS_PER_NODE
@@ -59,12 +56,36 @@ class TestHousePool:
         assert f"--token-file={token}" in agent.program().argv
 
     def test_ray_demands_its_token_and_stays_on_loopback(self, tmp_path: Path):
+        house = pool(tmp_path)
+        part(house, "ray-redis").program()
         for name in ("ray-head", "ray-demo-a", "ray-demo-b"):
-            program = part(pool(tmp_path), name).program()
+            program = part(house, name).program()
             assert program.env["RAY_AUTH_MODE"] == "token"
             assert Path(program.env["RAY_AUTH_TOKEN_PATH"]).stat().st_size > 0
             assert "--node-ip-address=127.0.0.1" in program.argv
             assert "--block" in program.argv
+
+    def test_the_head_keeps_its_state_in_a_redis_of_its_own_and_everybody_waits_for_it(self, tmp_path: Path):
+        house = pool(tmp_path)
+        store = part(house, "ray-redis").program()
+        head = part(house, "ray-head").program()
+        port = (tmp_path / "ray" / "redis" / "port").read_text().strip()
+        assert head.env["RAY_REDIS_ADDRESS"] == f"127.0.0.1:{port}"
+        password = Path(head.env["RAYMART_RAY_REDIS_PASSWORD_FILE"]).read_text().strip()
+        assert password in (tmp_path / "ray" / "redis" / "redis.conf").read_text()
+        # Arguments are for everybody on the machine to read.
+        assert password not in " ".join((*store.argv, *head.argv))
+        for name in ("ray-head", "ray-demo-a", "controller"):
+            assert part(house, name).program().env["RAY_gcs_rpc_server_reconnect_timeout_s"] == "600"
+        assert "RAY_REDIS_ADDRESS" not in part(house, "ray-demo-a").program().env
+
+    def test_another_run_is_another_cluster(self, tmp_path: Path):
+        runs = []
+        for _ in range(2):
+            house = pool(tmp_path)
+            part(house, "ray-redis").program()
+            runs.append(part(house, "ray-head").program().env["RAY_external_storage_namespace"])
+        assert runs[0] != runs[1]
 
 
 class TestRayCluster:
@@ -89,24 +110,3 @@ class TestRayCluster:
 
     def test_port_stays_the_same(self, tmp_path: Path):
         assert self.cluster(tmp_path).port == self.cluster(tmp_path).port
-
-
-@dataclass
-class Parameters:
-    """Stands for Ray's own."""
-
-    ray_client_server_port: int | None = 10_001
-    raylet_socket_name: str | None = None
-    plasma_store_socket_name: str | None = None
-
-
-class TestShapeNode:
-    def test_node_gets_its_own_sockets_and_no_client_server(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setenv("RAYMART_RAY_SOCKETS", "/tmp/session/sockets/demo-a")
-        parameters = Parameters()
-        shape_node(parameters, False)
-        assert parameters == Parameters(
-            ray_client_server_port=None,
-            raylet_socket_name=f"/tmp/session/sockets/demo-a-{os.getpid()}-raylet",
-            plasma_store_socket_name=f"/tmp/session/sockets/demo-a-{os.getpid()}-store",
-        )

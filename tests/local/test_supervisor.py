@@ -239,6 +239,26 @@ class TestPartThatDies:
                     await asyncio.sleep(0.02)
             assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
+    async def test_killed_with_all_below_it_is_started_again(self, tmp_path: Path):
+        """As a machine's crash does: also what left its process group, which the part's own death would not end."""
+        code = (
+            "import pathlib, subprocess, sys\nfolder = pathlib.Path(sys.argv[2])\n"
+            "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+            "(folder / 'child').write_text(str(child.pid))\n" + tiny_stack.SERVICE
+        )
+        service = tiny_stack.part(tmp_path, "service", code)
+        other = tiny_stack.part(tmp_path, "other", tiny_stack.SERVICE)
+        async with supervised(lambda: [service, other], data_dir=tmp_path, console=Console()) as running:
+            before, child = dict(running.pids), psutil.Process(int((tmp_path / "child").read_text()))
+            (tmp_path / "service.ready").unlink()
+            assert running.kill(["service"]) == 2
+            async with asyncio.timeout(WITHIN_S):
+                while not (tmp_path / "service.ready").exists():
+                    await asyncio.sleep(0.02)
+            assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+            assert running.pids["service"] != before["service"]
+            assert running.pids["other"] == before["other"]
+
     async def test_store_ends_the_stack_and_its_body(self, tmp_path: Path):
         store = tiny_stack.part(tmp_path, "store", tiny_stack.SERVICE, if_it_dies="end the stack")
         front = tiny_stack.part(tmp_path, "front", tiny_stack.SERVICE, needs=("store",))

@@ -17,7 +17,9 @@ PUBLIC = {
     "offer_ask", "offer_window", "offer_window_ask", "transfer_code", "service_figures", "epoch",
 }  # fmt: skip
 """Tables that everybody reads: the market's face, the ledger's static list of codes, and when epochs began and ended."""
-CATALOG = {"model", "model_revision", "model_alias", "model_alias_change", "endpoint", "rate_card", "offer"}
+CATALOG = {
+    "model", "model_revision", "model_alias", "model_alias_change", "model_placement", "endpoint", "rate_card", "offer",
+}  # fmt: skip
 """Tables that everybody reads as far as they are of public models."""
 TENANT = "select set_config('role', 'raymart_tenant', true), set_config('app.organizations', %s, true), set_config('app.user', %s, true)"
 NOBODY = "set local role raymart_tenant"
@@ -303,6 +305,9 @@ class TestRows:
             f"insert into membership (id, organization_id, user_id, role) values (gen_random_uuid(), '{books.other}', '{books.own_user}', 'owner')",
             f"insert into alert_threshold (organization_id, low_balance_nano_usd) values ('{books.other}', 1) on conflict (organization_id) do update set low_balance_nano_usd = 5",
             f"update project set organization_id = '{books.other}' where {books.rows['project'][0]}",
+            f"insert into pool (id, slug, kind, region, provider_id) select gen_random_uuid(), 'x', 'provider', 'r', id from provider where organization_id = '{books.other}'",
+            "insert into pool (id, slug, kind, region) values (gen_random_uuid(), 'x', 'house', 'r')",
+            f"update pool set region = 'x' where {books.rows['pool'][0]}",
             f"update offer set provider_id = (select id from provider where organization_id = '{books.other}') where {books.rows['offer'][0]}",
         )
         for statement in tries:

@@ -73,6 +73,30 @@ class TestMigration:
             assert connection.execute("select * from request order by id").fetchall() == before
 
 
+class TestParts:
+    def test_later_parts_stay_as_usage_of_their_own_when_the_way_back_is_taken(self, empty_database_url: str):
+        migrate.upgrade(empty_database_url, "0050")
+        request_id, ordinary = new_id(), new_id()
+        columns = "id, organization_id, tokens_completion, customer_nano_usd, posted_at"
+        with psycopg.connect(empty_database_url, autocommit=True) as connection:
+            add_usage(connection, ordinary, posted=True)
+            migrate.upgrade(empty_database_url, "0051")
+            add_usage(connection, request_id, posted=False)
+            connection.execute(
+                "insert into usage_record select (jsonb_populate_record(u, jsonb_build_object("
+                "'id', usage_part_id(u.id, 1), 'continues_id', u.id, 'part', 1, 'tokens_prompt', 0,"
+                " 'customer_nano_usd', 1, 'provider_nano_usd', 1))).* from usage_record u where id = %s",
+                (request_id,),
+            )
+            before = connection.execute(f"select {columns} from usage_record order by id").fetchall()
+            assert len(before) == 3
+            migrate.downgrade(empty_database_url, "0050")
+            assert connection.execute(f"select {columns} from usage_record order by id").fetchall() == before
+            migrate.upgrade(empty_database_url, "0051")
+            parts = connection.execute("select part, continues_id from usage_record").fetchall()
+            assert parts == [(0, None)] * 3
+
+
 class TestMonths:
     def test_this_month_and_three_more_are_there_from_the_start(self, connection):
         months = [month for month, *_ in connection.execute("select * from usage_months()")]

@@ -136,6 +136,19 @@ class TestListings:
         assert "revoked" in run(database_url, "node", "revoke", row["id"]).stdout
         assert "retired" in run(database_url, "node", "list", COLUMNS="300").stdout
 
+    async def test_pools_are_listed_with_their_drift(self, database_url: str, sessions: Sessions):
+        async with session_scope(sessions) as session:
+            pool = await make_pool(session)
+        [row] = [
+            row
+            for row in json.loads(run(database_url, "pool", "list", "-o", "json").stdout)
+            if row["slug"] == pool.slug
+        ]
+        assert (row["controller"], row["nodes"], row["drift"]) == ("", 0, 1)
+        [drift] = json.loads(run(database_url, "pool", "drift", pool.slug, "-o", "json").stdout)
+        assert (drift["kind"], "has never reported" in drift["reason"]) == ("no_controller", True)
+        assert "raymart pool list" in failed(run(database_url, "pool", "drift", "nowhere"))
+
     async def test_providers_and_models_are_listed(self, database_url: str, sessions: Sessions):
         async with session_scope(sessions) as session:
             provider = await make_provider(session)

@@ -10,6 +10,10 @@ from raymart_core.errors import Conflict, InvalidRequest, NotFound
 from raymart_core.ids import Prefix, new_id, show
 from raymart_graphql.operator.work_commands import work
 from support.background import SECRET
+from support.own_database import database_url, owner_url
+
+# `drain` runs all that is due in its database.
+__all__ = ["database_url", "owner_url"]
 
 ENQUEUE = (
     "insert into outbox (id, task, subject, state, finished_at, last_error) values (%s, %s, 'a', %s, %s, %s)"

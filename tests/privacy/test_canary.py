@@ -297,7 +297,7 @@ class TestNothingIsKept:
                 places = Places(traffic, owner_url=owner_url, redis_url=redis_server.url, folders=folders)
                 await run_all(traffic, monkeypatch)
                 assert "request.bug" in logs.getvalue()
-                assert "endpoint.quarantined" in logs.getvalue()
+                assert "endpoint.opened" in logs.getvalue()
                 assert await places.found(logs, *capfd.readouterr()) == []
 
 

@@ -67,8 +67,8 @@ class TestKilled:
                 killed_at = time.monotonic()
                 agent.kill()
                 await until(lambda: not live(market, supply), every_s=0.001)
-                # The promise is 5 s; the socket's end is seen in milliseconds.
-                assert time.monotonic() - killed_at < 0.5
+                # By the socket's end, in milliseconds on a quiet machine, and not by the lease of 20 s.
+                assert time.monotonic() - killed_at < 4
             # No token: the state directory holds the identity.
             async with agent_process(state_dir, market):
                 await until(lambda: live(market, supply), timeout_s=20)
@@ -91,7 +91,7 @@ class TestKilled:
             with pytest.raises(UpstreamBroken) as broken:
                 async for _ in chunks:
                     pass
-            assert time.monotonic() - killed_at < 0.5
+            assert time.monotonic() - killed_at < 4
             assert broken.value.fault is Fault.NETWORK
             async with asyncio.timeout(5):
                 await replica.exchanges[0].gone.wait()
@@ -115,7 +115,7 @@ class TestStopped:
             stopped_at = time.monotonic()
             with agent.stopped():
                 await until(lambda: not live(market, supply))
-                assert time.monotonic() - stopped_at < 1.5
+                assert time.monotonic() - stopped_at < 5
             await until(lambda: live(market, supply), timeout_s=20)
 
 

@@ -12,6 +12,7 @@ from raymart_marketplace.supply.models import NodeRole, Placement, PlacementStat
 from raymart_marketplace.supply.service import close_offer
 from raymart_providers.controller import PoolController
 from raymart_providers.link.backoff import Backoff
+from raymart_providers.placement_keeper import PlacementKeeper
 from raymart_providers.pool_process import PoolProcess
 from support.link_market import until
 from support.node_agents import credentials
@@ -68,8 +69,13 @@ def stage(tmp_path):
 
 
 @pytest.fixture
-async def controller(market, supply, stage, tmp_path, monkeypatch):
-    monkeypatch.setattr("raymart_providers.controller._REAPPLY_S", 0.3)
+def pool(stage):
+    return PoolProcess((sys.executable, "-c", WORKER, str(stage.root)))
+
+
+@pytest.fixture
+async def controller(market, supply, pool, tmp_path, monkeypatch):
+    monkeypatch.setattr("raymart_providers.placement_keeper._REAPPLY_S", 0.3)
     controller = PoolController(
         url=market.link_url,
         credentials=credentials(
@@ -78,11 +84,9 @@ async def controller(market, supply, stage, tmp_path, monkeypatch):
             token=await supply.join_token(NodeRole.CONTROLLER),
             role="controller",
         ),
-        pool=PoolProcess((sys.executable, "-c", WORKER, str(stage.root))),
-        interval_s=0.1,
+        keeper=PlacementKeeper(pool, interval_s=0.1, pause=Backoff(first_s=0.02, longest_s=0.1)),
         backoff=Backoff(first_s=0.02, longest_s=0.2),
     )
-    controller._pause = Backoff(first_s=0.02, longest_s=0.1)
     task = asyncio.create_task(controller.run())
     yield controller
     controller.stop()
@@ -125,7 +129,7 @@ class TestReconcile:
             await until(lambda: stage.calls()[-1] == "apply ")
 
     async def test_nothing_is_applied_before_the_marketplace_has_spoken(
-        self, stage, tmp_path, supply, sessions
+        self, stage, pool, tmp_path, supply, sessions
     ):
         """An empty pool must not be concluded from silence: it would stop every replica."""
         from support.link_market import link_market
@@ -135,8 +139,7 @@ class TestReconcile:
         controller = PoolController(
             url=market.link_url,
             credentials=credentials(tmp_path / "c", market, token="rmj_x", role="controller"),
-            pool=PoolProcess((sys.executable, "-c", WORKER, str(stage.root))),
-            interval_s=0.01,
+            keeper=PlacementKeeper(pool, interval_s=0.01),
         )
         task = asyncio.create_task(controller.run())
         await asyncio.sleep(0.3)
@@ -170,10 +173,10 @@ class TestReconcile:
         assert stage.calls("connect") == ["connect"] * 2
         assert stage.calls("apply node-a") == ["apply node-a"] * 2
 
-    async def test_a_killed_worker_is_replaced(self, market, supply, controller, stage, placement):
+    async def test_a_killed_worker_is_replaced(self, market, supply, pool, stage, placement):
         async with live_node(market, supply, name="node-a"):
             await placement(PlacementState.RUNNING)
-            controller._pool._process.kill()
+            pool._process.kill()
             await until(lambda: len(stage.calls("apply node-a")) == 2)
 
     async def test_a_restarted_marketplace_gets_the_report_again(

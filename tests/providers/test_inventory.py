@@ -1,8 +1,3 @@
-from types import SimpleNamespace
-
-import pynvml
-import pytest
-
 from raymart_providers import inventory
 
 
@@ -27,50 +22,10 @@ class TestHardware:
         monkeypatch.setattr(inventory, "_MACHINE_ID_FILES", ())
         assert len(inventory.hardware().machine_id) == 64
 
+    def test_a_folder_that_is_not_there_yet_is_measured_by_what_is_above(self, tmp_path):
+        found = inventory.hardware(folder=tmp_path / "not" / "made")
+        assert found.disk_bytes == inventory.hardware(folder=tmp_path).disk_bytes > 0
 
-class TestGpus:
-    """NVML is a driver's library; where it is absent its answers are played."""
-
-    @pytest.fixture
-    def nvml(self, monkeypatch):
-        played = {
-            "nvmlInit": lambda: None,
-            "nvmlShutdown": lambda: None,
-            "nvmlSystemGetDriverVersion": lambda: b"580.1",
-            "nvmlDeviceGetCount": lambda: 2,
-            "nvmlDeviceGetHandleByIndex": lambda index: index,
-            "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle}",
-            "nvmlDeviceGetName": lambda handle: "H200",
-            "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(total=150_754_820_096),
-        }
-        for name, function in played.items():
-            monkeypatch.setattr(pynvml, name, function)
-        return lambda name, function: monkeypatch.setattr(pynvml, name, function)
-
-    def test_each_gpu_is_listed(self, nvml):
-        found = inventory.gpus()
-        assert [gpu.uuid for gpu in found] == ["GPU-0", "GPU-1"]
-        assert (found[0].model, found[0].driver, found[0].memory_bytes) == ("H200", "580.1", 150_754_820_096)
-
-    def test_no_driver_means_no_gpu(self, nvml):
-        def fail():
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-        nvml("nvmlInit", fail)
-        assert inventory.gpus() == ()
-
-    def test_a_gpu_that_fails_leaves_the_others(self, nvml):
-        def name(handle):
-            if handle == 0:
-                raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
-            return "H200"
-
-        nvml("nvmlDeviceGetName", name)
-        assert [gpu.uuid for gpu in inventory.gpus()] == ["GPU-1"]
-
-    def test_a_driver_that_fails_later_means_no_gpu(self, nvml):
-        def count():
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
-
-        nvml("nvmlDeviceGetCount", count)
-        assert inventory.gpus() == ()
+    def test_a_machine_without_a_driver_has_no_cuda(self):
+        found = inventory.hardware(offered="none")
+        assert (found.gpus, found.cuda) == ((), "")

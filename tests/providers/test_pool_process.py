@@ -34,6 +34,8 @@ for line in sys.stdin:
     request = json.loads(line)
     if 'placements' in request:
         running = request['placements']
+    if 'demand' in request:
+        running = [dict(placement_id=f'{name} wants {count}') for name, count in request['demand'].items()]
     seen = [dict(placement_id=p['placement_id'], state='running', replicas=1, reason=str(os.getpid())) for p in running]
     print(json.dumps(dict(observed=seen)), flush=True)
 """
@@ -69,6 +71,12 @@ class TestPoolProcess:
         # Without placements it only looks.
         assert await pool.call(None) == (Observed("plc_1", "running", 1, seen.reason),)
         assert await pool.call([]) == ()
+
+    async def test_demand_goes_in_beside_placements(self, make):
+        pool = make(ECHO)
+        await pool.connect()
+        (seen,) = await pool.call(None, demand={"plc_1": 1.5})
+        assert seen.placement_id == "plc_1 wants 1.5"
 
     async def test_a_worker_that_cannot_connect_says_why(self, make):
         pool = make('print(\'{"error": "no Ray head listens"}\')')

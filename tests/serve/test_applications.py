@@ -55,9 +55,24 @@ class TestSchemaOf:
         (deployment,) = schema["deployments"]
         assert deployment["graceful_shutdown_timeout_s"] > schema["args"]["drain_timeout_s"]
 
+    def test_the_first_replica_of_what_sleeps_is_not_waited_for_longer_than_it_takes(self) -> None:
+        for least, delay_s in ((0, 0.0), (1, 4.0)):
+            (deployment,) = schema_of(placement(replicas_min=least, idle_s=7.5))["deployments"]
+            config = deployment["autoscaling_config"]
+            assert config["upscale_delay_s"] == delay_s
+            assert (config["downscale_delay_s"], config["downscale_to_zero_delay_s"]) == (7.5, 7.5)
+
+    def test_ray_accounts_the_cpus_of_the_placement(self) -> None:
+        (deployment,) = schema_of(placement(cpus=3.5))["deployments"]
+        assert deployment["ray_actor_options"]["num_cpus"] == 3.5
+
     @pytest.mark.parametrize(
         "changes",
         [
+            {"cpus": 0.0},
+            {"cpus": 1025.0},
+            {"idle_s": 0.0},
+            {"idle_s": 86_401.0},
             {"replicas_min": 2, "replicas_max": 1},
             {"replicas_min": -1},
             {"replicas_min": 0, "replicas_max": 0},

@@ -1,7 +1,14 @@
+import msgspec
 import pytest
 
 from raymart_core.wire.link import Placement
-from raymart_serve.observation import ServeApplication, last_line, observed_placement, observed_removal
+from raymart_serve.observation import (
+    SLEEPING,
+    ServeApplication,
+    last_line,
+    observed_placement,
+    observed_removal,
+)
 
 PLACEMENT = Placement(
     placement_id="plc_1",
@@ -71,3 +78,18 @@ class TestLastLine:
 
     def test_it_is_cut(self) -> None:
         assert len(last_line("x" * 10_000)) == 400
+
+
+class TestSleeping:
+    @pytest.mark.parametrize(("starting", "reason"), [(0, SLEEPING), (1, "wakes")])
+    def test_a_placement_that_may_sleep_runs_without_replicas(self, starting: int, reason: str) -> None:
+        sleeper = msgspec.structs.replace(PLACEMENT, replicas_min=0)
+        found = ServeApplication(
+            status="RUNNING",
+            message="",
+            replicas_running=0,
+            replicas_total=starting,
+            replicas_starting=starting,
+        )
+        observed = observed_placement(sleeper, found, live_nodes={"a"})
+        assert (observed.state, observed.reason, observed.starting) == ("running", reason, starting)

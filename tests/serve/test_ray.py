@@ -78,7 +78,12 @@ def pool() -> Iterator[Pool]:
 
 
 def placement(
-    node: str, *, named: str | None = None, count: tuple[int, int] = (1, 1), sha256: str = SHA256
+    node: str,
+    *,
+    named: str | None = None,
+    count: tuple[int, int] = (1, 1),
+    sha256: str = SHA256,
+    idle_s: float = 60.0,
 ) -> Placement:
     return Placement(
         placement_id=named or f"plc-{node}",
@@ -92,6 +97,7 @@ def placement(
         replicas_min=count[0],
         replicas_max=count[1],
         slots=2,
+        idle_s=idle_s,
     )
 
 
@@ -177,13 +183,38 @@ class TestServePool:
         agent = pool.agents["a"]
         agent.forget()
         pool.serve.apply([placement("a", named="plc-auto", count=(1, 2)), placement("b")])
-        first = agent.wait_for(lambda one: one.state == "ready")
         pool.wait("plc-auto", running(1))
+        agent.forget()  # Whoever has left meanwhile: it was ready when it was last heard.
+        first = agent.wait_for(lambda one: one.state == "ready")
         # Two slots, two streams that their readers leave standing.
         with slow_client(first) as one, slow_client(first) as two:
             for client in (one, two):
                 next(client.generate(large()).events())
             pool.wait("plc-auto", running(2))
+
+    def test_what_sleeps_wakes_on_demand_grows_with_load_and_sleeps_again(self, pool: Pool) -> None:
+        """0 -> 1 by demand alone, 1 -> 2 by the load that the replica reports, -> 0 when there is neither."""
+        agent = pool.agents["a"]
+        agent.forget()
+        pool.serve.apply([placement("a", named="plc-sleeper", count=(0, 2), idle_s=4.0), placement("b")])
+        asleep = pool.wait("plc-sleeper", lambda seen: seen is not None and seen.state == "running")
+        assert asleep is not None
+        assert (asleep.replicas, asleep.reason, asleep.cold_start_ms) == (0, "scaled to zero", None)
+        pool.serve.demand({"plc-sleeper": 0.5, "plc-unknown": 3.0})
+        awake = pool.wait("plc-sleeper", running(1))
+        assert awake is not None
+        assert awake.cold_start_ms is not None
+        assert 100 < awake.cold_start_ms < GENEROUS_S * 1_000
+        agent.forget()  # Replicas of the test before have left meanwhile, and were ready when they were last heard.
+        replica = agent.wait_for(lambda one: one.state == "ready")
+        with slow_client(replica) as one, slow_client(replica) as two:
+            for client in (one, two):
+                next(client.generate(large()).events())
+            pool.serve.demand({})
+            pool.wait("plc-sleeper", running(2))
+        asleep = pool.wait("plc-sleeper", running(0))
+        assert asleep is not None
+        assert asleep.reason == "scaled to zero"
 
     def test_a_killed_replica_is_replaced_and_registers(self, pool: Pool) -> None:
         agent = pool.agents["b"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from raymart_serve.ray_node import asks_for_loopback
+from raymart_serve.ray_node import agent_ports, asks_for_loopback, value_of
 
 
 class TestAsksForLoopback:
@@ -22,6 +22,32 @@ class TestAsksForLoopback:
     )
     def test_both_spellings_are_known(self, arguments: list[str], *, answer: bool) -> None:
         assert asks_for_loopback(arguments) is answer
+
+
+class TestValueOf:
+    def test_the_last_value_counts_in_either_spelling(self) -> None:
+        assert value_of("--temp-dir", ["--temp-dir=/a", "--temp-dir", "/b"]) == "/b"
+        assert value_of("--temp-dir", ["--temp-dir", "/b", "--temp-dir=/a"]) == "/a"
+        assert value_of("--temp-dir", ["--head", "--temp-directory=/a"]) is None
+        assert value_of("--temp-dir", ["--temp-dir"]) is None
+
+
+class TestAgentPorts:
+    def test_a_node_that_starts_gets_three_that_differ(self) -> None:
+        given = [argument.partition("=") for argument in agent_ports(["start", "--head"])]
+        assert [flag for flag, _, _ in given] == [
+            "--runtime-env-agent-port",
+            "--dashboard-agent-grpc-port",
+            "--dashboard-agent-listen-port",
+        ]
+        assert len({int(port) for _, _, port in given}) == 3
+
+    def test_those_that_are_named_stay(self) -> None:
+        given = agent_ports(["start", "--dashboard-agent-grpc-port", "7000", "--runtime-env-agent-port=7001"])
+        assert [argument.partition("=")[0] for argument in given] == ["--dashboard-agent-listen-port"]
+
+    def test_other_commands_get_none(self) -> None:
+        assert agent_ports(["stop"]) == agent_ports([]) == []
 
 
 class TestRefusal:
@@ -53,3 +79,22 @@ class TestRefusal:
         )
         assert ended.returncode == 2
         assert message in ended.stderr
+
+
+class TestImports:
+    def test_only_what_a_start_needs_is_imported(self, tmp_path: Path) -> None:
+        """Every second of a start is one in which a machine that comes back sells nothing."""
+        (tmp_path / "token").write_text("t")
+        authentication = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+        ended = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "raymart_serve.ray_node", "start", "--help"],
+            env={**os.environ, **authentication},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert "--address" in ended.stdout
+        imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+        assert "ray.scripts.scripts" in imported
+        assert not imported & {"ray.serve", "fastapi", "ray.util.state.api"}

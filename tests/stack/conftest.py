@@ -10,12 +10,18 @@ from support.running_stack import RunningStack
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def stack_settings() -> dict[str, str]:
+    """What a file wants of its stack, as environment variables."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, stack_settings: dict[str, str]) -> Iterator[RunningStack]:
     """A ready stack with slow replicas and a hold TTL of 20 s. It ends with its file: idle, it costs a tenth of a core."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
-    running = RunningStack(tmp_path_factory.mktemp("stack") / "var", port=port)
+    running = RunningStack(tmp_path_factory.mktemp("stack") / "var", port=port, settings=stack_settings)
     try:
         running.start()
         yield running

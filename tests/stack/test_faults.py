@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +13,16 @@ from raymart_core.money import Money
 from support.running_stack import HOLD_TTL_S, RunningStack, events, stories
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+
+async def when_there_is_room(client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+    """The answer, asked for again as long as it is that the model is busy."""
+    while True:
+        answer = await client.post("/v1/chat/completions", json=body)
+        if answer.status_code != 503:
+            return answer
+        assert answer.json()["error"]["code"] == "model_overloaded"
+        await asyncio.sleep(int(answer.headers["retry-after"]))
 
 
 def only(provider: str) -> dict[str, list[str]]:
@@ -41,11 +52,11 @@ class TestReplicaDeath:
         assert answer.headers["x-raymart-attempts"] == "2"
         assert time.monotonic() - killed_at < 2
 
-    async def test_after_the_first_token_it_is_an_error_event_and_a_bill_for_what_was_delivered(
+    async def test_a_stream_that_is_not_to_be_taken_up_ends_with_an_error_and_a_bill_for_what_was_delivered(
         self, ready: RunningStack
     ):
         replica, delivered, error = ready.replica_of("demo-b"), 0, None
-        body = stories(stream=True, provider=only("beta"), logprobs=True)
+        body = stories(stream=True, provider={**only("beta"), "allow_resume": False}, logprobs=True)
         async with (
             ready.client() as client,
             client.stream("POST", "/v1/chat/completions", json=body) as answer,
@@ -91,16 +102,17 @@ class TestAgentDeath:
 
 class TestMoney:
     async def test_200_at_once_on_a_balance_for_50_serve_exactly_50(self, ready: RunningStack):
-        """Prompts cost nothing and every answer reaches max_tokens, so that quote and charge are the same amount."""
+        """Prompts cost nothing and every answer reaches max_tokens, so that quote and charge are the same amount.
+
+        More is asked than the machines have room for; what is turned away comes again.
+        """
         tokens, price = 3, 120
         offer = set_asks(ready, provider="alpha", prompt="0", completion="0.000000120")
         try:
             customer = await asyncio.to_thread(ready.new_customer, Money(50 * tokens * price))
             body = stories(max_tokens=tokens, provider=only("alpha"))
             async with ready.client(customer.api_key) as client:
-                answers = await asyncio.gather(
-                    *(client.post("/v1/chat/completions", json=body) for _ in range(200))
-                )
+                answers = await asyncio.gather(*(when_there_is_room(client, body) for _ in range(200)))
         finally:
             set_asks(ready, provider="alpha", prompt=offer["prompt"], completion=offer["completion"])
         statuses = [answer.status_code for answer in answers]

@@ -30,6 +30,7 @@ from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.catalog.service import ensure_model, publish_revision
 from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.gateway.http_client import DirectUpstream
+from raymart_marketplace.gateway.http_server import HttpServerProtocol
 from raymart_marketplace.metering.models import (
     Attempt,
     AttemptOutcome,
@@ -40,6 +41,7 @@ from raymart_marketplace.metering.models import (
 )
 from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.supply.enrolment import node_for_hello
+from raymart_marketplace.supply.link.websocket import LinkWebSocketProtocol
 from raymart_marketplace.supply.models import Node, NodeRole, NodeState, PoolKind, ProviderState
 from raymart_marketplace.supply.service import create_pool, create_provider, open_offer
 from support.asked_for import MarksRequests
@@ -407,6 +409,7 @@ def control_settings(database_url: str, **changes: Any) -> ControlSettings:
         # All tests share an hour and an address.
         "graphql_points_per_hour": 10**9,
         "graphql_points_per_hour_address": 10**9,
+        "benchmarks": False,  # Nodes of tests are scripted; the benchmark has tests of its own.
         "lease_idle_s": 0.3,  # What no request needs is back in the balance soon.
         "first_token_timeout_s": 5.0,
         "stall_timeout_s": 5.0,
@@ -426,8 +429,8 @@ async def api_server(
     port = listener.getsockname()[1]
     config = uvicorn.Config(
         MarksRequests(app),
-        http="httptools",
-        ws="websockets-sansio",
+        http=HttpServerProtocol,
+        ws=LinkWebSocketProtocol,
         ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,

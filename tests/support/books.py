@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from raymart_billing.connections import Connection, Pool
 from raymart_billing.rating import UnitRater
 from raymart_core.ids import new_id
-from raymart_core.money import Money
 from raymart_core.ports import AttemptRecord, FinishedRequest, Prices, Quantities, UsageEntry
 from raymart_core.units import Fault, FinishReason
 
@@ -205,4 +204,26 @@ def finished(
 
 def price(request: FinishedRequest) -> int:
     """What the customer pays for `request`, nano-USD."""
-    return request.usage.customer_amount.amount if request.usage else Money(0).amount
+    return request.charge.amount
+
+
+def continued(request: FinishedRequest, *tokens: int, prices: Prices = PRICES) -> FinishedRequest:
+    """The same gone on with by a fresh provider for each of `tokens`, the completion tokens it delivered at `prices`."""
+    assert request.usage is not None
+    return replace(request, more=tuple(_later_part(request.usage, count, prices) for count in tokens))
+
+
+def _later_part(first: UsageEntry, tokens: int, prices: Prices) -> UsageEntry:
+    quantities = Quantities(token_completion=tokens)
+    charge = RATER.rate(quantities, prices, fee_basis_points=FEE_BASIS_POINTS)
+    return replace(
+        first,
+        provider_id=new_id(),
+        endpoint_id=new_id(),
+        offer_id=new_id(),
+        quantities=quantities,
+        prices=prices,
+        customer_amount=charge.customer,
+        provider_amount=charge.provider,
+        fee_amount=charge.fee,
+    )

@@ -1,6 +1,8 @@
 """A gateway process to be killed: everything real but the provider. Prints its port, key, model and customer as one line.
 
-Usage: chaos_gateway.py DATABASE_URL REPLICA_ADDRESS SPILL_DIRECTORY
+Usage: chaos_gateway.py DATABASE_URL REPLICA_ADDRESS[,REPLICA_ADDRESS...] SPILL_DIRECTORY [CAPACITY]
+
+CAPACITY is how many slots each replica says that it has.
 
 Its log goes to standard error; at SIGUSR1 it adds where each of its tasks stands.
 """
@@ -37,7 +39,7 @@ def show_tasks() -> None:
         task.print_stack(limit=6, file=sys.stderr)
 
 
-async def main(url: str, replica: str, directory: str) -> None:
+async def main(url: str, replicas: str, directory: str, capacity: str = "1000") -> None:
     async with contextlib.AsyncExitStack() as stack:
         engine = make_engine(url)
         stack.push_async_callback(engine.dispose)
@@ -48,7 +50,8 @@ async def main(url: str, replica: str, directory: str) -> None:
         await stack.enter_async_context(market.stack)
         await market.open()
         await market.books.fund(10**12)
-        await market.add_endpoint(Address(replica))
+        for replica in replicas.split(","):
+            await market.add_endpoint(Address(replica), capacity=int(capacity))
         about = {
             "url": str(market.client.base_url),
             "key": market.key,

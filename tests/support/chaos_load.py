@@ -118,11 +118,15 @@ class GatewayProcess:
 
 @contextlib.asynccontextmanager
 async def gateways(
-    url: str, count: int, *, replica: ScriptedReplica, directory: Path
+    url: str, count: int, *, replica: ScriptedReplica | str, directory: Path, capacity: int = 1000
 ) -> AsyncIterator[list[GatewayProcess]]:
-    """`count` gateway processes at once; killed at the end of the block, whatever happened."""
+    """`count` gateway processes at once; killed at the end of the block, whatever happened.
+
+    `replica` may be the addresses of several, parted by commas, of `capacity` slots each.
+    """
     environment = os.environ | {"PYTHONPATH": str(PROGRAM.parents[1])}
-    argv = [sys.executable, str(PROGRAM), url, replica.address, str(directory)]
+    address = replica if isinstance(replica, str) else replica.address
+    argv = [sys.executable, str(PROGRAM), url, address, str(directory), str(capacity)]
     directory.mkdir(parents=True, exist_ok=True)
     processes: list[tuple[subprocess.Popen, Path]] = []
     started: list[GatewayProcess] = []

@@ -13,10 +13,11 @@ from raymart_local.postgres import EmbeddedPostgres
 
 @contextmanager
 def new_database(postgres: EmbeddedPostgres, *, template: str = "template1") -> Iterator[str]:
-    """Its URL, as superuser. The template must have no connections at this moment; copying it takes a fifth of a second."""
+    """Its URL, as superuser. The template must have no connections at this moment; copying it takes 40 ms."""
     name = f"test_{new_id().hex}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}")
+        # By files: half the time of the default, which writes the copy to the log that this server does not keep anyway.
+        connection.execute(f"create database {name} template {template} strategy file_copy")
         yield urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
         connection.execute(f"drop database {name} with (force)")
 

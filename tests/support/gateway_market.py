@@ -5,11 +5,12 @@ Providers are scripted replicas; the directory is a few lines that implement the
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 from uuid import UUID
 
 import httpx
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 
@@ -28,13 +29,15 @@ from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.catalog.models import Modality, Model, ModelRevision, RevisionState
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.gateway.http_client import DirectUpstream
-from raymart_marketplace.gateway.http_guard import GuardedHttpProtocol
+from raymart_marketplace.gateway.http_server import HttpServerProtocol
 from raymart_marketplace.gateway.inference import Inference
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import CatalogModels
 from raymart_marketplace.gateway.routes import gateway_routes
 from raymart_marketplace.oversight.live import LiveControls
-from raymart_marketplace.supply.live import LiveEndpoint
+from raymart_marketplace.routing.market import Market
+from raymart_marketplace.routing.preference import Sort
+from raymart_marketplace.supply.live import LiveEndpoint, Served
 from support.books import Books
 from support.scripted_replica import REVISION, SECRET, ScriptedReplica
 
@@ -69,6 +72,7 @@ class SmallDirectory:
         self.running: dict[UUID, int] = {}
         self.failures: list[tuple[UUID, str]] = []
         self.successes: list[UUID] = []
+        self.served: list[Served] = []
 
     def add(self, endpoint: LiveEndpoint, upstream: DirectUpstream) -> LiveEndpoint:
         self.endpoints[endpoint.id] = endpoint
@@ -81,20 +85,24 @@ class SmallDirectory:
 
     def all_live(self) -> Sequence[LiveEndpoint]:
         return [
-            dataclasses.replace(endpoint, running=self.running[endpoint.id])
+            msgspec.structs.replace(endpoint, running=self.running[endpoint.id])
             for endpoint in self.endpoints.values()
         ]
+
+    def market(self, model_slug: str) -> Market | None:
+        return Market(live) if (live := self.live(model_slug)) else None
 
     def acquire(self, endpoint_id: UUID) -> SmallLease | None:
         if endpoint_id not in self.endpoints:
             return None
         return SmallLease(self, endpoint_id, self.upstreams[endpoint_id])
 
-    def report_failure(self, endpoint_id: UUID, *, reason: str) -> None:
+    def report_failure(self, endpoint_id: UUID, *, reason: str, began_at: float) -> None:
         self.failures.append((endpoint_id, reason))
 
-    def report_success(self, endpoint_id: UUID) -> None:
+    def report_success(self, endpoint_id: UUID, served: Served) -> None:
         self.successes.append(endpoint_id)
+        self.served.append(served)
 
 
 class GatewayMarket:
@@ -147,6 +155,7 @@ class GatewayMarket:
         parts = {
             "directory": self.directory, "models": self.models, "hold_gate": self.hold_gate,
             "usage_sink": self.usage_sink, "rater": self.rater, "limits": self.limits, "admission": LiveControls(self.sessions),
+            "sort": Sort.PRICE,  # Most tests say by a price who is asked first.
         }  # fmt: skip
         inference = Inference(**{**parts, **changes})
         self.stack.push_async_callback(lambda: inference.drain(timeout_s=5))
@@ -166,12 +175,17 @@ class GatewayMarket:
         )
 
     async def add_endpoint(
-        self, replica: ScriptedReplica | None = None, *, provider: str | None = None, **changes: object
+        self,
+        replica: ScriptedReplica | None = None,
+        *,
+        provider: str | None = None,
+        secret: str = SECRET,
+        **changes: object,
     ) -> ScriptedReplica:
-        """Put an endpoint into routing; its replica answers honestly unless scripted."""
+        """Put an endpoint into routing; its replica answers honestly unless scripted. A real one has a `secret` of its own."""
         if replica is None:
             replica = await self.stack.enter_async_context(ScriptedReplica())
-        upstream = DirectUpstream(replica.address, SECRET)
+        upstream = DirectUpstream(replica.address, secret)
         self.stack.callback(upstream.close)
         number = len(self.replicas)
         endpoint = LiveEndpoint(
@@ -180,7 +194,7 @@ class GatewayMarket:
             revision_digest=REVISION, model_slug=self.slug, modality=self.modality, engine="scripted", quantization="q8_0", region="here",
             context_length=1024, prices=PRICES, fee_basis_points=1_000, capacity=1000, running=0, quarantined=False,
         )  # fmt: skip
-        self.directory.add(dataclasses.replace(endpoint, **changes), upstream)
+        self.directory.add(msgspec.structs.replace(endpoint, **changes), upstream)
         self.replicas.append(replica)
         return replica
 
@@ -311,16 +325,17 @@ async def gateway_market(
 
 
 @contextlib.asynccontextmanager
-async def serving(app: object) -> AsyncIterator[str]:
-    """`app` behind a real uvicorn on a port of the system's choice, in this event loop."""
+async def serving(app: object, **settings: Any) -> AsyncIterator[str]:
+    """`app` behind a real uvicorn on a port of the system's choice, in this event loop; `settings` are uvicorn's."""
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=0,
-        http=GuardedHttpProtocol,
+        http=HttpServerProtocol,
         log_config=None,
         lifespan="off",
         access_log=False,
+        **settings,
     )
     server = uvicorn.Server(config)
     config.load()

@@ -22,9 +22,11 @@ from raymart_marketplace.catalog.model_keys import ModelKeys
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.catalog.service import ensure_model, publish_revision
 from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.gateway.http_server import HttpServerProtocol
 from raymart_marketplace.objects import Objects, object_routes
 from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.link import LinkEndpoint, LinkLimits
+from raymart_marketplace.supply.link.websocket import LinkWebSocketProtocol
 from raymart_marketplace.supply.models import NodeRole, PoolKind, ProviderState
 from raymart_marketplace.supply.service import create_join_token, create_pool, create_provider, open_offer
 from raymart_marketplace.supply.weights import WeightsDesk
@@ -34,7 +36,7 @@ SERVER_NAME = "raymart-test"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supply:
-    """A provider of its own with one open offer, in a house pool of its own: tests do not see each other's."""
+    """A provider of its own with one open offer, in a pool of its own: tests do not see each other's."""
 
     sessions: Sessions
     provider_id: UUID
@@ -58,7 +60,9 @@ class Supply:
         return text
 
 
-async def make_supply(sessions: Sessions, **revision_changes: Any) -> Supply:
+async def make_supply(
+    sessions: Sessions, *, pool_kind: PoolKind = PoolKind.HOUSE, **revision_changes: Any
+) -> Supply:
     unique = new_id().hex[-12:]
     async with session_scope(sessions) as session:
         organization = await create_organization(
@@ -71,7 +75,13 @@ async def make_supply(sessions: Sessions, **revision_changes: Any) -> Supply:
             name="Provider",
             state=ProviderState.ACTIVE,
         )
-        pool = await create_pool(session, slug=f"pool-{unique}", kind=PoolKind.HOUSE, region="local")
+        pool = await create_pool(
+            session,
+            slug=f"pool-{unique}",
+            kind=pool_kind,
+            region="local",
+            provider_id=provider.id if pool_kind is PoolKind.PROVIDER else None,
+        )
         model = await ensure_model(
             session,
             slug=f"test/model-{unique}",
@@ -117,6 +127,7 @@ class LinkMarket:
         limits: LinkLimits | None = None,
         objects: Callable[[str], Objects] | None = None,
         keys: ModelKeys | None = None,
+        refresh_s: float = 0.5,
         **settings: Any,
     ) -> None:
         """`objects` opens the store of a marketplace at that URL; without it nodes are given no weights."""
@@ -124,9 +135,10 @@ class LinkMarket:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
         self._limits = limits
-        # A node of a test says nothing by itself, and a busy machine reads the prices for a second.
-        self._settings = {"heartbeat_s": 0.2, "lease_s": 5.0, **settings}
-        self.directory = Directory(sessions, refresh_s=0.5)
+        self._refresh_s = refresh_s
+        # A node of a test says nothing by itself, and a busy machine reads the prices for seconds.
+        self._settings = {"heartbeat_s": 0.2, "lease_s": 20.0, **settings}
+        self.directory = Directory(sessions, refresh_s=refresh_s)
         self.objects = objects(self.url) if objects is not None else None
         if self.objects is not None:
             self._settings["weights"] = WeightsDesk(
@@ -143,16 +155,19 @@ class LinkMarket:
     def link_url(self) -> str:
         return f"ws://127.0.0.1:{self.port}{LINK_PATH}"
 
-    async def start(self) -> None:
-        self.directory = Directory(self.sessions, refresh_s=0.5)
+    async def start(self, *more_routes: Route) -> None:
+        self.directory = Directory(self.sessions, refresh_s=self._refresh_s)
         self.endpoint = LinkEndpoint(
             self.sessions, self.directory, server_name=SERVER_NAME, limits=self._limits, **self._settings
         )
         routes = [WebSocketRoute(LINK_PATH, self.endpoint), Route("/health", health)]
-        app = Starlette(routes=[*routes, *(object_routes(self.objects) if self.objects is not None else ())])
+        app = Starlette(
+            routes=[*routes, *more_routes, *(object_routes(self.objects) if self.objects is not None else ())]
+        )
         config = uvicorn.Config(
             app,
-            ws="websockets-sansio",
+            http=HttpServerProtocol,
+            ws=LinkWebSocketProtocol,
             ws_max_size=FRAME_BYTES_MAX * 2,
             ws_per_message_deflate=False,
             log_config=None,

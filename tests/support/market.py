@@ -15,7 +15,15 @@ from raymart_marketplace.catalog.models import Modality, Model, ModelRevision, R
 from raymart_marketplace.catalog.registry_models import ModelAlias
 from raymart_marketplace.catalog.service import ensure_model, publish_revision
 from raymart_marketplace.supply.enrolment import enrol
-from raymart_marketplace.supply.models import Node, NodeRole, Pool, PoolKind, Provider, ProviderState
+from raymart_marketplace.supply.models import (
+    Node,
+    NodeRole,
+    NodeState,
+    Pool,
+    PoolKind,
+    Provider,
+    ProviderState,
+)
 from raymart_marketplace.supply.service import create_join_token, create_pool, create_provider
 
 PASSWORD = "correct horse battery"
@@ -123,8 +131,11 @@ def enrol_message(
 async def make_node(
     session: AsyncSession, *, pool: Pool, provider: Provider | None, role: NodeRole = NodeRole.NODE
 ) -> Node:
-    """Enrolled with a token of its own."""
+    """Enrolled with a token of its own, and ready."""
     _, token = await create_join_token(
         session, pool_id=pool.id, provider_id=provider.id if provider else None, role=role, user_id=None
     )
-    return await enrol(session, enrol_message(token))
+    node = await enrol(session, enrol_message(token))
+    node.state = NodeState.READY
+    await session.flush()
+    return node

@@ -42,12 +42,17 @@ def credentials(state_dir: Path, market: LinkMarket, *, token: str | None, **cha
 
 @contextlib.asynccontextmanager
 async def running_agent(
-    state_dir: Path, market: LinkMarket, *, token: str | None, **settings: Any
+    state_dir: Path,
+    market: LinkMarket,
+    *,
+    token: str | None,
+    hardware: Hardware = HARDWARE,
+    **settings: Any,
 ) -> AsyncIterator[NodeAgent]:
     """A node agent in this event loop, its link live."""
     agent = NodeAgent(
         url=market.link_url,
-        credentials=credentials(state_dir, market, token=token),
+        credentials=credentials(state_dir, market, token=token, hardware=hardware),
         backoff=Backoff(first_s=0.02, longest_s=0.2),
         **{"drain_s": 1.0, **settings},
     )
@@ -143,6 +148,8 @@ async def agent_process(
         f"--server={market.url}",
         f"--name={name or state_dir.name}",
         f"--state-dir={state_dir}",
+        # The machine's own Ray is tested by itself (tests/providers/ray_process).
+        "--ray=none",
         *arguments,
     )
     with log_path.open("ab") as log:

@@ -31,7 +31,7 @@ from raymart_core.wire.link import (
 )
 from support.link_market import LinkMarket, Supply
 
-HARDWARE = Hardware(hostname="raw", cpu_model="raw", cpu_count=1, memory_bytes=1)
+HARDWARE = Hardware(hostname="raw", cpu_model="raw", cpu_count=8, memory_bytes=2**33)
 
 M = TypeVar("M", bound=Control)
 

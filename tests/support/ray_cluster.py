@@ -1,4 +1,4 @@
-"""A real Ray cluster of a test's own: a head and labelled nodes on loopback, with token authentication."""
+"""Real Ray clusters of a test's own: a head and labelled nodes on loopback, with token authentication."""
 
 import os
 import secrets
@@ -13,6 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+from raymart_local.redis import EmbeddedRedis
+from raymart_serve.head_store import head_environment
+from support.pool_members import authority, member
 
 _START_TIMEOUT_S = 240.0
 _READY = "Ray runtime started"
@@ -31,6 +35,7 @@ class RayCluster:
         self.port = _free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._parts: list[subprocess.Popen[bytes]] = []
+        self._head_environment: Mapping[str, str] = {}
 
     def start_head(self) -> None:
         arguments = [
@@ -40,7 +45,17 @@ class RayCluster:
             "--num-cpus=0",
         ]
         arguments += [f"--temp-dir={self.directory}/r", "--include-dashboard=false"]
-        self._start("head", arguments, {})
+        self._start("head", arguments, self._head_environment)
+
+    def kill_head(self) -> None:
+        """SIGKILL of the head and all that it started, as if its machine had lost power."""
+        (head,) = [part for part in self._parts if "--head" in part.args]
+        processes = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
+        for process in processes:
+            process.kill()
+        head.wait(10)
+        psutil.wait_procs(processes[1:], timeout=10)
+        self._parts.remove(head)
 
     def start_node(self, name: str, *, environment: Mapping[str, str] | None = None) -> None:
         arguments = [f"--address={self.address}", "--num-cpus=2", f"--labels=raymart.io/node={name}"]
@@ -93,6 +108,49 @@ class RayCluster:
             if part.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} did not start:\n{log_path.read_text(errors='replace')[-3000:]}")
             time.sleep(0.1)
+
+
+class HouseCluster(RayCluster):
+    """The same as a house pool's: TLS by an authority of its own, and a head whose state is in a Redis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._authority = authority()
+        self._store = EmbeddedRedis(self.directory / "redis")
+        self._store.start()
+        self.authentication = dict(self.member("driver"))
+        self._head_environment = {
+            **self.member("head"),
+            **head_environment(
+                redis_address=self._store.address, password_file=self._store.password_file, namespace="house"
+            ),
+        }
+
+    def member(self, name: str) -> Mapping[str, str]:
+        """What a member of the cluster has in its environment."""
+        folder = self.directory / "members" / name
+        token = (self.directory / "token").read_text()
+        return member(folder, self._authority, token=token, head=self.address).environment
+
+    def start_node(self, name: str, *, environment: Mapping[str, str] | None = None) -> None:
+        super().start_node(name, environment={**self.member(name), **(environment or {})})
+
+    def stop(self) -> None:
+        self._store.stop()
+        super().stop()
+
+    def leftovers(self) -> list[psutil.Process]:
+        """Processes whose token is in this cluster's directory."""
+        mark = f"{self.directory}/"
+        found = []
+        for process in psutil.process_iter():
+            try:
+                token = process.environ().get("RAY_AUTH_TOKEN_PATH", "")
+            except psutil.Error:
+                continue
+            if process.pid != os.getpid() and token.startswith(mark):
+                found.append(process)
+        return found
 
 
 def _free_port() -> int:

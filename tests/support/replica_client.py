@@ -79,5 +79,9 @@ def _small_socket(host: str, port: int, receive_bytes: int, timeout_s: float) ->
     small = socket.socket()
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     small.settimeout(timeout_s)
-    small.connect((host, port))
+    try:
+        small.connect((host, port))
+    except OSError:
+        small.close()
+        raise
     return small

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ class Customer:
 class RunningStack:
     """`raymart up` in `data_dir`; PostgreSQL belongs to the test, so that it can be restarted under load."""
 
-    def __init__(self, data_dir: Path, *, port: int) -> None:
+    def __init__(self, data_dir: Path, *, port: int, settings: Mapping[str, str] = {}) -> None:
+        """`settings` are environment variables, stronger than this class's own."""
         self.data_dir = data_dir
         self.base_url = f"http://{LOOPBACK}:{port}"
         self.postgres = EmbeddedPostgres(data_dir.parent / "postgres")
@@ -54,6 +55,7 @@ class RunningStack:
             "RAYMART_REQUEST_DEADLINE_S": "15",
             "RAYMART_HOLD_TTL_S": str(HOLD_TTL_S),
             "RAYMART_REPLICA_STEP_DELAY_MS": str(STEP_DELAY_MS),
+            **settings,
         }
         self._process: subprocess.Popen[bytes] | None = None
 

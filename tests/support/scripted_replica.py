@@ -75,8 +75,10 @@ class Exchange:
     def end(self) -> None:
         self.raw(b"0\r\n\r\n")
 
-    def finish(self, reason: FinishReason = FinishReason.LENGTH, *, revision: str = REVISION) -> None:
-        usage = Usage(prompt=3, completion=self.tokens)
+    def finish(
+        self, reason: FinishReason = FinishReason.LENGTH, *, revision: str = REVISION, cached: int = 0
+    ) -> None:
+        usage = Usage(prompt=3, completion=self.tokens, cached=cached)
         self.event(FinishEvent(finish=reason, usage=usage, revision=revision, engine="scripted 1"))
         self.end()
 

@@ -32,10 +32,16 @@ def counted(api: Api) -> Iterator[list[str]]:
 
 
 async def statements_of(api: Api, query: str, person: Any, **variables: Any) -> int:
-    """How many statements the operation sends, as a person whose token is known already; logged for a test that fails."""
+    """How many statements the operation sends, as a person whose token is known already; logged for a test that fails.
+
+    It is asked twice: what the process sends by itself meanwhile, such as a look at the prices, only adds.
+    """
     await api("{ viewer { user { id } } }", person)  # The authenticator remembers the token from now on.
-    with counted(api) as statements:
-        assert (await api(query, person, **variables)).data
-    assert statements, "an operation that sends none was not counted"
-    log.info("statements.counted", sent=[" ".join(statement.split()) for statement in statements])
-    return len(statements)
+    counts = []
+    for _ in range(2):
+        with counted(api) as statements:
+            assert (await api(query, person, **variables)).data
+        assert statements, "an operation that sends none was not counted"
+        log.info("statements.counted", sent=[" ".join(statement.split()) for statement in statements])
+        counts.append(len(statements))
+    return min(counts)

@@ -9,6 +9,7 @@ from raymart_billing.mail.channel import (
     SmtpChannel,
     open_channel,
 )
+from raymart_billing.mail.contact_mail import confirm_later
 from raymart_billing.mail.invitation_mail import invite_later
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "NoChannel",
     "Notice",
     "SmtpChannel",
+    "confirm_later",
     "invite_later",
     "open_channel",
     "send_later",

@@ -7,6 +7,7 @@ from sqlalchemy import delete, text
 
 from raymart_billing.mail.account_mail import SEND_TASK, send
 from raymart_billing.mail.channel import open_channel
+from raymart_billing.mail.contact_mail import CONTACT_TASK, send_contact
 from raymart_billing.mail.invitation_mail import INVITE_TASK, send_invitation
 from raymart_billing.work import Context, Periodic, Task, TaskContext
 from raymart_marketplace.accounts.account_mail import MailTokens
@@ -40,6 +41,17 @@ async def _invite(context: TaskContext, subject: str) -> None:
     )
 
 
+async def _contact(context: TaskContext, subject: str) -> None:
+    settings = context.settings
+    await send_contact(
+        context.sessions,
+        open_channel(settings),
+        UUID(subject),
+        tokens=MailTokens(settings.token_secret.get_secret_value().encode()),
+        console_url=f"{settings.public_url}/console/",
+    )
+
+
 async def prune(context: Context) -> None:
     """Forget sessions and mails that ended a month ago."""
     async with session_scope(context.sessions) as session:
@@ -51,6 +63,7 @@ async def prune(context: Context) -> None:
 TASKS: Sequence[Task] = (
     Task(name=SEND_TASK, handle=_send, timeout_s=90.0),
     Task(name=INVITE_TASK, handle=_invite, timeout_s=90.0),
+    Task(name=CONTACT_TASK, handle=_contact, timeout_s=90.0),
 )
 PERIODICS: Sequence[Periodic] = (
     Periodic(name="accounts.prune", handle=prune, every_s=3_600.0, timeout_s=300.0),

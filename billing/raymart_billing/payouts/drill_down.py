@@ -43,8 +43,8 @@ async def usage_listing_of(
     )
 
 
-def request_of(key: str) -> UUID | None:
-    """The request whose usage the transfer with this key books; None for a key of another kind."""
+def usage_of(key: str) -> UUID | None:
+    """Id of the usage record that the transfer with this key books; None for a key of another kind."""
     kind, _, rest = key.partition(":")
     try:
         return UUID(rest.partition(":")[0]) if kind == "usage" else None

@@ -41,6 +41,8 @@ class _Watched:
     running: RunningRequest
     since: float
     tokens_saved: int = 0
+    is_saved: bool = False
+    """Whether it has a row in the database, as far as we know."""
 
 
 class Checkpoints:
@@ -51,8 +53,6 @@ class Checkpoints:
         self._gateway_id = gateway_id
         self._period_s = period_s
         self._watched: dict[UUID, _Watched] = {}
-        self._saved: set[UUID] = set()
-        """Those with a row in the database, as far as we know."""
         self._stale: set[UUID] = set()
         """Those whose row must go without a record taking its place."""
 
@@ -62,11 +62,10 @@ class Checkpoints:
 
     def settle(self, request_id: UUID) -> bool:
         """Its record is on its way; returns whether it has a checkpoint to delete with it."""
-        self._watched.pop(request_id, None)
-        if request_id not in self._saved:
+        if not self._watched:  # Nobody streams.
             return False
-        self._saved.discard(request_id)
-        return True
+        watched = self._watched.pop(request_id, None)
+        return watched is not None and watched.is_saved
 
     def disown(self, request_id: UUID) -> None:
         """It had a checkpoint, and its record was refused: nothing was promised, so nothing may be billed."""
@@ -95,7 +94,9 @@ class Checkpoints:
             if moved:
                 # Before the write: a record that comes meanwhile must delete what we may have written. Where its commit
                 # and our write miss each other, the row stays until the sweeper sees that the request is recorded.
-                self._saved.update(request_id for request_id, _, _ in moved if request_id in self._watched)
+                for request_id, _, _ in moved:
+                    if (watched := self._watched.get(request_id)) is not None:
+                        watched.is_saved = True
                 ids, records, _ = zip(*moved, strict=True)
                 values = {"gateway_id": self._gateway_id, "ids": list(ids), "records": list(records)}
                 await connection.execute(_SAVE, values)

@@ -13,10 +13,6 @@ SHARED_MIN = 4
 """Records in a batch that show that others come all the time, so that it pays to wait for them."""
 
 
-def _one(_item: object) -> int:
-    return 1
-
-
 class Gathering(Generic[T]):
     """A bounded queue with one reader, who takes all that is there.
 
@@ -25,8 +21,9 @@ class Gathering(Generic[T]):
     """
 
     def __init__(
-        self, *, items_max: int, batch_max: int, pace_s: float, records_in: Callable[[T], int] = _one
+        self, *, items_max: int, batch_max: int, pace_s: float, records_in: Callable[[T], int] | None = None
     ) -> None:
+        """`records_in`: how many records an item is; one each without it."""
         self._items_max = items_max
         self._batch_max = batch_max
         self._pace_s = pace_s
@@ -68,13 +65,17 @@ class Gathering(Generic[T]):
         if pause_s > 0:
             await asyncio.sleep(pause_s)
         taken = self.take(self._batch_max)
-        is_shared = sum(map(self._records_in, taken)) >= SHARED_MIN
-        self._not_before = loop.time() + self._pace_s if is_shared else 0.0
+        records = len(taken) if self._records_in is None else sum(map(self._records_in, taken))
+        self._not_before = loop.time() + self._pace_s if records >= SHARED_MIN else 0.0
         return taken
 
     def take(self, items_max: int) -> Sequence[T]:
         """The oldest, at most `items_max`, without waiting."""
-        return [self._items.popleft() for _ in range(min(len(self._items), items_max))]
+        if len(self._items) <= items_max:
+            taken = list(self._items)
+            self._items.clear()
+            return taken
+        return [self._items.popleft() for _ in range(items_max)]
 
     def _wake(self) -> None:
         reader, self._reader = self._reader, None

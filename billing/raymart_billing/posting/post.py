@@ -1,6 +1,6 @@
 """The poster: recorded usage into transfers, each exactly once.
 
-One statement, `usage_post`, marks up to 1,000 usage records as posted, captures them and adds them to the rollups, so that
+One statement, `usage_post`, marks the usage records of up to 1,000 requests as posted, each with all of its parts, captures them and adds them to the rollups, so that
 "posted", "paid for" and "counted" are one fact. The process that recorded them posts at once; the sweeper posts what that process left.
 """
 
@@ -21,7 +21,8 @@ USAGES_PER_POST_MAX = 1_000
 
 _POST = b"select usages, code, amount from usage_post(%(ids)s::uuid[])"
 _UNPOSTED = b"""
-    select id from usage_record where posted_at is null and id > %(after)s order by id limit %(limit)s
+    select id, coalesce(continues_id, id) from usage_record
+     where posted_at is null and id > %(after)s order by id limit %(limit)s
 """
 _BEFORE_ALL = UUID(int=0)
 
@@ -56,8 +57,13 @@ async def post_requests(connection: Connection, request_ids: Sequence[UUID]) -> 
 
 
 async def post_usage(connection: Connection, *, limit: int = USAGES_PER_POST_MAX) -> int:
-    """Post up to `limit` (at most 1,000) unposted usage records, oldest first; returns how many. Idempotent."""
-    return await post_requests(connection, await _unposted(connection, after=_BEFORE_ALL, limit=limit))
+    """Post `limit` (at most 1,000) unposted usage records, oldest first, with the parts that belong to them; returns how many.
+
+    Idempotent.
+    """
+    return await post_requests(
+        connection, _requests(await _unposted(connection, after=_BEFORE_ALL, limit=limit))
+    )
 
 
 async def sweep_usage(connection: Connection) -> int:
@@ -67,16 +73,21 @@ async def sweep_usage(connection: Connection) -> int:
     """
     posted, after = 0, _BEFORE_ALL
     while batch := await _unposted(connection, after=after, limit=USAGES_PER_POST_MAX):
-        posted += await post_requests(connection, batch)
-        after = batch[-1]
+        posted += await post_requests(connection, _requests(batch))
+        after, _ = batch[-1]
     if posted:
         log.info("usage.swept", usages=posted)
     return posted
 
 
-async def _unposted(connection: Connection, *, after: UUID, limit: int) -> Sequence[UUID]:
+async def _unposted(connection: Connection, *, after: UUID, limit: int) -> Sequence[tuple[UUID, UUID]]:
+    """(record, request) of each."""
     cursor = await connection.execute(_UNPOSTED, {"after": after, "limit": limit})
-    return [row[0] for row in await cursor.fetchall()]
+    return await cursor.fetchall()
+
+
+def _requests(records: Sequence[tuple[UUID, UUID]]) -> Sequence[UUID]:
+    return list(dict.fromkeys(request_id for _, request_id in records))
 
 
 def _array(ids: Sequence[UUID]) -> str:

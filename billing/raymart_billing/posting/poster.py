@@ -29,6 +29,7 @@ class _Committed:
     """The usages of one batch of records."""
 
     ids: list[UUID]
+    """Of the requests."""
     by_lease: dict[UUID, int]
     """What they cost the customers, nano-USD, by the lease that pays."""
     customers: set[UUID]
@@ -66,14 +67,13 @@ class UsagePoster:
         by_lease: dict[UUID, int] = {}
         customers: set[UUID] = set()
         for request in requests:
-            usage = request.usage
-            if usage is None:
+            if request.usage is None:
                 continue
             ids.append(request.id)
             customers.add(request.organization_id)
             lease_id = request.lease_id
             if lease_id is not None:
-                by_lease[lease_id] = by_lease.get(lease_id, 0) + usage.customer_amount.amount
+                by_lease[lease_id] = by_lease.get(lease_id, 0) + request.charge.amount
         if ids and not self._batches.put(_Committed(ids, by_lease, customers)):
             # The sweeper finds usage by `posted_at`, and each lease learns of it at its next renewal.
             log.warning("usage.posts_left_to_sweeper", requests=len(ids))

@@ -148,11 +148,10 @@ class LedgerUsageSink:
 
     def _settle(self, requests: Sequence[FinishedRequest]) -> None:
         for request in requests:
-            usage = request.usage
-            if usage is None:
+            if request.usage is None:
                 self._settlements.released(request.id)
             else:
-                self._settlements.settled(request.id, usage.customer_amount)
+                self._settlements.settled(request.id, request.charge)
 
     async def _refuse_overdue(self) -> None:
         """Withdraw what waits longer than it may. One task for all: a timer for each would cost more than its record."""

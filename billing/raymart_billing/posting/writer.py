@@ -40,16 +40,6 @@ class Waiting:
     """On the loop's clock."""
     done: asyncio.Future[None]
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether it is still to be recorded."""
-        return not self.done.done() or self.done.cancelled()
-
-    def succeed(self) -> None:
-        """Tell the caller, if it is still there, that the request is durable."""
-        if not self.done.done():
-            self.done.set_result(None)
-
     def fail(self, error: Exception) -> None:
         """Tell the caller, if it is still there, that the request is not recorded."""
         if not self.done.done():
@@ -167,7 +157,8 @@ class RecordWriter:
         requests = [waiting.request for waiting in batch]
         self._on_durable(requests)
         for waiting in batch:
-            waiting.succeed()
+            if not waiting.done.done():  # The caller is still there.
+                waiting.done.set_result(None)
         if is_committed:
             self._on_committed(requests)
 
@@ -180,4 +171,5 @@ def unavailable(request: FinishedRequest, reason: str) -> Unavailable:
 
 
 def _wanted(batch: Sequence[Waiting]) -> Sequence[Waiting]:
-    return [waiting for waiting in batch if waiting.is_wanted]
+    """Those that are still to be recorded."""
+    return [waiting for waiting in batch if not waiting.done.done() or waiting.done.cancelled()]

@@ -42,7 +42,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     },
     "alert_threshold": {_C.PLAIN: "organization_id", _C.MONEY: "low_balance_nano_usd"},
     "api_key": {
-        _C.PLAIN: "id created_at project_id expires_at revoked_at scopes models last_used_at rotated_at former_ends_at prompt_retention_days service_account_id",
+        _C.PLAIN: "id created_at project_id expires_at revoked_at scopes models last_used_at rotated_at former_ends_at prompt_retention_days service_account_id answer_cache_s",
         _C.TEXT: "name prefix",
         _C.SECRET: "key_hash former_key_hash",
         _C.PERSON: "created_by",
@@ -75,6 +75,14 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.MONEY: "change_nano_usd",
         _C.TEXT: "reason",
         _C.PERSON: "actor_id",
+    },
+    "benchmark": {
+        _C.PLAIN: "id created_at node_id state cause hardware_digest started_at finished_at",
+        _C.PERSON: "asked_by",
+    },
+    "benchmark_check": {
+        _C.PLAIN: "benchmark_id position check_name device value limit_value passed reason",
+        _C.TEXT: "message",
     },
     "billing_block": {_C.PLAIN: "organization_id created_at", _C.TEXT: "reason", _C.PERSON: "actor_id"},
     "billing_block_change": {
@@ -155,6 +163,9 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.SECRET: "token_hash",
         _C.PERSON: "invited_by",
     },
+    "gpu": {
+        _C.PLAIN: "id created_at node_id uuid model memory_bytes driver compute_capability multiprocessors ecc mig gone_at"
+    },
     "invoice": {
         _C.PLAIN: "id created_at organization_id state asset period_start period_end after_transfer_id up_to_transfer_id booked_until number seller content_sha256 issued_at voided_at",
         _C.MONEY: "opening_nano_usd closing_nano_usd charged_nano_usd",
@@ -179,6 +190,11 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     },
     "ledger_check": {_C.PLAIN: "id kind checked_at duration_ms findings", _C.TEXT: "finding"},
     "ledger_snapshot": {_C.PLAIN: "day taken_at horizon"},
+    "maintenance_window": {
+        _C.PLAIN: "id created_at node_id starts_at ends_at notice_s state",
+        _C.PERSON: "created_by",
+        _C.TEXT: "reason",
+    },
     "membership": {_C.PLAIN: "id created_at organization_id role", _C.PERSON: "user_id"},
     "model": {
         _C.PLAIN: "id created_at modality licence organization_id visibility",
@@ -195,6 +211,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PERSON: "changed_by",
         _C.TEXT: "reason",
     },
+    "model_placement": {_C.PLAIN: "model_id asked waiting offers placed running sleeping misfits updated_at"},
     "model_revision": {
         _C.PLAIN: "id created_at model_id digest engine quantization source sha256 context_length capabilities state manifest size_bytes published_at"
     },
@@ -203,12 +220,20 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PERSON: "created_by",
     },
     "node": {
-        _C.PLAIN: "id created_at pool_id provider_id role public_key join_token_id state last_seen_at revoked_at",
-        _C.TEXT: "name machine_id hardware",
+        _C.PLAIN: "id created_at pool_id provider_id role public_key join_token_id state last_seen_at revoked_at qualified_at link_id link_lost_at clock_skew_ms drain_until maintenance_id cached",
+        _C.TEXT: "name machine_id hardware gpu_uuids",
+    },
+    "node_event": {
+        _C.PLAIN: "id created_at node_id event from_state to_state actor_kind",
+        _C.PERSON: "actor_id",
+        _C.TEXT: "reason",
+    },
+    "node_telemetry": {
+        _C.PLAIN: "node_id hour device minute samples utilisation_sum utilisation_max memory_used_sum memory_used_max temperature_max power_sum disk_free_min ecc_uncorrected"
     },
     "node_presence": {_C.PLAIN: "node_id hour samples seen"},
     "offer": {
-        _C.PLAIN: "id created_at provider_id revision_id state succeeded_by succeeded_at",
+        _C.PLAIN: "id created_at provider_id revision_id state succeeded_by succeeded_at warmth replicas_max nodes_max gpus_max idle_s hours node_ids",
         _C.MONEY: "ask_prompt_nano_usd ask_completion_nano_usd",
     },
     "offer_ask": {_C.PLAIN: "offer_id unit", _C.MONEY: "price_nano_usd floor_nano_usd"},
@@ -276,10 +301,23 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.TEXT: "check_finding",
     },
     "placement": {
-        _C.PLAIN: "id created_at node_id revision_id replicas_min replicas_max slots desired state replicas_running",
+        _C.PLAIN: "id created_at node_id revision_id replicas_min replicas_max slots desired state replicas_running idle_s memory_bytes gpus state_at confirm_by confirmed_at retry_at releases cold_start_ms restarts",
         _C.TEXT: "reason",
     },
+    "placement_rejection": {_C.PLAIN: "id created_at offer_id node_id misfit", _C.TEXT: "detail"},
     "pool": {_C.PLAIN: "id created_at kind region provider_id", _C.TEXT: "slug"},
+    "pool_authority": {
+        _C.PLAIN: "pool_id created_at certificate head_address head_told_at",
+        _C.SECRET: "sealed_key sealed_token",
+    },
+    "pool_member": {
+        _C.PLAIN: "id created_at pool_id node_id role serial expires_at",
+        _C.TEXT: "address",
+    },
+    "pool_status": {
+        _C.PLAIN: "pool_id controller_id link_id held_until generation reported_at unknown_applications",
+        _C.TEXT: "ray_nodes",
+    },
     "price": {_C.PLAIN: "rate_card_id unit", _C.MONEY: "nano_usd"},
     "price_cap": {
         _C.PLAIN: "id created_at unit model_id effective_from effective_to",
@@ -292,11 +330,29 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PERSON: "requested_by",
     },
     "project": {_C.PLAIN: "id created_at organization_id archived_at", _C.TEXT: "slug name"},
-    "provider": {_C.PLAIN: "id created_at organization_id state", _C.TEXT: "slug name"},
+    "provider": {
+        _C.PLAIN: "id created_at organization_id state data_policy contact_verified_at",
+        _C.TEXT: "slug name website about",
+        _C.PERSONAL: "contact_email",
+    },
+    "provider_contact": {
+        _C.PLAIN: "id created_at provider_id expires_at sent_at verified_at",
+        _C.PERSONAL: "email",
+        _C.SECRET: "token_hash",
+    },
+    "provider_event": {
+        _C.PLAIN: "id created_at provider_id event from_state to_state actor_kind",
+        _C.PERSON: "actor_id",
+        _C.TEXT: "reason",
+    },
     "provider_trust": {_C.PLAIN: "provider_id score set_at", _C.TEXT: "reason", _C.PERSON: "set_by"},
     "rate_card": {
         _C.PLAIN: "id created_at model_id revision_id version effective_from effective_to state",
         _C.PERSON: "created_by",
+    },
+    "rate_limit": {
+        _C.PLAIN: "scope_id setter scope organization_id requests_per_minute tokens_per_minute concurrent_requests created_at updated_at",
+        _C.PERSON: "actor_id",
     },
     "reconciliation_difference": {
         _C.PLAIN: "id created_at number run_id last_run_id kind subject_table subject gone_at resolved_at",
@@ -313,7 +369,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
     "recovery_code": {_C.PLAIN: "id created_at used_at", _C.PERSON: "user_id", _C.SECRET: "code_hash"},
     "refresh_token": {_C.SECRET: "token_hash", _C.PLAIN: "session_id created_at expires_at used_at"},
     "refund": {
-        _C.PLAIN: "id created_at key kind organization_id request_id credit_note_id provider_id bearer rule rule_version",
+        _C.PLAIN: "id created_at key kind organization_id request_id credit_note_id provider_id bearer rule rule_version part",
         _C.MONEY: "amount_nano_usd clawback_nano_usd fee_nano_usd expense_nano_usd",
         _C.TEXT: "reason",
         _C.PERSON: "actor_id",
@@ -402,7 +458,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.MONEY: "customer_nano_usd provider_nano_usd fee_nano_usd",
     },
     "usage_record": {
-        _C.PLAIN: "id created_at organization_id project_id api_key_id provider_id endpoint_id offer_id revision_id tokens_prompt tokens_completion tokens_cached image_pixel_steps gpu_ms requests_priced exact lease_id posted_at",
+        _C.PLAIN: "id created_at organization_id project_id api_key_id provider_id endpoint_id offer_id revision_id tokens_prompt tokens_completion tokens_cached image_pixel_steps gpu_ms requests_priced exact lease_id posted_at continues_id part",
         _C.MONEY: "price_prompt_nano_usd price_completion_nano_usd price_cached_nano_usd price_megapixel_step_nano_usd price_gpu_second_nano_usd price_request_nano_usd customer_nano_usd provider_nano_usd fee_nano_usd",
     },
     "usage_set_aside": {

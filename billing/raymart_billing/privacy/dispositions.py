@@ -30,6 +30,7 @@ DELETED: Mapping[str, str] = {
     "oidc_identity": _USERS,
     "membership": _OWN,
     "model_alias": _PRIVATE_MODELS,
+    "provider_contact": f"provider_id in {_PROVIDERS}",
 }
 """Rows that go, by table, in this order."""
 DELETED_WITH: Mapping[str, str] = {"refresh_token": "user_session", "audit_origin": "audit_forget_origins"}
@@ -80,13 +81,42 @@ REPLACED: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "name": ":pseudonym",
             "machine_id": "'erased-' || replace(id::text, '-', '')",
             "hardware": """hardware || '{"hostname": "erased"}'""",
+            "gpu_uuids": "'{}'",
         },
+    ),
+    "benchmark_check": (
+        f"benchmark_id in (select b.id from benchmark b join node n on n.id = b.node_id where n.provider_id in {_PROVIDERS})",
+        {"message": "''"},
+    ),
+    "node_event": (
+        f"node_id in (select id from node where provider_id in {_PROVIDERS})",
+        {"reason": "''"},
+    ),
+    "pool_member": (
+        f"node_id in (select id from node where provider_id in {_PROVIDERS})",
+        {"address": "''"},
     ),
     "join_token": (
         f"provider_id in {_PROVIDERS}",
         {"token_hash": _UNKNOWN_HASH, "expires_at": "least(expires_at, clock_timestamp())"},
     ),
-    "provider": (_OWN, {"name": ":pseudonym", "slug": ":pseudonym", "state": "'closed'"}),
+    "maintenance_window": (
+        f"node_id in (select id from node where provider_id in {_PROVIDERS})",
+        {"reason": "''"},
+    ),
+    "provider_event": (f"provider_id in {_PROVIDERS}", {"reason": "''"}),
+    "provider": (
+        _OWN,
+        {
+            "name": ":pseudonym",
+            "slug": ":pseudonym",
+            "state": "'closed'",
+            "website": "''",
+            "about": "''",
+            "contact_email": "null",
+            "contact_verified_at": "null",
+        },
+    ),
     "privacy_export": (
         f"{_OWN} and state in ('requested', 'ready')",
         {"state": "case state when 'ready' then 'expired' else 'failed' end"},
@@ -108,6 +138,7 @@ _BOOKS = "of the books, which the law asks for; written by the marketplace"
 _OVERSIGHT = "the marketplace's own words about what it did, which it answers for"
 _CHAIN = "on the public chain for good; the books say whose money it was and where it went back to"
 _MARKET = "of the market, no organization's"
+_POOL = "the marketplace's own: what its shared Ray clusters trust, no organization's"
 _WORK = "of background work: names of tasks, errors in our words, with ids"
 KEPT: Mapping[str, str] = {
     "invoice.buyer": "tax law asks for whom an invoice was made out to, for as long as invoices are kept",
@@ -126,6 +157,9 @@ KEPT: Mapping[str, str] = {
     "deposit.review_reason": _BOOKS,
     "deposit_refund.reason": _BOOKS,
     "deposit_refund.failed_reason": "the processor's code",
+    "pool_status.ray_nodes": "machines' names of the last ten seconds; those of an erased provider's machines are gone with them",
+    "pool_authority.sealed_key": _POOL,
+    "pool_authority.sealed_token": _POOL,
     "usdc_deposit.sources": _CHAIN,
     "usdc_deposit.memo": _CHAIN,
     "usdc_deposit.held_reason": _BOOKS,
@@ -163,6 +197,7 @@ KEPT: Mapping[str, str] = {
     "reconciliation_run.error": _WORK,
     "treasury_withdrawal.reason": _BOOKS,
     "placement.reason": "a failure in our own words",
+    "placement_rejection.detail": "a comparison in our own words, and replaced by the next pass of the planner",
     "organization_erasure.waits_for": "what was in the way, in our own words",
     "fee_schedule.reason": _MARKET,
     "model_alias_change.reason": "why a model was rolled forth or back, which its customers may ask",

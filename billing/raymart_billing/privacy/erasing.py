@@ -32,8 +32,9 @@ class ErasureWaits(RaymartError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erased:
-    """Whose credentials every process must forget now."""
+    """Whose credentials and cached answers every process must forget now."""
 
+    organization_id: UUID
     users: Sequence[UUID]
     keys: Sequence[UUID]
 
@@ -70,7 +71,7 @@ async def erase(session: AsyncSession, erasure_id: UUID) -> Erased | None:
         .where(OrganizationErasure.id == erasure_id)
         .values(erased_at=func.clock_timestamp(), waits_for=None)
     )
-    return Erased(users=members, keys=keys)
+    return Erased(organization_id=erasure.organization_id, users=members, keys=keys)
 
 
 async def _take(session: AsyncSession, erasure_id: UUID) -> OrganizationErasure | None:

@@ -35,7 +35,7 @@ def _beneath(key: str, table: str) -> str:
 _DIRECT = (
     "alert", "alert_threshold", "artifact", "audit_entry", "balance_adjustment", "billing_block", "billing_block_change",
     "billing_profile", "budget", "credit_checkpoint", "credit_grant", "credit_note", "deposit", "dispute", "invitation",
-    "invoice", "membership", "model", "organization_erasure", "payout_wallet", "privacy_export", "project", "provider", "refund", "request", "retained_exchange", "self_billing_invoice", "service_account", "support_access", "usage_day",
+    "invoice", "membership", "model", "organization_erasure", "payout_wallet", "privacy_export", "project", "provider", "rate_limit", "refund", "request", "retained_exchange", "self_billing_invoice", "service_account", "support_access", "usage_day",
     "usage_hour", "usage_record", "usdc_deposit", "usdc_top_up", "wallet_proof",
 )  # fmt: skip
 ROWS: Mapping[str, str] = {
@@ -53,10 +53,19 @@ ROWS: Mapping[str, str] = {
     "transfer": f"debit_account_id in {_ACCOUNTS} or credit_account_id in {_ACCOUNTS}",
     **dict.fromkeys(("model_alias", "model_alias_change", "model_revision"), _beneath("model_id", "model")),
     "model_share": f"owner_id = :id or {_OWN}",
-    **dict.fromkeys(("earning", "node", "offer", "payout_item", "pool"), f"provider_id in {_PROVIDERS}"),
-    "offer_ask": f"offer_id in (select id from offer where provider_id in {_PROVIDERS})",
+    **dict.fromkeys(
+        ("earning", "node", "offer", "payout_item", "pool", "provider_contact", "provider_event"),
+        f"provider_id in {_PROVIDERS}",
+    ),
+    **dict.fromkeys(
+        ("offer_ask", "placement_rejection"),
+        f"offer_id in (select id from offer where provider_id in {_PROVIDERS})",
+    ),
     "offer_window": f"offer_id in (select id from offer where provider_id in {_PROVIDERS})",
-    "placement": f"node_id in (select id from node where provider_id in {_PROVIDERS})",
+    **dict.fromkeys(
+        ("benchmark", "gpu", "maintenance_window", "node_event", "node_telemetry", "placement"),
+        f"node_id in (select id from node where provider_id in {_PROVIDERS})",
+    ),
 }
 """Which rows of a table are the organization's, as SQL over `:id`."""
 WITHHELD = frozenset({"usage_flag", "suspension", "usage_day_part", "credit_lease"})

@@ -1,6 +1,7 @@
 """Writes the exports that were asked for and deletes their files when their time is over; erases organizations."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
@@ -16,6 +17,8 @@ from raymart_billing.work import Context, GiveUp, Periodic, Task, TaskContext, o
 from raymart_billing.work.models import OutboxItem, WorkState
 from raymart_marketplace.accounts.forgetting import Forgotten, tell
 from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.gateway.response_cache.store import forget_answers
+from raymart_marketplace.shared_state import REDIS_AWAY
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +106,9 @@ async def erase_organization(context: TaskContext, subject: str) -> None:
         return
     if erased is None:
         return
+    # What is missed here ends by itself within a day.
+    with contextlib.suppress(*REDIS_AWAY):
+        await forget_answers(context.redis, erased.organization_id)
     # Processes that do not hear it look credentials up again within seconds.
     for user_id in erased.users:
         await tell(context.redis, Forgotten.USER, user_id)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from raymart_core.errors import InvalidRequest
-from raymart_core.money import AMOUNT_MAX, Money
+from raymart_core.money import AMOUNT_MAX, BASIS_POINTS, Money
 from raymart_core.ports import Charge, Prices, Quantities
 from raymart_core.units import Unit
 
@@ -31,7 +31,8 @@ class UnitRater:
         Raises: InvalidRequest when it is more than any account can hold.
         """
         tokens_prompt = quantities_max.token_prompt + quantities_max.token_cached
-        dearer = max(prices.token_prompt, prices.token_cached)
+        dearer = prices.token_prompt
+        dearer = max(dearer, prices.token_cached)
         return _sum(tokens_prompt * dearer, quantities_max, prices)
 
     def rate(self, quantities: Quantities, prices: Prices, *, fee_basis_points: int) -> Charge:
@@ -42,8 +43,10 @@ class UnitRater:
         """
         prompt = quantities.token_prompt * prices.token_prompt + quantities.token_cached * prices.token_cached
         customer = _sum(prompt, quantities, prices)
-        fee = customer.portion_rounded_down(basis_points=fee_basis_points)
-        return Charge(customer=customer, provider=customer - fee, fee=fee)
+        assert 0 <= fee_basis_points <= BASIS_POINTS, f"{fee_basis_points} basis points"
+        assert customer.amount >= 0, f"a fee of {customer}"
+        fee = customer.amount * fee_basis_points // BASIS_POINTS
+        return Charge(customer=customer, provider=Money(customer.amount - fee), fee=Money(fee))
 
 
 def lines_of(quantities: Quantities, prices: Prices) -> tuple[ChargeLine, ...]:
@@ -72,7 +75,7 @@ def _sum(prompt_nano_usd: int, quantities: Quantities, prices: Prices) -> Money:
         + quantities.image_megapixel_step * prices.image_megapixel_step // _PIXEL_STEPS
         + quantities.gpu_second * prices.gpu_second // _GPU_MILLISECONDS
     )
-    return _money(amount)
+    return Money(amount) if amount <= AMOUNT_MAX else _money(amount)
 
 
 def _money(amount_nano_usd: int) -> Money:

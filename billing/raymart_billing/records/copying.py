@@ -16,7 +16,8 @@ from raymart_billing.records.copy_format import (
     time_fields,
     uuid_fields,
 )
-from raymart_core.ports import FinishedRequest
+from raymart_billing.records.part_ids import usage_part_id
+from raymart_core.ports import FinishedRequest, UsageEntry
 
 REQUEST = CopiedTable(
     "request",
@@ -79,6 +80,8 @@ USAGE_RECORD = CopiedTable(
     fee_nano_usd=bigint_fields,
     exact=boolean_fields,
     lease_id=uuid_fields,
+    continues_id=uuid_fields,
+    part=integer_fields,
 )
 # The range leaves out other months' partitions, which a list of ids alone does not.
 _PRESENT = b"select id from request where id = any(%(ids)b) and id between %(first)b and %(last)b"
@@ -102,12 +105,12 @@ async def copy_requests(
     """
     async with connection.transaction():
         fresh = await _without_present(connection, requests) if may_exist else requests
-        used = [request for request in fresh if request.usage is not None]
         attempts = [row for request in fresh for row in attempt_rows(request)]
         aside = await _is_confined(connection)
         await _copy(connection, REQUEST, [request_row(request) for request in fresh], aside=aside)
         await _copy(connection, ATTEMPT, attempts, aside=aside)
-        await _copy(connection, USAGE_RECORD, [usage_row(request) for request in used], aside=aside)
+        used = [row for request in fresh for row in usage_rows(request)]
+        await _copy(connection, USAGE_RECORD, used, aside=aside)
         if forget_checkpoints:
             await connection.execute(_FORGET, ([request.id for request in requests],))
 
@@ -166,16 +169,19 @@ def attempt_rows(request: FinishedRequest) -> Iterable[Row]:
         )  # fmt: skip
 
 
-def usage_row(request: FinishedRequest) -> Row:
-    """Values of `USAGE_RECORD`."""
-    usage = request.usage
-    assert usage is not None
+def usage_rows(request: FinishedRequest) -> Iterable[Row]:
+    """Values of `USAGE_RECORD`, for each part."""
+    for part, usage in enumerate(request.parts):
+        yield _usage_row(request, part, usage)
+
+
+def _usage_row(request: FinishedRequest, part: int, usage: UsageEntry) -> Row:
     used, prices = usage.quantities, usage.prices
     return (
-        request.id, request.organization_id, request.project_id, request.api_key_id, usage.provider_id,
+        usage_part_id(request.id, part), request.organization_id, request.project_id, request.api_key_id, usage.provider_id,
         usage.endpoint_id, usage.offer_id, usage.revision_id, used.token_prompt + used.token_cached,
         used.token_completion, used.token_cached, used.image_megapixel_step, used.gpu_second, used.request,
         prices.token_prompt, prices.token_completion, prices.token_cached, prices.image_megapixel_step,
         prices.gpu_second, prices.request, usage.customer_amount.amount, usage.provider_amount.amount,
-        usage.fee_amount.amount, usage.exact, request.lease_id,
+        usage.fee_amount.amount, usage.exact, request.lease_id, request.id if part else None, part,
     )  # fmt: skip

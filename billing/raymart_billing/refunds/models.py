@@ -13,7 +13,7 @@ class RefundKind(StrEnum):
     """Who decided on a refund."""
 
     RULE = "rule"
-    """A rule on the fault that ended the request (`rules.py`); once a request."""
+    """A rule on the fault that ended the request (`rules.py`); once a part of a request."""
     ADMIN = "admin"
     """An administrator, with a reason."""
     CREDIT_NOTE = "credit_note"
@@ -54,12 +54,13 @@ class Refund(Row):
         ),
         CheckConstraint("length(reason) between 1 and 500", name="reason_given"),
         CheckConstraint("length(key) between 1 and 200", name="key_length"),
-        Index("uq_refund_rule", "request_id", unique=True, postgresql_where=text("kind = 'rule'")),
+        CheckConstraint("part >= 0 and (part = 0 or request_id is not null)", name="part_of_a_request"),
+        Index("uq_refund_rule", "request_id", "part", unique=True, postgresql_where=text("kind = 'rule'")),
         Index("ix_refund_organization_id_id", "organization_id", "id"),
     )
 
     key: Mapped[str] = mapped_column(unique=True)
-    """Idempotency key: "rule:<request>", "admin:<caller's key>", "credit_note:<id>"."""
+    """Idempotency key: "rule:<request>", "admin:<caller's key>", both with ":<part>" for a later part, "credit_note:<id>"."""
     kind: Mapped[RefundKind] = mapped_column(text_enum(RefundKind))
     organization_id: Mapped[UUID]
     request_id: Mapped[UUID | None] = mapped_column(index=True)
@@ -67,7 +68,7 @@ class Refund(Row):
         ForeignKey("credit_note.id", ondelete="RESTRICT"), unique=True
     )
     provider_id: Mapped[UUID | None]
-    """Who served the request."""
+    """Who served it."""
     amount_nano_usd: Mapped[int] = mapped_column(BigInteger)
     """What the customer gets: `clawback` + `fee` + `expense`."""
     clawback_nano_usd: Mapped[int] = mapped_column(BigInteger)
@@ -82,3 +83,5 @@ class Refund(Row):
     reason: Mapped[str]
     actor_id: Mapped[UUID | None]
     """The administrator; None where a rule decided."""
+    part: Mapped[int] = mapped_column(server_default=text("0"))
+    """Of the request: whose usage is given back (`UsageRecord.part`); a refund is of one part."""

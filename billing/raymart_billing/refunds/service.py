@@ -1,7 +1,8 @@
 """Refunds. Takes a session, never commits.
 
 All of them are written by the SQL function `refund_post`: it locks the usage record, then the accounts in id order,
-and writes the refund and its transfers in one go. Call it once per transaction, as any call of the ledger.
+and writes the refund and its transfers in one go. A request that several providers delivered has a usage record for each
+part, and each of its refunds is of one part, so that it is known whose earning it concerns.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_billing.ledger.refusals import AMOUNT_MAX
@@ -22,6 +23,7 @@ from raymart_core.ids import new_id
 from raymart_core.money import Asset, Money
 from raymart_core.units import Fault
 from raymart_marketplace.metering.models import UsageRecord
+from raymart_marketplace.metering.parts import of_requests
 
 log = structlog.get_logger()
 
@@ -35,7 +37,6 @@ class Broken:
     """A request that failed after it had delivered something, was billed, and has no refund by rule yet."""
 
     request_id: UUID
-    charge: Money
     fault: Fault
 
 
@@ -48,53 +49,69 @@ async def refund_request(
     reason: str,
     key: str,
     actor_id: UUID | None,
-) -> Refund:
-    """Give `amount` of a request's charge back, or all that is left of it; a repeat with `key` returns the first refund.
+) -> Sequence[Refund]:
+    """Give `amount` of a request's charge back, or all that is left of it; a repeat with `key` returns the first refunds.
 
+    One refund for each part that is concerned: where not all is given back, the last part comes first, since the end of
+    an answer is what its customer lacks.
     Raises: InvalidRequest, NotFound (never billed, or not yet), Conflict (more than is left; the key was used for
     another refund; nothing is left).
     """
     reason = _checked(amount, reason, key)
-    usage = await session.get(UsageRecord, request_id)
-    if usage is None or usage.posted_at is None:
+    parts = await _billed_parts(session, request_id)
+    if not parts:
         raise NotFound("no such request was billed; nothing can be refunded", param="request_id")
-    refund = await _post(
-        session,
-        key=f"admin:{key}",
-        kind=RefundKind.ADMIN,
-        organization_id=usage.organization_id,
-        request_id=request_id,
-        amount=amount,
-        bearer=bearer,
-        reason=reason,
-        actor_id=actor_id,
-    )
-    if refund is None:
+    refunds = []
+    for part, part_amount in await _shares(session, parts, amount, key=key):
+        refund = await _post(
+            session,
+            key=_key("admin", key, part),
+            kind=RefundKind.ADMIN,
+            organization_id=part.organization_id,
+            request_id=request_id,
+            part=part.part,
+            amount=part_amount,
+            bearer=bearer,
+            reason=reason,
+            actor_id=actor_id,
+        )
+        if refund is not None:
+            refunds.append(refund)
+    if not refunds:
         raise Conflict("all of the request's charge was refunded before", param="request_id")
-    return refund
+    return refunds
 
 
-async def refund_by_rule(session: AsyncSession, broken: Broken) -> Refund | None:
-    """Refund a broken request as the rules say, once; None when they say nothing, or nothing is left to refund."""
+async def refund_by_rule(session: AsyncSession, broken: Broken) -> Sequence[Refund]:
+    """Refund each part of a broken request as the rules say, once; none when they say nothing, or nothing is left."""
     rule = RULES.get(broken.fault)
     if rule is None:
-        return None
-    usage = await session.get_one(UsageRecord, broken.request_id)
-    left = await session.scalar(text("select refund_left(:request)"), {"request": broken.request_id})
-    amount = min(rule.amount(broken.charge), Money(int(left or 0)))
-    return await _post(
-        session,
-        key=f"rule:{broken.request_id}",
-        kind=RefundKind.RULE,
-        organization_id=usage.organization_id,
-        request_id=broken.request_id,
-        # What an administrator gives back meanwhile is not given twice: the rule then takes what is left.
-        amount=amount or None,
-        bearer=rule.bearer,
-        rule=rule.name,
-        reason=rule.reason,
-        actor_id=None,
-    )
+        return ()
+    refunds = []
+    for part in await _billed_parts(session, broken.request_id):
+        key = _key("rule", str(broken.request_id), part)
+        amount = min(rule.amount(Money(part.customer_nano_usd)), await _left(session, part))
+        # Looked up after `_left`: whoever sees what another run left sees its refund.
+        if (given := await session.scalar(select(Refund).where(Refund.key == key))) is not None:
+            refunds.append(given)
+            continue
+        refund = await _post(
+            session,
+            key=key,
+            kind=RefundKind.RULE,
+            organization_id=part.organization_id,
+            request_id=broken.request_id,
+            part=part.part,
+            # What an administrator gives back meanwhile is not given twice: the rule then takes what is left.
+            amount=amount or None,
+            bearer=rule.bearer,
+            rule=rule.name,
+            reason=rule.reason,
+            actor_id=None,
+        )
+        if refund is not None:
+            refunds.append(refund)
+    return refunds
 
 
 async def refund_credit_note(
@@ -138,7 +155,47 @@ async def broken_requests(
             "limit": limit,
         },
     )
-    return [Broken(request_id=row.id, charge=Money(row.charge), fault=Fault(row.fault)) for row in rows]
+    return [Broken(request_id=row.id, fault=Fault(row.fault)) for row in rows]
+
+
+async def _billed_parts(session: AsyncSession, request_id: UUID) -> Sequence[UsageRecord]:
+    """The request's usage in order; none before the ledger has taken it, which it does of all parts at once."""
+    statement = select(UsageRecord).where(of_requests((request_id,)), UsageRecord.posted_at.is_not(None))
+    return (await session.scalars(statement.order_by(UsageRecord.part))).all()
+
+
+async def _shares(
+    session: AsyncSession, parts: Sequence[UsageRecord], amount: Money | None, *, key: str
+) -> Sequence[tuple[UsageRecord, Money | None]]:
+    """What each part gives back of `amount`; of a repeat, what it gave. Raises: Conflict."""
+    if amount is None or len(parts) == 1:
+        return [(part, amount) for part in parts]
+    left = {part.part: await _left(session, part) for part in parts}
+    # Looked up after `left`: whoever sees what a refund left sees the refund.
+    keys = {_key("admin", key, part): part for part in parts}
+    given = (await session.scalars(select(Refund).where(Refund.key.in_(keys)))).all()
+    if given:
+        if sum(refund.amount_nano_usd for refund in given) != amount.amount:
+            raise Conflict(f"key {key!r} was used before, for another refund", param="idempotency_key")
+        return [(keys[refund.key], Money(refund.amount_nano_usd)) for refund in given]
+    shares = []
+    rest = amount
+    for part in reversed(parts):
+        if share := min(rest, left[part.part]):
+            shares.append((part, share))
+            rest -= share
+    if rest:
+        raise Conflict(f"a refund of {amount} exceeds what is left of the request's charge, {amount - rest}")
+    return shares
+
+
+async def _left(session: AsyncSession, part: UsageRecord) -> Money:
+    values = {"request": part.request_id, "part": part.part}
+    return Money(int(await session.scalar(text("select refund_left(:request, :part)"), values) or 0))
+
+
+def _key(kind: str, name: str, part: UsageRecord) -> str:
+    return f"{kind}:{name}:{part.part}" if part.part else f"{kind}:{name}"
 
 
 async def _post(
@@ -152,6 +209,7 @@ async def _post(
     reason: str,
     actor_id: UUID | None,
     request_id: UUID | None = None,
+    part: int = 0,
     credit_note_id: UUID | None = None,
     rule: str | None = None,
 ) -> Refund | None:
@@ -173,6 +231,7 @@ async def _post(
                 "reason": reason,
                 "currency": (amount.asset if amount else Asset.USD).value,
                 "actor": actor_id,
+                "part": part,
             },
         )
     if posted is None:
@@ -213,12 +272,12 @@ def _checked(amount: Money | None, reason: str, key: str) -> str:
 _POST = text(
     "select (refund_post(:id, :key, :kind, :organization, cast(:request as uuid), cast(:credit_note as uuid),"
     " cast(:amount as bigint), :bearer, cast(:rule as text), cast(:rule_version as integer), :reason, :currency,"
-    " cast(:actor as uuid))).id"
+    " cast(:actor as uuid), :part)).id"
 )
 # The last attempt of the provider that was billed is the one that broke: those before it delivered nothing.
 _BROKEN = text(
     """
-    select r.id, u.customer_nano_usd as charge, a.fault
+    select r.id, a.fault
       from request r
       join usage_record u on u.id = r.id and u.posted_at is not null and u.customer_nano_usd > 0
       join lateral (

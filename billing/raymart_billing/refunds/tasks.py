@@ -37,7 +37,7 @@ async def refund_broken(sessions: Sessions, *, looked_back: timedelta = LOOKED_B
         for broken in found:
             try:
                 async with session_scope(sessions) as session:
-                    refunded += await refund_by_rule(session, broken) is not None
+                    refunded += bool(await refund_by_rule(session, broken))
             except DomainError as error:
                 refused.append(f"{broken.request_id}: {error.message}")
         if len(found) < RULE_BATCH_MAX:

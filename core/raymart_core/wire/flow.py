@@ -7,6 +7,7 @@ only (a window for the whole connection would let one slow stream hold the other
 
 from collections import deque
 
+from raymart_core.wire.bundle import ENTRY_OVERHEAD_BYTES, pack_bundle
 from raymart_core.wire.link import FRAME_BYTES_MAX, WINDOW_BYTES
 
 
@@ -113,6 +114,21 @@ class FrameQueue:
         frame = self._data.popleft()
         self._data_bytes -= len(frame)
         return frame
+
+    def pop_message(self) -> bytes | None:
+        """The next WebSocket message for a peer that takes bundles: as many frames as fit into one, in order."""
+        first = self.pop()
+        if first is None or not (self._control or self._data):
+            return first
+        frames = [first]
+        room = FRAME_BYTES_MAX - len(first) - 2 * ENTRY_OVERHEAD_BYTES
+        while (queue := self._control or self._data) and len(queue[0]) <= room:
+            frame = queue.popleft()
+            if queue is self._data:
+                self._data_bytes -= len(frame)
+            frames.append(frame)
+            room -= len(frame) + ENTRY_OVERHEAD_BYTES
+        return pack_bundle(frames) if len(frames) > 1 else first
 
     def __len__(self) -> int:
         """Frames waiting."""

@@ -8,6 +8,11 @@ Conversation: `Hello` -> `Challenge` -> `Proof` -> `Welcome` or `Refuse`; a mach
 `Enrol` with a one-time join token and gets `Enrolled`. Then `Announce` (at each change), `Heartbeat` (every
 `Welcome.heartbeat_s`), `Desired` (to a pool controller), `Report`, `GoAway`.
 
+Machines: `RotateKey` replaces a node's key by a proven node. `DrainAsk` (from a node) and `Drain` (to it) take it out of
+routing while what runs may end. `BenchmarkOrder` has the node measured, `BenchmarkResult` answers; `Telemetry` comes
+every `TELEMETRY_S`. `PoolAsk` gets a machine of a house pool what it joins the pool's Ray cluster with. `Demand` tells
+a pool controller which placements are waited for.
+
 Weights: a node that keeps a model cache says so in `Announce.cache` and is told by `Prefetch` what it should hold. For
 a revision that it lacks it asks (`ArtifactAsk`) and gets `ArtifactGrants`, page by page, or `ArtifactRefusal`.
 
@@ -15,6 +20,9 @@ Tunnel: OPEN (`OpenRequest`) from the marketplace, DATA for the request body, EN
 (`ResponseHead`), DATA, END, or RESET (`Reset`) at any time from either side. Flow control, per stream and direction:
 a sender may have `WINDOW_BYTES` of DATA payload unacknowledged; the receiver returns credit in WINDOW frames (u32)
 as it consumes. One slow stream thus holds back only itself.
+
+Several frames travel in one message, BUNDLE (`wire.bundle`), to an end that said in `Hello` or `Welcome` that it takes
+them: a message costs both ends several times what a frame in it does.
 """
 
 import struct
@@ -24,7 +32,17 @@ from typing import Literal
 import msgspec
 
 from raymart_core.units import Fault
+from raymart_core.wire.machine import BenchmarkData, BenchmarkOrder, BenchmarkResult, Telemetry
 from raymart_core.wire.manifest import Manifest
+from raymart_core.wire.membership import (
+    Drain,
+    DrainAsk,
+    KeyRotated,
+    PoolAsk,
+    PoolGrant,
+    PoolRefusal,
+    RotateKey,
+)
 
 LINK_VERSION = 1
 LINK_PATH = "/link"
@@ -50,6 +68,12 @@ class FrameType(IntEnum):
     END = 4
     RESET = 5
     WINDOW = 6
+    BUNDLE = 7
+    """Several frames of the other types, on stream 0."""
+
+
+# An index is a third of what a call of the enumeration costs, and every frame passes here.
+_KINDS = tuple(FrameType)
 
 
 def pack_frame(kind: FrameType, stream_id: int, payload: bytes = b"") -> bytes:
@@ -68,7 +92,9 @@ def unpack_frame(message: bytes) -> tuple[FrameType, int, bytes]:
             f"a frame of {len(message)} bytes is outside {HEADER_BYTES}..{HEADER_BYTES + FRAME_BYTES_MAX}"
         )
     kind, stream_id = _HEADER.unpack_from(message)
-    return FrameType(kind), stream_id, message[HEADER_BYTES:]
+    if kind >= len(_KINDS):
+        raise ValueError(f"a frame of type {kind}; the types are 0..{len(_KINDS) - 1}")
+    return _KINDS[kind], stream_id, message[HEADER_BYTES:]
 
 
 def pack_credit(byte_count: int) -> bytes:
@@ -90,6 +116,23 @@ class Gpu(msgspec.Struct, frozen=True):
     model: str
     memory_bytes: int
     driver: str
+    compute_capability: str = ""
+    """Such as "9.0"; empty where NVML does not say."""
+    multiprocessors: int = 0
+    """Streaming multiprocessors; 0 where unknown."""
+    ecc: bool | None = None
+    """Whether error correction is on; None where the card has none."""
+    mig: tuple["MigSlice", ...] = ()
+    """Slices, where the card is partitioned; the card as a whole can then not be used."""
+
+
+class MigSlice(msgspec.Struct, frozen=True):
+    """One slice of a partitioned GPU."""
+
+    uuid: str
+    profile: str
+    """Such as "1g.18gb"."""
+    memory_bytes: int
 
 
 class Hardware(msgspec.Struct, frozen=True):
@@ -102,6 +145,13 @@ class Hardware(msgspec.Struct, frozen=True):
     gpus: tuple[Gpu, ...] = ()
     machine_id: str = ""
     """Stable id of the machine, hashed; the same id under two nodes is refused."""
+    os: str = ""
+    """Such as "Debian GNU/Linux 12"."""
+    kernel: str = ""
+    cuda: str = ""
+    """Highest CUDA version of the driver, such as "13.0"."""
+    disk_bytes: int = 0
+    """Of the file system that holds the model cache."""
 
 
 class Enrol(msgspec.Struct, frozen=True, tag_field="m", tag="enrol"):
@@ -132,6 +182,8 @@ class Hello(msgspec.Struct, frozen=True, tag_field="m", tag="hello"):
     agent_version: str
     clock_ms: int
     """The caller's Unix time, to report skew."""
+    bundles: bool = False
+    """Whether the caller takes BUNDLE messages."""
 
 
 class Challenge(msgspec.Struct, frozen=True, tag_field="m", tag="challenge"):
@@ -157,6 +209,10 @@ class Welcome(msgspec.Struct, frozen=True, tag_field="m", tag="welcome"):
     """Without a heartbeat for this long, the node's endpoints leave routing."""
     pool: str
     name: str
+    pool_kind: Literal["house", "provider"] = "house"
+    """Whether the machine joins a shared Ray cluster or runs its own."""
+    bundles: bool = False
+    """Whether the marketplace takes BUNDLE messages."""
 
 
 class Refuse(msgspec.Struct, frozen=True, tag_field="m", tag="refuse"):
@@ -209,13 +265,17 @@ class Announce(msgspec.Struct, frozen=True, tag_field="m", tag="announce"):
     replicas: tuple[Replica, ...]
     cache: ModelCache | None = None
     """None: this node keeps none, and is not told what to hold."""
+    controls: bool = False
+    """This node runs its provider pool's Ray head, applies placements and reports on them."""
 
 
-class Heartbeat(msgspec.Struct, frozen=True, tag_field="m", tag="heartbeat"):
+class Heartbeat(msgspec.Struct, frozen=True, tag_field="m", tag="heartbeat", omit_defaults=True):
     """Still here. `running` counts tunnelled requests per replica id."""
 
     clock_ms: int
     running: dict[str, int] = {}
+    waiting: dict[str, int] = {}
+    """Of these, requests that wait in the replica's queue, per replica id."""
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -239,6 +299,10 @@ class Placement(msgspec.Struct, frozen=True):
     """Generations at once per replica."""
     parameters: dict[str, str] = {}
     """What the revision's manifest sets of its engine, by name."""
+    cpus: float = 0.5
+    """What a replica asks of Ray's accounting."""
+    idle_s: float = 60.0
+    """How long a replica may be without work before it goes, down to `replicas_min`."""
 
 
 class Desired(msgspec.Struct, frozen=True, tag_field="m", tag="desired"):
@@ -255,6 +319,18 @@ class Observed(msgspec.Struct, frozen=True):
     state: Literal["placing", "running", "failed", "gone"]
     replicas: int
     reason: str = ""
+    starting: int = 0
+    """Replicas that load."""
+    restarts: int = 0
+    """Replicas that died, since the placement was applied."""
+    cold_start_ms: int | None = None
+    """How long the last replica took from being asked for to being ready."""
+
+
+class Demand(msgspec.Struct, frozen=True, tag_field="m", tag="demand"):
+    """How many replicas' worth of work waits or runs, by placement; what is left out has none. Replaces the last."""
+
+    replicas: dict[str, float]
 
 
 REVISIONS_MAX = 512
@@ -335,6 +411,10 @@ class Report(msgspec.Struct, frozen=True, tag_field="m", tag="report"):
 
     generation: int
     observed: tuple[Observed, ...]
+    ray_nodes: tuple[str, ...] = ()
+    """Names (label `raymart.io/node`) of the live nodes of the pool's Ray cluster."""
+    unknown: tuple[str, ...] = ()
+    """Applications in Serve that are no placement."""
 
 
 class GoAway(msgspec.Struct, frozen=True, tag_field="m", tag="goaway"):
@@ -352,6 +432,8 @@ Control = (
     Enrol | Enrolled | Hello | Challenge | Proof | Welcome | Refuse
     | Announce | Heartbeat | Desired | Report | GoAway | Leave
     | Prefetch | ArtifactAsk | ArtifactGrants | ArtifactRefusal
+    | Telemetry | BenchmarkOrder | BenchmarkData | BenchmarkResult | RotateKey | KeyRotated
+    | Drain | DrainAsk | PoolAsk | PoolGrant | PoolRefusal | Demand
 )  # fmt: skip
 """Any control message."""
 

@@ -2,7 +2,8 @@
 
 HTTP/1.1 on the replica's own port with `Authorization: Bearer <per-replica secret>`, `X-Request-Id` and
 `X-Deadline-Ms`. `POST /v1/generate` takes a `GenerateRequest` as JSON and answers `application/x-ndjson`: one
-event a line, `PromptEvent` first, then a `StepEvent` per engine step, then `FinishEvent` or `ErrorEvent`.
+event a line, `PromptEvent` first, then a `StepEvent` per engine step, then `FinishEvent` or `ErrorEvent`. An answer
+asked for with `whole` has the steps of up to a second in one `StepEvent`.
 Closing the connection aborts the work at the engine within one step. Before the first event a failure is an
 HTTP status with an `ErrorBody`: 400 fault=customer, 503 draining or busy fault=provider, 500 fault=provider.
 `GET /health` answers a `Health`, `GET /stats` a `Stats`, `POST /drain` 202.
@@ -92,7 +93,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     top_logprobs: int | None = None
     """None for no logprobs, else how many alternatives a token carries (0 to 20)."""
     ignore_eos: bool = False
-    """Go on past the end-of-sequence token; for benches and tests only, never set from a customer's request."""
+    """Go on past the end-of-sequence token, to `max_tokens` or a stop string; for those who measure."""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,6 +107,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     resume_ids: tuple[int, ...] = ()
     """Tokens already delivered by another endpoint of the same revision; generation goes on after them."""
     options: GenerationOptions = NO_OPTIONS
+    whole: bool = False
+    """Whether nobody reads the answer before its end. The replica may then collect steps, for a second at most."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -151,6 +154,9 @@ class StepEvent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="e", 
     """What of the step's tokens belongs to tool calls; not in `d`."""
     r: str = ""
     """What of them is reasoning that precedes the answer; not in `d`."""
+    f: FinishReason | None = None
+    """Why the answer is whole with this step, of one at which the engine ended it. A stop string may have cut its text:
+    without the finish, too, there is nothing to go on with."""
 
 
 class Usage(msgspec.Struct, frozen=True):

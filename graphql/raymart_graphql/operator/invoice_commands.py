@@ -239,7 +239,7 @@ def refund(
 
     async def run(sessions: Sessions) -> str:
         async with session_scope(sessions) as session:
-            done = await refunds.refund_request(
+            paid = await refunds.refund_request(
                 session,
                 request_id=request_id,
                 amount=money,
@@ -248,9 +248,10 @@ def refund(
                 key=key or new_id().hex,
                 actor_id=await _actor(session, actor),
             )
-            return (
+            return "\n".join(
                 f"{show(Prefix.REFUND, done.id)}: {_digits(done.amount_nano_usd)} USD back; the provider gave "
                 f"{_digits(done.clawback_nano_usd)}, the platform {_digits(done.fee_nano_usd + done.expense_nano_usd)}"
+                for done in paid
             )
 
     typer.echo(with_database(database_settings().database_url, run))

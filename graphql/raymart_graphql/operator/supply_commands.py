@@ -1,4 +1,4 @@
-"""`raymart node`, `raymart provider`: who serves, on which machines."""
+"""`raymart node`, `raymart provider`, `raymart pool`: who serves, on which machines, and whether all is as it should be."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,6 +11,7 @@ from raymart_core.ids import Prefix, parse, show
 from raymart_graphql.operator.listing import Output, print_rows
 from raymart_graphql.operator.running import database_settings, with_database
 from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.supply.drift import list_pools, pool_drift
 from raymart_marketplace.supply.models import Node, NodeRole, Pool, Provider
 from raymart_marketplace.supply.service import (
     JOIN_TOKEN_TTL_S_MAX,
@@ -27,6 +28,7 @@ OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table or j
 
 node = typer.Typer(no_args_is_help=True)
 provider = typer.Typer(no_args_is_help=True)
+pool = typer.Typer(no_args_is_help=True)
 
 
 @node.command("token")
@@ -125,4 +127,53 @@ def provider_list(output: OutputOption = Output.TABLE) -> None:
             ]
 
     columns = ("id", "slug", "name", "state")
+    print_rows(with_database(database_settings().database_url, rows), columns=columns, output=output)
+
+
+@pool.command("list")
+def pool_list(output: OutputOption = Output.TABLE) -> None:
+    """List pools: who controls each, how many machines are linked, and how far it is from what is wanted."""
+
+    async def rows(sessions: Sessions) -> Sequence[dict[str, object]]:
+        async with session_scope(sessions) as session:
+            return [
+                {
+                    "slug": found.slug,
+                    "kind": found.kind.value,
+                    "region": found.region,
+                    "controller": found.controller,
+                    "nodes": found.nodes_linked,
+                    "drift": len(found.drift),
+                    "first": f"{found.drift[0].kind.value}: {found.drift[0].subject}" if found.drift else "",
+                }
+                for found in await list_pools(session, limit=LISTING_MAX)
+            ]
+
+    columns = ("slug", "kind", "region", "controller", "nodes", "drift", "first")
+    print_rows(with_database(database_settings().database_url, rows), columns=columns, output=output)
+
+
+@pool.command("drift")
+def pool_drift_list(
+    slug: Annotated[str, typer.Argument(help="Slug of the pool.")], output: OutputOption = Output.TABLE
+) -> None:
+    """List where a pool is not as the marketplace wants it."""
+
+    async def rows(sessions: Sessions) -> Sequence[dict[str, object]]:
+        async with session_scope(sessions) as session:
+            found = await pool_by_slug(session, slug)
+            if found is None:
+                raise NotFound(f"there is no pool {slug!r}; `raymart pool list` shows them")
+            return [
+                {
+                    "kind": drift.kind.value,
+                    "subject": drift.subject,
+                    "node": drift.node,
+                    "revision": drift.revision,
+                    "reason": drift.reason,
+                }
+                for drift in await pool_drift(session, found.id)
+            ]
+
+    columns = ("kind", "subject", "node", "revision", "reason")
     print_rows(with_database(database_settings().database_url, rows), columns=columns, output=output)

@@ -16,12 +16,12 @@ from raymart_core.errors import (
     InvalidRequest,
     NotAuthenticated,
     NotFound,
-    Overloaded,
     Unavailable,
 )
 from raymart_core.ids import Prefix, new_id, show
 from raymart_graphql.outage import DATABASE_AWAY
 from raymart_marketplace.gateway.error_reply import InternalError, MethodNotAllowed
+from raymart_marketplace.gateway.retry_after import retry_after_s
 
 log = structlog.get_logger(__name__)
 
@@ -126,8 +126,9 @@ def _answer(error: DomainError, request_id: str, headers: Mapping[str, str]) -> 
     sent = {**headers, REQUEST_ID_HEADER: request_id, "cache-control": "no-store"}
     if isinstance(error, NotAuthenticated):
         sent["www-authenticate"] = "Bearer"
-    if isinstance(error, Overloaded):
-        sent["retry-after"] = str(error.retry_after_s)
+    seconds = retry_after_s(error)
+    if seconds is not None:
+        sent["retry-after"] = str(seconds)
     return Response(
         msgspec.json.encode(body), status_code=error.status, media_type="application/json", headers=sent
     )

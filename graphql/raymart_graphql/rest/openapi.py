@@ -13,7 +13,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from raymart_graphql.key_route import KeyReply
+from raymart_marketplace.gateway.completions.llama_body import LlamaBody
+from raymart_marketplace.gateway.completions.llama_reply import LlamaCompletion
+from raymart_marketplace.gateway.completions.openai_body import CompletionBody
+from raymart_marketplace.gateway.completions.openai_reply import TextCompletion
+from raymart_marketplace.gateway.endpoints_route import EndpointList
 from raymart_marketplace.gateway.error_reply import ErrorReply
+from raymart_marketplace.gateway.generations.reply import GenerationReply
 from raymart_marketplace.gateway.images.openai_body import EditFields, GenerationBody
 from raymart_marketplace.gateway.images.openai_reply import ImagesReply
 from raymart_marketplace.gateway.models_route import ModelList, ModelObject
@@ -39,6 +45,10 @@ Everything else (accounts, prices, usage, invoices, payouts) is at `/graphql`.
 _STRUCTS = (
     ChatBody,
     ChatCompletion,
+    CompletionBody,
+    TextCompletion,
+    LlamaBody,
+    LlamaCompletion,
     EditFields,
     GenerationBody,
     ImagesReply,
@@ -46,7 +56,9 @@ _STRUCTS = (
     EmbeddingList,
     RerankBody,
     RerankAnswer,
+    GenerationReply,
     KeyReply,
+    EndpointList,
     ModelList,
     ModelObject,
     ErrorReply,
@@ -59,6 +71,15 @@ _SCHEMES: Json = {
     },
     "person": {"type": "http", "scheme": "bearer", "description": "A person's access token, from `login`."},
 }
+_SERVED = {
+    "x-request-id": "The request's id.",
+    "x-generation-id": "The id by which `/v1/generation` finds it.",
+    "x-raymart-model": "The model that served.",
+    "x-raymart-provider": "The provider that served.",
+    "x-raymart-attempts": "Endpoints tried.",
+    "x-raymart-cost": "US dollars; not known when a stream begins.",
+}
+"""Headers that say who served."""
 _FAILURES = {
     400: "The request is wrong; `param` names the field.",
     401: "No key, or a wrong one.",
@@ -94,23 +115,23 @@ def document(app: FastAPI) -> Json:
 def _inference() -> Json:
     return {
         "/v1/chat/completions": {
-            "post": {
-                "tags": ["Inference"],
-                "operationId": "createChatCompletion",
-                "summary": "Answer a conversation, in one piece or as a stream",
-                "security": [{"api_key": []}],
-                "requestBody": {"required": True, "content": _json("ChatBody")},
-                "responses": {
-                    "200": {
-                        "description": "The answer; with `stream: true` OpenAI's chunks as server-sent events.",
-                        "content": {
-                            **_json("ChatCompletion"),
-                            "text/event-stream": {"schema": {"type": "string"}},
-                        },
-                    },
-                    **_failing(400, 401, 402, 403, 404, 413, 429, 502, 503, 504),
-                },
-            }
+            "post": _generation(
+                "createChatCompletion",
+                "Answer a conversation, in one piece or as a stream",
+                "ChatBody",
+                "ChatCompletion",
+            )
+        },
+        "/v1/completions": {
+            "post": _generation("createCompletion", "Continue prompts", "CompletionBody", "TextCompletion")
+        },
+        "/completion": {
+            "post": _generation(
+                "createLlamaCompletion",
+                "Continue a prompt, in llama.cpp's shape",
+                "LlamaBody",
+                "LlamaCompletion",
+            )
         },
         "/v1/embeddings": {
             "post": _unary("createEmbedding", "Turn texts into vectors", "EmbeddingBody", "EmbeddingList")
@@ -125,14 +146,43 @@ def _inference() -> Json:
             "post": _pictures("editImage", "Make a picture anew, where its mask says so", _edit_form())
         },
         "/v1/models": {"get": _read("listModels", "List what is served", "ModelList", (401, 403, 503))},
+        "/v1/generation": {
+            "get": _read(
+                "getGeneration",
+                "Show what a request cost, who served it and what was tried",
+                "GenerationReply",
+                (400, 401, 403, 404, 503),
+            )
+            | {"parameters": [_in_query("id", "An answer's `id`, or its `x-request-id`.")]}
+        },
         "/v1/key": {
             "get": _read("getKey", "Show what the key may do and has spent", "KeyReply", (401, 403, 503))
+        },
+        "/v1/models/{model}/endpoints": {
+            "get": _read(
+                "listModelEndpoints",
+                "List who serves a model now, and how",
+                "EndpointList",
+                (401, 403, 404, 503),
+            )
+            | {"parameters": [_in_path("model", "Its slug; it may contain a slash.")]}
         },
         "/v1/models/{model}": {
             "get": _read("getModel", "Show a model", "ModelObject", (401, 403, 404, 503))
             | {"parameters": [_in_path("model", "Its slug; it may contain a slash.")]}
         },
     }
+
+
+def _generation(name: str, summary: str, body: str, answer: str) -> Json:
+    operation = _unary(name, summary, body, answer)
+    whole = operation["responses"]["200"]
+    whole["description"] = "The answer; with `stream: true` its chunks as server-sent events."
+    whole["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    whole["headers"] = {
+        header: {"description": about, "schema": {"type": "string"}} for header, about in _SERVED.items()
+    }
+    return operation
 
 
 def _unary(name: str, summary: str, body: str, answer: str) -> Json:
@@ -334,6 +384,10 @@ def _failing(*statuses: int) -> Json:
     return {
         str(status): {"description": _FAILURES[status], "content": _json("ErrorReply")} for status in statuses
     }
+
+
+def _in_query(name: str, about: str) -> Json:
+    return {"name": name, "in": "query", "required": True, "description": about, "schema": {"type": "string"}}
 
 
 def _in_path(name: str, about: str) -> Json:

@@ -1,7 +1,7 @@
 """`/worker/v1`: what a node may ask of the marketplace over plain HTTP, beside its link.
 
 Tools on a provider's machine (installers, schedulers, monitoring) use it: they need no WebSocket. Inference, heartbeats
-and telemetry travel over the link alone. A node sees itself, and nothing of customers.
+and telemetry travel over the link alone. A node sees itself and what its provider has, and nothing of customers.
 """
 
 import base64
@@ -17,6 +17,7 @@ from raymart_core.wire import link
 from raymart_graphql.rest.bounded import BoundedRoute
 from raymart_graphql.rest.failures import failures
 from raymart_graphql.rest.worker_bodies import (
+    BenchmarkCheckReply,
     ChallengeBody,
     ChallengeReply,
     EndpointReply,
@@ -24,6 +25,7 @@ from raymart_graphql.rest.worker_bodies import (
     EnrolmentReply,
     HardwareBody,
     NodeReply,
+    OfferReply,
     PlacementReply,
     ProofBody,
     TokenReply,
@@ -31,7 +33,9 @@ from raymart_graphql.rest.worker_bodies import (
 from raymart_graphql.services import Services
 from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.supply import enrolment, placements
+from raymart_marketplace.supply.enrolment import NodeIdentity
 from raymart_marketplace.supply.models import Node
+from raymart_marketplace.supply.own_view import last_checks, own_nodes, own_offers
 from raymart_marketplace.supply.refusal import LinkRefused
 
 _REFUSALS: dict[str, type[DomainError]] = {
@@ -65,6 +69,9 @@ def worker_router(services: Services) -> APIRouter:
         ("/node", "getNode", worker.node),
         ("/placements", "listNodePlacements", worker.placements),
         ("/endpoints", "listNodeEndpoints", worker.endpoints),
+        ("/nodes", "listProviderNodes", worker.nodes),
+        ("/offers", "listProviderOffers", worker.offers),
+        ("/benchmarks", "listNodeBenchmarkChecks", worker.benchmarks),
     ):
         router.get(path, operation_id=name, dependencies=[_SIGNED_IN], responses=failures(401, 503))(read)
     return router
@@ -114,13 +121,61 @@ class WorkerApi:
         async with self._services.sessions() as session:
             identity = await self._access.node(session, request.headers.get("authorization"))
             node = await session.get_one(Node, identity.node_id)
+        return self._node_reply(node, pool=identity.pool_slug, region=identity.region, identity=identity)
+
+    async def nodes(self, request: Request) -> list[NodeReply]:
+        """The living nodes of this node's provider, at most 100."""
+        async with self._services.sessions() as session:
+            identity = await self._access.node(session, request.headers.get("authorization"))
+            found = await own_nodes(session, identity.provider_id)
+        return [
+            self._node_reply(node, pool=pool.slug, region=pool.region, identity=identity)
+            for node, pool in found
+        ]
+
+    async def offers(self, request: Request) -> list[OfferReply]:
+        """What this node's provider sells."""
+        async with self._services.sessions() as session:
+            identity = await self._access.node(session, request.headers.get("authorization"))
+            found = await own_offers(session, identity.provider_id)
+        return [
+            OfferReply(
+                id=show(Prefix.OFFER, offer.id),
+                model=model,
+                revision=digest,
+                state=offer.state,
+                ask_prompt_nano_usd=offer.ask_prompt_nano_usd,
+                ask_completion_nano_usd=offer.ask_completion_nano_usd,
+            )
+            for offer, model, digest in found
+        ]
+
+    async def benchmarks(self, request: Request) -> list[BenchmarkCheckReply]:
+        """What the last benchmark of this node that has an end found."""
+        async with self._services.sessions() as session:
+            identity = await self._access.node(session, request.headers.get("authorization"))
+            found = await last_checks(session, identity.node_id)
+        return [
+            BenchmarkCheckReply(
+                check=check.check_name,
+                device=check.device,
+                value=check.value,
+                limit=check.limit_value,
+                passed=check.passed,
+                reason=check.reason,
+                message=check.message,
+            )
+            for check in found
+        ]
+
+    def _node_reply(self, node: Node, *, pool: str, region: str, identity: NodeIdentity) -> NodeReply:
         return NodeReply(
             id=show(Prefix.NODE, node.id),
             name=node.name,
             role=node.role,
             state=node.state,
-            pool=identity.pool_slug,
-            region=identity.region,
+            pool=pool,
+            region=region,
             provider=identity.provider_slug,
             last_seen_at=node.last_seen_at,
             linked=self._services.directory.is_linked(node.id),

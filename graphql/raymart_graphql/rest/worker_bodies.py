@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from raymart_marketplace.supply.models import NodeRole, NodeState, PlacementState
+from raymart_marketplace.supply.models import NodeRole, NodeState, OfferState, PlacementState
 
 NodeId = Annotated[
     str, Field(pattern="^node_[0-9a-f]{32}$", examples=["node_0199a0c2d4e57f0e8a1b2c3d4e5f6071"])
@@ -126,3 +126,26 @@ class EndpointReply(BaseModel):
     capacity: int
     running: int
     quarantined: bool
+
+
+class OfferReply(BaseModel):
+    """What this node's provider sells."""
+
+    id: str
+    model: str
+    revision: str
+    state: OfferState
+    ask_prompt_nano_usd: int | None = Field(description="Per prompt token; null for the rate card's price.")
+    ask_completion_nano_usd: int | None
+
+
+class BenchmarkCheckReply(BaseModel):
+    """One check of this node's last benchmark that has an end."""
+
+    check: str
+    device: str = Field(description="UUID of a GPU; empty for the machine.")
+    value: float | None
+    limit: float | None
+    passed: bool
+    reason: str | None
+    message: str

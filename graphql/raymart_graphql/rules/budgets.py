@@ -1,4 +1,4 @@
-"""Who may use: budgets and leases."""
+"""Who may set budgets and limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from raymart_core.ids import Prefix
 from raymart_graphql.context import Operation
-from raymart_graphql.permissions import MemberOf, Rule
+from raymart_graphql.permissions import MemberOf, Platform, Rule
 from raymart_marketplace.accounts.permissions import Permission
 
 _LIMITED = (Prefix.ORGANIZATION, Prefix.PROJECT, Prefix.API_KEY)
@@ -29,4 +29,8 @@ class MemberOfScope:
 BUDGETS_RULES: Mapping[str, Rule] = {
     "Mutation.setBudget": MemberOfScope(Permission.BUDGETS_MANAGE),
     "Mutation.removeBudget": MemberOfScope(Permission.BUDGETS_MANAGE),
+    "Mutation.setInferenceLimits": MemberOfScope(Permission.BUDGETS_MANAGE),
+    "Mutation.removeInferenceLimits": MemberOfScope(Permission.BUDGETS_MANAGE),
+    "Mutation.setInferenceAllowance": Platform(Permission.PLATFORM_MARKET_MANAGE),
+    "Mutation.removeInferenceAllowance": Platform(Permission.PLATFORM_MARKET_MANAGE),
 }

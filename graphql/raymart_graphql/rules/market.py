@@ -15,6 +15,7 @@ MARKET_RULES: Mapping[str, Rule] = {
     "Query.models": Public(),
     "Query.model": Public(),
     "Query.provider": Public(),
+    "Query.pools": Platform(Permission.PLATFORM_MARKET_READ),
     "Query.offers": Public(),
     "Query.offerSearch": Public(),
     "Query.explainRoute": Public(),
@@ -36,5 +37,6 @@ MARKET_RULES: Mapping[str, Rule] = {
     "Organization.statement": MemberOfSource(Permission.BILLING_READ),
     "Provider.nodes": MemberOfSource(Permission.SUPPLY_READ),
     "Provider.pools": MemberOfSource(Permission.SUPPLY_READ),
+    "Pool.drift": MemberOfSource(Permission.SUPPLY_READ),
     "Provider.earnings": MemberOfSource(Permission.EARNINGS_READ),
 }

@@ -26,6 +26,7 @@ from raymart_graphql.schema.images.subscriptions import ImageSubscription
 from raymart_graphql.schema.inference.embedding import EmbeddingMutation
 from raymart_graphql.schema.inference.mutations import InferenceMutation
 from raymart_graphql.schema.inference.subscriptions import InferenceSubscription
+from raymart_graphql.schema.inference_limits.mutations import InferenceLimitMutation
 from raymart_graphql.schema.invoices.mutations import InvoiceMutation
 from raymart_graphql.schema.invoices.queries import InvoiceQuery
 from raymart_graphql.schema.keys.mutations import KeyMutation
@@ -33,6 +34,8 @@ from raymart_graphql.schema.keys.queries import KeyQuery
 from raymart_graphql.schema.ledger.mutations import LedgerMutation
 from raymart_graphql.schema.ledger.queries import LedgerQuery
 from raymart_graphql.schema.limits.queries import LimitsQuery
+from raymart_graphql.schema.machines.mutations import MachineMutation
+from raymart_graphql.schema.machines.queries import MachineQuery
 from raymart_graphql.schema.members.mutations import MemberMutation
 from raymart_graphql.schema.members.support import SupportMutation
 from raymart_graphql.schema.nodes import NodeQuery
@@ -55,8 +58,13 @@ from raymart_graphql.schema.service_accounts.mutations import ServiceAccountMuta
 from raymart_graphql.schema.sessions.mutations import SessionMutation
 from raymart_graphql.schema.sessions.registration import RegistrationMutation
 from raymart_graphql.schema.sessions.second_factor import SecondFactorMutation
+from raymart_graphql.schema.supply.applications import ApplicationMutation, ApplicationQuery
+from raymart_graphql.schema.supply.data_policy import DataPolicyMutation
 from raymart_graphql.schema.supply.lifecycle import SupplyLifecycleMutation
+from raymart_graphql.schema.supply.maintenance import MaintenanceMutation
 from raymart_graphql.schema.supply.mutations import SupplyMutation
+from raymart_graphql.schema.supply.placing_mutations import PlacingMutation
+from raymart_graphql.schema.supply.pools import PoolMutation
 from raymart_graphql.schema.supply.queries import SupplyQuery
 from raymart_graphql.schema.usage.mutations import UsageMutation
 from raymart_graphql.schema.usage.queries import UsageQuery
@@ -75,6 +83,8 @@ class Query(
     OidcQuery,
     CatalogQuery,
     SupplyQuery,
+    MachineQuery,
+    ApplicationQuery,
     AdminQuery,
     NodeQuery,
     PricingQuery,
@@ -110,10 +120,17 @@ class Mutation(
     ServiceAccountMutation,
     OidcMutation,
     InferenceMutation,
+    InferenceLimitMutation,
     ImageMutation,
     EmbeddingMutation,
     SupplyMutation,
     SupplyLifecycleMutation,
+    MachineMutation,
+    PlacingMutation,
+    DataPolicyMutation,
+    MaintenanceMutation,
+    PoolMutation,
+    ApplicationMutation,
     AdminMutation,
     CatalogMutation,
     PricingMutation,

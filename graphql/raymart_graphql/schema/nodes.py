@@ -90,6 +90,7 @@ NODE_RULES: Mapping[Prefix, Visible] = {
     Prefix.POOL: _those_who_may_join,
     Prefix.NODE: _with(Permission.SUPPLY_READ),
     Prefix.PLACEMENT: _with(Permission.SUPPLY_READ),
+    Prefix.BENCHMARK: _with(Permission.SUPPLY_READ),
     Prefix.OFFER: _anybody_until_closed,
     Prefix.REQUEST: _with(Permission.USAGE_READ),
     Prefix.USAGE_RECORD: _with(Permission.USAGE_READ),

@@ -26,6 +26,7 @@ class UserErrorCode(Enum):
     UPSTREAM_FAILED = "upstream_failed"
     NO_ENDPOINT = "no_endpoint"
     UNAVAILABLE = "service_unavailable"
+    MODEL_OVERLOADED = "model_overloaded"
     SUSPENDED = "suspended"
     INFERENCE_DISABLED = "inference_disabled"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -52,6 +53,7 @@ expose(
         "UPSTREAM_FAILED": "Every endpoint that was tried has failed.",
         "NO_ENDPOINT": "No endpoint meets the routing needs; `reasons` says why each was left out.",
         "UNAVAILABLE": "A part of the platform is away for the moment.",
+        "MODEL_OVERLOADED": "More is asked of the model than its endpoints can do; the message says when to try again.",
         "SUSPENDED": "The organization, the person or the key is suspended.",
         "INFERENCE_DISABLED": "The marketplace serves no new requests for the moment.",
         "DEADLINE_EXCEEDED": "The request ran past its deadline.",

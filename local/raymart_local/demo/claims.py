@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raymart_core.money import ZERO, Money
-from raymart_local.demo.books import CustomerBooks, ProviderBooks, TrialBalance
+from raymart_local.demo.books import CustomerBooks, ProviderBooks, TrialBalance, Usage
+from raymart_local.demo.long_stream import LongStream
+from raymart_local.demo.outage import Outage
 from raymart_local.demo.payouts import NANO_USD_PER_MICRO_USDC, PaidProviders
 from raymart_local.demo.pictures import SIDE_PIXELS, STEPS, Picture
 from raymart_local.demo.purchase import Purchase
@@ -40,6 +42,8 @@ class Outcome:
     customer: CustomerBooks
     providers: Sequence[ProviderBooks]
     """Before they were paid."""
+    outage: Outage
+    """The machine that was killed in the middle."""
     paid: PaidProviders
     trial: TrialBalance
 
@@ -54,6 +58,24 @@ class Outcome:
         return self.trial.balances.get("PLATFORM_FEE", ZERO)
 
     @property
+    def stream_parts(self) -> Sequence[Usage]:
+        """What the long stream was billed."""
+        request_id = self.outage.stream.request_id
+        return [record for record in self.customer.usage if record.request_id == request_id]
+
+    @property
+    def is_stream_billed_once(self) -> bool:
+        """Whether the parts of the long stream are what its reader got, the prompt once, each its provider's."""
+        stream, parts = self.outage.stream, self.stream_parts
+        prompts = [part.tokens_prompt for part in parts if part.tokens_prompt]
+        return (
+            prompts == [stream.tokens_prompt]
+            and sum(part.tokens_completion for part in parts) == stream.tokens_completion
+            and sum((part.amount for part in parts), ZERO) == stream.cost
+            and {part.provider for part in parts} == set(stream.providers)
+        )
+
+    @property
     def ledger_sum(self) -> Money:
         """Sum over all accounts of the ledger: zero, when every credit has its debit."""
         return sum(self.trial.balances.values(), ZERO)
@@ -64,6 +86,7 @@ def claims(outcome: Outcome) -> Sequence[Claim]:
     return [
         *_claims_about_service(outcome),
         *_claims_about_pictures(outcome),
+        *_claims_about_the_outage(outcome),
         *_claims_about_money(outcome),
         *_claims_about_payouts(outcome),
     ]
@@ -96,8 +119,8 @@ def _claims_about_service(outcome: Outcome) -> Sequence[Claim]:
         ),
         Claim(
             sentence="every answer named the usage and the cost that it was billed",
-            is_true=seen == _billed(outcome.customer),
-            numbers=f"{len(seen & _billed(outcome.customer))} of {len(seen)} answers",
+            is_true=seen == _billed(outcome.customer, outcome.outage.stream),
+            numbers=f"{len(seen & _billed(outcome.customer, outcome.outage.stream))} of {len(seen)} answers",
         ),
     ]
 
@@ -130,6 +153,47 @@ def _claims_about_pictures(outcome: Outcome) -> Sequence[Claim]:
             sentence="pictures cost their megapixel-steps",
             is_true=all(picture.pixel_steps == SIDE_PIXELS**2 * STEPS for picture in pictures),
             numbers=", ".join(f"{picture.pixel_steps} at {picture.cost}" for picture in pictures),
+        ),
+    ]
+
+
+def _claims_about_the_outage(outcome: Outcome) -> Sequence[Claim]:
+    outage, stream = outcome.outage, outcome.outage.stream
+    who = f"{outage.node} of {outage.provider}"
+    back_s = outage.back_after_s
+    return [
+        Claim(
+            sentence="no request failed when a machine was killed",
+            is_true=not outage.failed and len(outage.purchases) == len(outage.asked) > 0,
+            numbers="; ".join(outage.failed[:3])
+            or f"{outage.before.total()} before, {outage.after.total()} after {who} was killed, "
+            f"the longest {outage.longest_s:.1f} s",
+        ),
+        Claim(
+            sentence="the others took over its work",
+            is_true=outage.before[outage.provider] > 0
+            and outage.after.total() > outage.after[outage.provider],
+            numbers=f"{outage.provider} answered {outage.before[outage.provider]} of {outage.before.total()} "
+            f"before, {outage.after[outage.provider]} of {outage.after.total()} after",
+        ),
+        Claim(
+            sentence="a stream whose machine was killed is whole",
+            is_true=bool(stream.resumed_at) and stream.is_whole,
+            numbers=f"{stream.tokens_completion} tokens by {' and '.join(stream.providers)}, taken up at "
+            f"{', '.join(map(str, stream.resumed_at)) or 'none'}, the longest gap {stream.longest_gap_s:.2f} s",
+        ),
+        Claim(
+            sentence="it is billed once, each provider for its part",
+            is_true=outcome.is_stream_billed_once,
+            numbers=", ".join(
+                f"{part.provider}: {part.tokens_completion} tokens at {part.amount}"
+                for part in outcome.stream_parts
+            ),
+        ),
+        Claim(
+            sentence="the machine came back by itself",
+            is_true=back_s is not None,
+            numbers=f"{who} after {back_s:.0f} s" if back_s is not None else f"{who} did not",
         ),
     ]
 
@@ -216,9 +280,10 @@ def _seen(outcome: Outcome) -> set[Line]:
     }
 
 
-def _billed(books: CustomerBooks) -> set[Line]:
-    """What each request was billed."""
+def _billed(books: CustomerBooks, stream: LongStream) -> set[Line]:
+    """What each request was billed, but the long stream, which has parts."""
     return {
         (r.request_id, r.provider, r.tokens_prompt, r.tokens_completion, r.pixel_steps, r.amount)
         for r in books.usage
+        if r.request_id != stream.request_id
     }

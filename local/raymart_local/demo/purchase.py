@@ -58,7 +58,7 @@ class Buyer:
         answer = await self.http.post(
             f"{self.base_url}/v1/chat/completions",
             json=self._body(question, only),
-            headers=self._headers,
+            headers=self.headers,
             timeout=REQUEST_TIMEOUT_S,
         )
         if answer.status_code != httpx.codes.OK:
@@ -76,12 +76,12 @@ class Buyer:
             "POST",
             f"{self.base_url}/v1/chat/completions",
             json=body,
-            headers=self._headers,
+            headers=self.headers,
             timeout=REQUEST_TIMEOUT_S,
         ) as answer:
             if answer.status_code != httpx.codes.OK:
                 raise DemoFailed(f"REST answered {answer.status_code}: {(await answer.aread()).decode()}")
-            async with aclosing(_events(answer)) as events:
+            async with aclosing(events_of(answer)) as events:
                 async for event in events:
                     usage = event.get("usage") or usage
                     pieces += [
@@ -108,7 +108,8 @@ class Buyer:
         return _from_graphql("GraphQL subscription", "".join(deltas), chunks[-1], pieces=len(deltas))
 
     @property
-    def _headers(self) -> dict[str, str]:
+    def headers(self) -> dict[str, str]:
+        """The key."""
         return {"authorization": f"Bearer {self.api_key}"}
 
     def _body(self, question: str, only: Sequence[str]) -> dict[str, Any]:
@@ -130,7 +131,7 @@ class Buyer:
         return body | {"provider": {"only": list(only)}} if only else body
 
 
-async def _events(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
+async def events_of(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
     """The JSON of each server-sent event up to `[DONE]`. Raises: DemoFailed, on an error event or without a DONE."""
     async for line in answer.aiter_lines():
         if not line.startswith("data:"):

@@ -12,8 +12,9 @@ from raymart_local.demo.errors import DemoFailed
 from raymart_local.demo.statement import print_statement, report, write_report
 from raymart_local.demo.story import Story
 from raymart_local.errors import DataDirInUse, LocalError
+from raymart_local.house_pool import DEMO_NODES
 from raymart_local.logs import Console
-from raymart_local.ports import free_port
+from raymart_local.ports import LOOPBACK, free_port
 from raymart_local.settings import LocalSettings
 from raymart_local.stack import running_stack
 
@@ -48,7 +49,7 @@ async def run_demo(settings: LocalSettings) -> None:
 
 
 def own_settings(settings: LocalSettings) -> LocalSettings:
-    """The demo's: a directory below the given one, a free port, and a chain of its own.
+    """The demo's: a directory below the given one, a free port of loopback, its own providers and chain.
 
     Whatever Solana the environment names: the demo pays people who do not exist.
     """
@@ -56,6 +57,8 @@ def own_settings(settings: LocalSettings) -> LocalSettings:
         update={
             "data_dir": settings.data_dir.absolute() / "demo",
             "port": free_port(),
+            "host": LOOPBACK,
+            "house_pool": True,
             "solana_rpc_url": None,
         }
     )
@@ -68,12 +71,18 @@ async def _outcome(settings: LocalSettings, console: Console) -> Outcome:
         httpx.AsyncClient(trust_env=False) as http,
     ):
         console.say("demo", f"the stack is ready after {stack.ready_after_s:.0f} s")
+
+        def kill_machine(provider: str) -> tuple[str, int]:
+            node = next(one for one in DEMO_NODES if one.provider == provider)
+            return node.name, stack.supervisor.kill(node.parts)
+
         story = Story(
             http,
             base_url=stack.base_url,
             credentials=stack.layout.credentials,
             chain=stack.layout.solana_chain,
             pictures=stack.layout.root,
+            kill=kill_machine,
             console=console,
         )
         try:

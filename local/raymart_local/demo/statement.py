@@ -10,6 +10,7 @@ from rich.table import Table
 from raymart_core.money import ZERO, Money
 from raymart_local.demo.books import MEGA, ProviderBooks, Usage
 from raymart_local.demo.claims import Claim, Outcome
+from raymart_local.demo.outage import Outage
 
 
 def print_statement(outcome: Outcome, claims: Sequence[Claim], *, console: Console) -> None:
@@ -28,7 +29,7 @@ def report(outcome: Outcome, claims: Sequence[Claim], *, seconds: float) -> Mapp
     return {
         "ok": all(claim.is_true for claim in claims),
         "seconds": round(seconds, 1),
-        "requests": len(outcome.purchases) + len(outcome.pictures),
+        "requests": len(outcome.purchases) + len(outcome.pictures) + 1,
         "providers": [
             {
                 "id": provider.provider_id,
@@ -46,6 +47,12 @@ def report(outcome: Outcome, claims: Sequence[Claim], *, seconds: float) -> Mapp
         },
         "platform_fee_nano_usd": outcome.fee.amount,
         "image": _image(outcome),
+        "failover": {
+            "happened": bool(outcome.outage.stream.resumed_at),
+            "stream_complete": outcome.outage.stream.is_whole,
+            "billed_once": outcome.is_stream_billed_once,
+        },
+        "outage": _outage(outcome.outage),
         "ledger": {
             "sum": outcome.ledger_sum.amount,
             "trial_balance_ok": outcome.trial.balanced,
@@ -60,6 +67,20 @@ def _image(outcome: Outcome) -> Mapping[str, object] | None:
         return None
     width, height = outcome.pictures[0].size
     return {"path": str(outcome.saved), "width": width, "height": height}
+
+
+def _outage(outage: Outage) -> Mapping[str, object]:
+    """The machine that was killed, and what customers noticed."""
+    return {
+        "node": outage.node,
+        "provider": outage.provider,
+        "processes_killed": outage.processes,
+        "requests_before": outage.before.total(),
+        "requests_after": outage.after.total(),
+        "requests_failed": len(outage.failed),
+        "longest_request_s": round(outage.longest_s, 2),
+        "back_after_s": None if outage.back_after_s is None else round(outage.back_after_s, 1),
+    }
 
 
 def write_report(path: Path, document: Mapping[str, object]) -> None:

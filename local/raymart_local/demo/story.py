@@ -1,7 +1,9 @@
 """The story that the demo tells: credit, an API key, questions by every way to both providers, payouts, the books."""
 
+import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from raymart_local.demo.books import (
 from raymart_local.demo.claims import Outcome
 from raymart_local.demo.errors import DemoFailed
 from raymart_local.demo.graphql import GraphQLClient
+from raymart_local.demo.outage import KillMachine, Outage, Questions
 from raymart_local.demo.payouts import Paymaster
 from raymart_local.demo.pictures import Picture, PictureBuyer, save
 from raymart_local.demo.purchase import Buyer, Purchase
@@ -59,10 +62,12 @@ class Story:
         credentials: Path,
         chain: Path,
         pictures: Path,
+        kill: KillMachine,
         console: Console,
     ) -> None:
         """`pictures` is the folder that pictures are saved in."""
         self._pictures = pictures
+        self._kill = kill
         self._http = http
         self._chain = chain
         self._base_url = base_url
@@ -85,9 +90,15 @@ class Story:
         ]
         purchases, wrong = await self._buy(buyer, slugs)
         pictures, saved = await self._buy_pictures(buyer, slugs)
+        questions = Questions(buyer, [text for text, _ in ANSWERS], kill=self._kill, console=self._console)
+        outage = await questions.ask()
+        returning = asyncio.create_task(questions.back(outage), name="back")
+        purchases, wrong = [*purchases, *outage.purchases], [*wrong, *_wrong(outage)]
         top_up = await payer.credited(signature)
         books = await posted_customer_books(
-            customer, organization_id=organization_id, requests=len(purchases) + len(pictures)
+            customer,
+            organization_id=organization_id,
+            requests=len(purchases) + len(pictures) + 1 + len(outage.stream.resumed_at),
         )
         owners = [
             (account["provider_id"], await self._logged_in(account))
@@ -102,7 +113,9 @@ class Story:
             console=self._console,
         )
         paid = await paymaster.pay(owners)
+        back_after_s = await returning
         return Outcome(
+            outage=replace(outage, back_after_s=back_after_s),
             granted=granted,
             top_up=top_up,
             purchases=purchases,
@@ -172,3 +185,9 @@ class Story:
 
     async def _slug(self, graphql: GraphQLClient, provider_id: str) -> str:
         return str((await graphql.run(_SLUG, id=provider_id))["provider"]["slug"])
+
+
+def _wrong(outage: Outage) -> Sequence[str]:
+    """Answers that are none of the known ones."""
+    known = {answer for _, answer in ANSWERS}
+    return [f"{one.provider}: {one.text!r}" for one in outage.purchases if one.text.strip() not in known]

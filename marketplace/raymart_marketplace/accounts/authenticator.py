@@ -261,7 +261,7 @@ class Authenticator:
             row = (await session.execute(_living_key(key_hash))).first()
         if row is None:
             return None
-        key_id, project_id, organization_id, scopes, models, keeps_prompts, kind, role, seconds = row
+        key_id, project_id, organization_id, scopes, models, keeps_prompts, cache_s, kind, role, seconds = row
         granted = frozenset(map(KeyScope, scopes))
         # A service account's role may have changed since; the outer join's null, for no account, is not in its type.
         if cast("Role | None", role) is not None:
@@ -274,6 +274,7 @@ class Authenticator:
             scopes=granted,
             models=None if models is None else frozenset(models),
             keeps_prompts=keeps_prompts,
+            answer_cache_s=cache_s,
         )
         # Null for a key without an end, which the expression's type does not tell.
         fresh_s = cast("Decimal | None", seconds)
@@ -377,6 +378,7 @@ def _living_key(key_hash: bytes) -> Select[*tuple[Any, ...]]:
             ApiKey.scopes,
             ApiKey.models,
             ApiKey.prompt_retention_days > 0,
+            ApiKey.answer_cache_s,
             Organization.kind,
             ServiceAccount.role,
             left_s,

@@ -22,6 +22,8 @@ class Caller:
     """Slugs of the models that may be used; None for all."""
     keeps_prompts: bool = False
     """Whether the key asks for its prompts and completions to be kept."""
+    answer_cache_s: int = 0
+    """How long the key's answers are given again where a request does not say."""
 
     def require(self, scope: KeyScope) -> None:
         """Raises: ScopeMissing unless the credential is good for this."""

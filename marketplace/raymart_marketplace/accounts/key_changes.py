@@ -23,6 +23,9 @@ from raymart_marketplace.accounts.scopes import KeyScope
 OVERLAP_S_MAX = 86_400
 """How long a rotated key's former secret may go on working."""
 
+ANSWER_CACHE_S_MAX = 86_400
+"""How long answers may be given again."""
+
 
 class Unchanged:
     """Stands for what a change leaves as it is; None means "no limit" for most of a key's terms."""
@@ -41,6 +44,8 @@ class KeyChange:
     """None allows all."""
     expires_at: datetime | Unchanged | None = UNCHANGED
     """None for never."""
+    answer_cache_s: int | Unchanged = UNCHANGED
+    """0 for not at all."""
 
 
 async def update_api_key(session: AsyncSession, *, api_key_id: UUID, change: KeyChange) -> ApiKey:
@@ -55,6 +60,13 @@ async def update_api_key(session: AsyncSession, *, api_key_id: UUID, change: Key
     if not isinstance(change.expires_at, Unchanged):
         await _require_future(session, change.expires_at)
         key.expires_at = change.expires_at
+    if not isinstance(change.answer_cache_s, Unchanged):
+        if not 0 <= change.answer_cache_s <= ANSWER_CACHE_S_MAX:
+            raise InvalidRequest(
+                f"answers are cached for 0 to {ANSWER_CACHE_S_MAX} s, not {change.answer_cache_s}",
+                param="answer_cache_seconds",
+            )
+        key.answer_cache_s = change.answer_cache_s
     await session.flush()
     return key
 

@@ -125,6 +125,7 @@ class ApiKey(Row):
         ),
         CheckConstraint("cardinality(models) between 1 and 100", name="models_few"),
         CheckConstraint("prompt_retention_days between 0 and 30", name="retention_days"),
+        CheckConstraint("answer_cache_s between 0 and 86400", name="answer_cache_s"),
     )
 
     project_id: Mapped[UUID] = mapped_column(ForeignKey("project.id", ondelete="RESTRICT"), index=True)
@@ -154,3 +155,5 @@ class ApiKey(Row):
         ForeignKey("service_account.id", ondelete="RESTRICT"), index=True
     )
     """Whose key it is; None for one of the project itself."""
+    answer_cache_s: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How long its answers are given again unless a request says otherwise; 0 for not at all. See `gateway.response_cache`."""

@@ -147,6 +147,8 @@ def _inserted(execution: ORMExecuteState) -> Mapping[str, object]:
     """The values of an INSERT of one row; nothing of one of many, or of one whose rows come from a query."""
     if isinstance(execution.parameters, Mapping):
         return {str(name): value for name, value in execution.parameters.items()}
+    if execution.parameters:
+        return {}  # One of many rows: SQLAlchemy compiles such a statement in a session only.
     assert isinstance(execution.statement, Insert)
     compiled = execution.statement.compile(dialect=execution.session.get_bind().dialect)
     return {name: value for name, value in compiled.params.items() if value is not None}

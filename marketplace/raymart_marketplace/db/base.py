@@ -38,13 +38,13 @@ class Row(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), sort_order=-1)
 
 
-def text_enum(members: type[StrEnum]) -> Enum:
-    """Column type for `members`: their values as text, guarded by a CHECK."""
+def text_enum(members: type[StrEnum], *, name: str | None = None) -> Enum:
+    """Column type for `members`: their values as text, guarded by a CHECK; `name` tells two of one table apart."""
     return Enum(
         members,
         native_enum=False,
         create_constraint=True,
         length=32,
-        name=members.__name__.lower(),
+        name=name or members.__name__.lower(),
         values_callable=lambda enum: [member.value for member in enum],
     )

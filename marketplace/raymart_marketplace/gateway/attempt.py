@@ -26,9 +26,17 @@ class Attempt(ReplicaAttempt[ReplicaEvent]):
         meter: Meter,
         patience: Patience,
         limits: InferenceLimits,
+        whole: bool = False,
     ) -> None:
+        """`whole` tells that the replica was asked to collect its steps, so that none shows when it was made."""
         super().__init__(endpoint, lease, lines=replica_lines(), patience=patience, limits=limits)
         self.meter = meter
+        self._whole = whole
+
+    @property
+    def tokens_made(self) -> int:
+        """What the customer was handed."""
+        return self.meter.tokens_completion
 
     async def begin(self, body: bytes, *, request_id: str) -> StepEvent | None:
         """Send the request and return its first step; None when it ended well without one. Raises: AttemptFailed."""
@@ -41,12 +49,14 @@ class Attempt(ReplicaAttempt[ReplicaEvent]):
 
     async def next_step(self) -> StepEvent | None:
         """The next step, checked and counted; None after the last. Raises: AttemptFailed, also for a false count."""
+        if self.finish_reason is not None:
+            return None
         try:
             event = await self._next_event()
             if isinstance(event, StepEvent):
                 self.meter.step(event)
-                if self.first_token_at is None:
-                    self._stepped()
+                if not self._is_delivering:
+                    self._stepped(timed=not self._whole)
                 return event
             self._end(event)
         except (UpstreamBroken, TimedOut, DeadlineExceeded) as error:
@@ -63,14 +73,13 @@ class Attempt(ReplicaAttempt[ReplicaEvent]):
         self.meter.finish(event, revision=self.endpoint.revision_digest)
         if event.finish not in {FinishReason.STOP, FinishReason.LENGTH}:
             raise UpstreamBroken(f"the replica gave up: {event.finish.value}", fault=Fault.PROVIDER)
-        if (event.usage.prompt, event.usage.completion) != (
-            self.meter.tokens_prompt,
+        begun = self.meter.begun
+        # What an engine takes up is part of its prompt.
+        counted = (
+            self.meter.tokens_prompt + (0 if begun is None else begun.tokens),
             self.meter.tokens_completion,
-        ):
-            log.warning(
-                "usage.mismatch",
-                endpoint_id=str(self.endpoint.id),
-                counted=(self.meter.tokens_prompt, self.meter.tokens_completion),
-                claimed=(event.usage.prompt, event.usage.completion),
-            )
+        )
+        claimed = (event.usage.prompt, event.usage.completion)
+        if claimed != counted:
+            log.warning("usage.mismatch", endpoint_id=str(self.endpoint.id), counted=counted, claimed=claimed)
         self._ended(event.finish)

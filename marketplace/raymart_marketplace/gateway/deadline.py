@@ -12,6 +12,10 @@ from raymart_core.errors import DeadlineExceeded, RaymartError
 
 Result = TypeVar("Result")
 
+LOOK_S = 3.0
+"""When the timer fires first, at the latest: a request whose waits have limits of their own, the first of them mostly the
+longest, would otherwise set it once for each. Most are over by then."""
+
 
 class TimedOut(RaymartError):
     """A single wait was longer than its limit; the request's own deadline is not reached."""
@@ -37,7 +41,8 @@ class Patience:
 
     def left_s(self) -> float:
         """Seconds until the deadline, 0 when it is over."""
-        return max(0.0, self.deadline_at - self._loop.time())
+        left_s = self.deadline_at - self._loop.time()
+        return max(0.0, left_s)
 
     async def wait(self, begin: Callable[[], Awaitable[Result]], *, limit_s: float) -> Result:
         """Await what `begin` returns, cancelled after `limit_s` seconds or at the deadline.
@@ -48,11 +53,13 @@ class Patience:
         now = self._loop.time()
         if now >= self.deadline_at:
             raise self._deadline_exceeded()
-        self._until = min(now + limit_s, self.deadline_at)
-        task = asyncio.current_task()
+        until = now + limit_s
+        self._until = min(self.deadline_at, until)
+        task = asyncio.current_task(self._loop)
         assert task is not None
         cancels_before = task.cancelling()
-        self._arm()
+        if self._timer is None or self._timer_at > self._until:  # Asked here: it mostly is set already.
+            self._arm(min(self._until, now + LOOK_S))
         self._waiting = task
         try:
             return await begin()
@@ -75,20 +82,19 @@ class Patience:
             self._timer.cancel()
             self._timer = None
 
-    def _arm(self) -> None:
+    def _arm(self, at: float) -> None:
+        """Have the timer fire at `at`, no later than the wait is over; if nothing is due then it goes on."""
         if self._timer is not None:
-            if self._timer_at <= self._until:
-                return  # It fires early, sees that nothing is due and goes on.
             self._timer.cancel()
-        self._timer_at = self._until
-        self._timer = self._loop.call_at(self._until, self._due)
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._due)
 
     def _due(self) -> None:
         self._timer = None
         if self._waiting is None:
             return  # The next wait arms again.
         if self._loop.time() < self._until:
-            self._arm()
+            self._arm(self._until)
         elif not self._expired:
             self._expired = True
             self._waiting.cancel()

@@ -1,7 +1,8 @@
 """What every /v1 route shares: an id for the request, authentication, and errors in OpenAI's shape."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 from uuid import UUID
 
@@ -25,13 +26,22 @@ class Answer:
         """Ours: a client's own x-request-id could collide with another's."""
         self.begun = False
         """Whether a status has been sent; from then on an error can only cut the answer short."""
+        self.headers_of_caller: Callable[[], Headers] | None = None
+        """What every answer to this caller has; asked for when the head is sent."""
         self._send = send
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head."""
         self.begun = True
         request_id = (b"x-request-id", show(Prefix.REQUEST, self.request_id).encode())
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, request_id]})
+        of_caller = () if self.headers_of_caller is None else self.headers_of_caller()
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*headers, request_id, *of_caller],
+            }
+        )
 
     async def write(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body; waits while the client does not read."""
@@ -45,13 +55,16 @@ class Answer:
 
     async def fail(self, error: DomainError) -> None:
         """Send `error` instead of an answer."""
-        await send_error(self._send, error, request_id=self.request_id)
+        of_caller = () if self.headers_of_caller is None else self.headers_of_caller()
+        await send_error(self._send, error, request_id=self.request_id, headers=of_caller)
 
 
 class Endpoint(ABC):
     """A route as a raw ASGI application: nothing between the server and `serve`."""
 
     method: ClassVar[str]
+    headers_of: Callable[[Caller], Headers] | None = None
+    """How a caller's limits stand, for each answer to it; None where an answer tells nothing of that."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
@@ -63,6 +76,8 @@ class Endpoint(ABC):
             if scope["method"] != self.method:
                 raise MethodNotAllowed(f"{scope['method']} is not allowed here; use {self.method}")
             caller = await self._authenticator.caller(self.credential(scope))
+            if self.headers_of is not None:
+                answer.headers_of_caller = partial(self.headers_of, caller)
             await self.serve(caller, scope, receive, answer)
         except ClientLeft:
             return

@@ -3,6 +3,7 @@
 `{"error": {"message", "type", "param", "code", "metadata": {"error_type", "request_id", ...}}}`
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
@@ -14,11 +15,22 @@ from raymart_core.errors import (
     ModelNotFound,
     NoEndpoint,
     NotAuthenticated,
-    Overloaded,
 )
 from raymart_core.ids import Prefix, show
+from raymart_marketplace.gateway.rate_limits.limits import RateLimited
+from raymart_marketplace.gateway.retry_after import retry_after_s
 
 log = structlog.get_logger(__name__)
+
+
+class LimitObject(msgspec.Struct):
+    """A limit."""
+
+    level: str
+    """`organization`, `project` or `api_key`."""
+    kind: str
+    """`requests` or `tokens`, in a minute, or `concurrency`."""
+    limit: int
 
 
 class Metadata(msgspec.Struct, omit_defaults=True):
@@ -31,6 +43,8 @@ class Metadata(msgspec.Struct, omit_defaults=True):
     """Why each endpoint was left out of routing."""
     nearest: str | None = None
     """The model that was probably meant."""
+    limit: LimitObject | None = None
+    """The limit that is reached."""
 
 
 class ErrorObject(msgspec.Struct):
@@ -76,23 +90,30 @@ def error_object(error: DomainError, *, request_id: UUID) -> ErrorObject:
             request_id=show(Prefix.REQUEST, request_id),
             reasons=error.reasons if isinstance(error, NoEndpoint) else (),
             nearest=error.nearest if isinstance(error, ModelNotFound) else None,
+            limit=LimitObject(level=error.level.value, kind=error.kind.value, limit=error.limit)
+            if isinstance(error, RateLimited)
+            else None,
         ),
     )
 
 
-async def send_error(send: Send, error: DomainError, *, request_id: UUID) -> None:
-    """Answer with `error`. Nothing may have been sent before."""
+async def send_error(
+    send: Send, error: DomainError, *, request_id: UUID, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Answer with `error`, and with `headers` beside its own. Nothing may have been sent before."""
     body = _encode(ErrorReply(error=error_object(error, request_id=request_id)))
-    headers = [
+    sent = [
+        *headers,
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"x-request-id", show(Prefix.REQUEST, request_id).encode()),
     ]
     if isinstance(error, NotAuthenticated):
-        headers.append((b"www-authenticate", b"Bearer"))
-    if isinstance(error, Overloaded):
-        headers.append((b"retry-after", str(error.retry_after_s).encode()))
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        sent.append((b"www-authenticate", b"Bearer"))
+    seconds = retry_after_s(error)
+    if seconds is not None:
+        sent.append((b"retry-after", b"%d" % seconds))
+    await send({"type": "http.response.start", "status": error.status, "headers": sent})
     await send({"type": "http.response.body", "body": body})
 
 

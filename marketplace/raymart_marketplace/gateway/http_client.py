@@ -11,6 +11,7 @@ import asyncio
 import select
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Self, cast
 
 import httptools
@@ -74,17 +75,32 @@ class DirectUpstream:
 class HttpResponse:
     """An answer whose body is still arriving; implements `supply.upstream.UpstreamResponse`."""
 
-    __slots__ = ("_connection", "_ended", "_failure", "_pieces", "_waiter", "buffered_bytes", "status")
+    __slots__ = (
+        "_connection",
+        "_ended",
+        "_failure",
+        "_loop",
+        "_pieces",
+        "_waiter",
+        "buffered_bytes",
+        "status",
+    )
 
-    def __init__(self, connection: "_Connection") -> None:
+    def __init__(self, connection: "_Connection", *, loop: asyncio.AbstractEventLoop) -> None:
         self.status = 0
         """HTTP status; 0 until the head has arrived."""
         self.buffered_bytes = 0
         self._connection: _Connection | None = connection
+        self._loop = loop
         self._pieces: list[bytes] = []
         self._ended = False
         self._failure: UpstreamBroken | None = None
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the whole body is here and was read."""
+        return self._ended and not self._pieces
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises: UpstreamBroken when the connection breaks before the body's end."""
@@ -94,14 +110,20 @@ class HttpResponse:
         return self
 
     async def __anext__(self) -> bytes:
-        while not self._pieces:
+        pieces = self._pieces
+        while not pieces:
             if self._failure is not None:
                 raise self._failure
             if self._ended:
                 raise StopAsyncIteration
-            await self._next_event()
-        chunk = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
+            # Not by a method of its own: each chunk of each stream would come back through one frame more.
+            self._waiter = waiter = self._loop.create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+        chunk = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
         self.buffered_bytes = 0
         if self._connection is not None:
             self._connection.resume()
@@ -112,7 +134,11 @@ class HttpResponse:
         while not self.status:
             if self._failure is not None:
                 raise self._failure
-            await self._next_event()
+            self._waiter = waiter = self._loop.create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
         return self
 
     async def aclose(self) -> None:
@@ -145,16 +171,10 @@ class HttpResponse:
         self._connection = None
         self._wake()
 
-    async def _next_event(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 class ConnectionPool:
@@ -232,6 +252,8 @@ class _Connection(asyncio.Protocol):
         self._poll = select.poll()
         self._response: HttpResponse | None = None
         self._head_timer: asyncio.TimerHandle | None = None
+        self._head_due_at = inf
+        self._head_timeout_s = 0.0
         self._header_bytes = 0
         self._framed = False
         self._paused = False
@@ -242,10 +264,13 @@ class _Connection(asyncio.Protocol):
     def start(self, request: bytes, *, head_timeout_s: float) -> HttpResponse:
         """Write `request` and return the response that will fill."""
         assert self._response is None, "one exchange at a time"
-        self._response = HttpResponse(self)
+        self._response = HttpResponse(self, loop=self._loop)
         self._header_bytes = 0
         self._framed = False
-        self._head_timer = self._loop.call_later(head_timeout_s, self._head_is_late, head_timeout_s)
+        self._head_timeout_s = head_timeout_s
+        self._head_due_at = self._loop.time() + head_timeout_s
+        if self._head_timer is None:
+            self._head_timer = self._loop.call_at(self._head_due_at, self._check_head)
         self._transport.write(request)
         return self._response
 
@@ -305,8 +330,7 @@ class _Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200 or not self._framed:
             raise ValueError(f"status {status} with no length or chunks: it could end anywhere")
-        if self._head_timer is not None:
-            self._head_timer.cancel()
+        self._head_due_at = inf
         if self._response is not None:
             self._response.began(status)
 
@@ -334,12 +358,18 @@ class _Connection(asyncio.Protocol):
     def _break(self, failure: UpstreamBroken) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
+            self._head_timer = None
         response, self._response = self._response, None
         if response is not None:
             response.broke(failure)
 
-    def _head_is_late(self, head_timeout_s: float) -> None:
-        self.abort(f"no answer within {head_timeout_s:g} s", fault=Fault.PROVIDER)
+    def _check_head(self) -> None:
+        # One timer for all exchanges of a connection: it mostly fires for one that is long over, and goes on.
+        self._head_timer = None
+        if self._head_due_at <= self._loop.time():
+            self.abort(f"no answer within {self._head_timeout_s:g} s", fault=Fault.PROVIDER)
+        elif self._head_due_at < inf:
+            self._head_timer = self._loop.call_at(self._head_due_at, self._check_head)
 
 
 def _whose(error: BaseException | None) -> Fault:

@@ -5,19 +5,24 @@ Invariants:
   (`record` without, or `HoldGate.release`) on every path; what a crash leaves behind expires.
 - `Finished` is yielded only after the request is durably recorded.
 - A client that leaves, at whatever moment, stops the engine and is billed once for what was delivered.
-- Before the first token another endpoint may take over; after it none does. A reply that is not streamed has no first
-  token before its end, so there an endpoint can be replaced at any time, and the failed one earns nothing.
+- Before the first token another endpoint may take over, and earns all. After it another one goes on where the text
+  broke off, unless the customer wishes otherwise (`failover`), and each is paid for what it delivered. A reply that is
+  not streamed has no first token before its end: it begins anew, and the failed endpoint earns nothing.
 
 No transaction is held while tokens flow.
 """
 
 import secrets
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
+from functools import partial
+from random import Random
 from uuid import UUID
 
 import structlog
+from msgspec import structs
 
-from raymart_core.errors import Unavailable
+from raymart_core.errors import NoEndpoint, Unavailable
 from raymart_core.ids import new_id
 from raymart_core.money import Money
 from raymart_core.ports import HoldGate, Rater, UsageSink
@@ -26,20 +31,31 @@ from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.gateway.admission import Admission
+from raymart_marketplace.gateway.affinity import affinity_of
+from raymart_marketplace.gateway.answers import Whole, whole
+from raymart_marketplace.gateway.asked_deadline import check_deadline
 from raymart_marketplace.gateway.attempt import Attempt
+from raymart_marketplace.gateway.awakening import Awakening, NeverAsleep
 from raymart_marketplace.gateway.cache_salts import CacheSalts
-from raymart_marketplace.gateway.events import Broken, Delta, InferenceEvent
+from raymart_marketplace.gateway.candidates import turns
+from raymart_marketplace.gateway.decision_trace import DecisionTrace
+from raymart_marketplace.gateway.endpoint import Headers
+from raymart_marketplace.gateway.entrance import Entrance
+from raymart_marketplace.gateway.events import Broken, Finished, InferenceEvent, delta_of, delta_of_all
+from raymart_marketplace.gateway.failover import Failover
 from raymart_marketplace.gateway.life import RequestLife
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import ModelLookup
 from raymart_marketplace.gateway.quote import quote
 from raymart_marketplace.gateway.replica_attempt import AttemptFailed
 from raymart_marketplace.gateway.request import ChatRequest
-from raymart_marketplace.gateway.route_plan import RoutePlan, plan_route
+from raymart_marketplace.gateway.response_cache.cache import ResponseCache, Visit
+from raymart_marketplace.gateway.route_plan import RoutePlan, RouteReport, explain_route, plan_route
 from raymart_marketplace.gateway.settlement import Settlement, exhausted
+from raymart_marketplace.gateway.shedding.shedder import LoadShedder
 from raymart_marketplace.metering.models import Surface
 from raymart_marketplace.retention.exchange import Keep, kept
-from raymart_marketplace.routing.preference import RoutingPreference
+from raymart_marketplace.routing.preference import RoutingPreference, Sort
 from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
 
@@ -61,20 +77,41 @@ class Inference:
         admission: Admission,
         keep: Keep | None = None,
         salts: CacheSalts | None = None,
+        sort: Sort = Sort.BALANCED,
+        chance: Callable[[], int] | None = None,
+        awakening: Awakening | None = None,
+        entrance: Entrance | None = None,
+        cache: ResponseCache | None = None,
     ) -> None:
         """`keep` takes what was said with keys that ask for that; without it nothing is ever kept.
+
+        `sort` is what decides among endpoints where the customer does not wish, `chance` gives 64 bits for each decision.
 
         Processes with the same `salts` share what engines have cached of a tenant; without any, this one shares with none.
         """
         self._salts = salts or CacheSalts(secrets.token_bytes(32))
         self._keep = keep
+        self._cache = cache
+        self._sort = sort
+        # Not for secrets: who guesses it knows which endpoint a request of another goes to, and no more.
+        self._chance = chance or partial(Random().getrandbits, 64)  # noqa: S311
+        self._awakening = awakening or NeverAsleep()
         self._directory = directory
         self._models = models
         self._rater = rater
         self._limits = limits
         self._admission = admission
+        self._entrance = entrance or Entrance(shedder=LoadShedder(directory))
         self._settlement = Settlement(
             directory=directory, hold_gate=hold_gate, usage_sink=usage_sink, limits=limits
+        )
+        self._failover = Failover(
+            directory=directory,
+            settlement=self._settlement,
+            plan=self._live_plan,
+            rater=rater,
+            limits=limits,
+            entrance=self._entrance,
         )
 
     def run(
@@ -85,73 +122,186 @@ class Inference:
         surface: Surface,
         streamed: bool,
         request_id: UUID | None = None,
+        deadline_s: float | None = None,
+        trace: DecisionTrace | None = None,
     ) -> AsyncGenerator[InferenceEvent, None]:
-        """Serve `request` for `caller`: `Started`, `Delta`..., then `Finished` or `Broken`.
+        """Serve `request` for `caller`: `Started`, `Delta`..., then `Finished` or `Broken`; see `events`.
 
         Closing the generator (or cancelling the task that waits for it) means that the client left: the engine is
         stopped and what was delivered is billed. With `streamed` false nothing is handed out before the end.
-        `request_id` lets an edge name the request in an error that comes before `Started`.
+        `request_id` lets an edge name the request in an error that comes before `Started`; the client waits no longer
+        than `deadline_s`. `trace` is told how it is routed; it is whole when the last event is there.
         Raises: InvalidRequest, InsufficientFunds, ModelNotFound, NoEndpoint, UpstreamFailed, DeadlineExceeded,
-        Unavailable, and what leaves no trace: ScopeMissing, ModelNotAllowed, what `Admission.check` raises; all before
-        `Started`.
+        Unavailable, and what leaves no trace: ScopeMissing, ModelNotAllowed, what `Admission.check` and `Entrance.enter` raise;
+        all before `Started`.
         """
+        request_id = request_id or new_id()
         events = self._run(
-            caller, request, surface=surface, streamed=streamed, request_id=request_id or new_id()
+            caller,
+            request,
+            surface=surface,
+            streamed=streamed,
+            request_id=request_id,
+            deadline_s=deadline_s,
+            trace=trace,
         )
+        ttl_s = caller.answer_cache_s if request.cache_ttl_s is None else request.cache_ttl_s
+        if ttl_s and self._cache is not None:
+            visit = Visit(
+                id=request_id, caller=caller, request=request, surface=surface, streamed=streamed, ttl_s=ttl_s
+            )
+            events = self._cache.answered(visit, events)
         # Who asks for nothing to be kept pays this one question for it.
         if not caller.keeps_prompts or self._keep is None:
             return events
         return kept(events, caller, request, self._keep)
 
+    async def run_whole(
+        self,
+        caller: Caller,
+        request: ChatRequest,
+        *,
+        surface: Surface,
+        request_id: UUID | None = None,
+        deadline_s: float | None = None,
+        trace: DecisionTrace | None = None,
+    ) -> Whole:
+        """The same in one piece, which has no events: `run` would tell of each through several generators.
+
+        Raises: what `run` raises, and the error of an answer that broke.
+        """
+        request_id = request_id or new_id()
+        if self._is_watched(caller, request):
+            run = self.run(
+                caller,
+                request,
+                surface=surface,
+                streamed=False,
+                request_id=request_id,
+                deadline_s=deadline_s,
+                trace=trace,
+            )
+            async with aclosing(run) as events:
+                return await whole(events)
+        life = self._admitted(
+            caller, request, request_id, surface=surface, streamed=False, deadline_s=deadline_s
+        )
+        try:
+            steps = await self._begun(life, trace)
+            started = life.started()
+            try:
+                await self._complete(life)
+            except Unavailable:
+                life.owing = False  # As in `_broken`.
+                raise
+            if trace is not None:
+                trace.ended(life)
+            return Whole(started=started, answer=delta_of_all(steps), finished=life.finished())
+        except BaseException as error:
+            await self._settlement.interrupted(life, error)
+            raise
+        finally:
+            await self._end(life)
+
+    def _is_watched(self, caller: Caller, request: ChatRequest) -> bool:
+        """Whether somebody else wants the events: the response cache, or who keeps what was said."""
+        ttl_s = caller.answer_cache_s if request.cache_ttl_s is None else request.cache_ttl_s
+        return bool(ttl_s and self._cache is not None) or (caller.keeps_prompts and self._keep is not None)
+
     async def _run(
-        self, caller: Caller, request: ChatRequest, *, surface: Surface, streamed: bool, request_id: UUID
+        self,
+        caller: Caller,
+        request: ChatRequest,
+        *,
+        surface: Surface,
+        streamed: bool,
+        request_id: UUID,
+        deadline_s: float | None,
+        trace: DecisionTrace | None,
     ) -> AsyncGenerator[InferenceEvent, None]:
+        life = self._admitted(
+            caller, request, request_id, surface=surface, streamed=streamed, deadline_s=deadline_s
+        )
+        try:
+            steps = await self._begun(life, trace)
+            yield life.started()
+            try:
+                if steps:
+                    yield delta_of_all(steps)
+                while life.attempt is not None:
+                    try:
+                        while (step := await life.attempt.next_step()) is not None:
+                            yield delta_of(step)
+                        break
+                    except AttemptFailed as failure:
+                        async with self._failover.gap(life, failure) as gap, aclosing(gap.events()) as events:
+                            async for event in events:
+                                yield event
+                await self._complete(life)
+            except (AttemptFailed, Unavailable) as failure:
+                last: Finished | Broken = await self._broken(life, failure)
+            else:
+                last = life.finished()
+            yield _traced(last, life, trace)
+        except BaseException as error:
+            await self._settlement.interrupted(life, error)
+            raise
+        finally:
+            await self._end(life)
+
+    def _admitted(
+        self,
+        caller: Caller,
+        request: ChatRequest,
+        request_id: UUID,
+        *,
+        surface: Surface,
+        streamed: bool,
+        deadline_s: float | None,
+    ) -> RequestLife:
+        """A request of who may ask. Raises: ScopeMissing, ModelNotAllowed, and what `Admission.check` raises."""
         caller.require(KeyScope.INFERENCE)
         caller.require_model(request.reference.slug)
         self._admission.check(caller)
-        life = RequestLife(
+        return RequestLife(
             request_id,
             caller,
             request,
             surface=surface,
             streamed=streamed,
-            limits=self._limits,
+            limits=self._limits.within(deadline_s),
             rater=self._rater,
             salts=self._salts,
         )
-        try:
-            plan = await self._route(life)
-            await self._settlement.hold(life, self.quote(plan, life.needs))
-            attempt, steps = await self._begin(life, plan)
-            if streamed:  # Of what is not streamed nothing is handed out before its record.
-                self._settlement.watch(life)
-            yield life.started()
-            try:
-                if steps:
-                    yield _delta(steps)
-                while attempt.finish_reason is None and (step := await attempt.next_step()) is not None:
-                    yield _delta_of(step)
-                self._directory.report_success(attempt.endpoint.id)
-                await self._settlement.record(life, life.complete())
-            except (AttemptFailed, Unavailable) as failure:
-                yield await self._broken(life, failure)
-            else:
-                yield life.finished()
-        except BaseException as error:
-            await self._settlement.interrupted(life, error)
-            raise
-        finally:
-            if life.attempt is not None:
-                await life.attempt.close()
-            life.patience.close()
+
+    async def _begun(self, life: RequestLife, trace: DecisionTrace | None) -> Sequence[StepEvent]:
+        """Let it in, route it, hold what it can cost, and have its first step; all of them when nothing is streamed."""
+        await self._entrance.enter(life)
+        plan = await self._route(life, trace)
+        check_deadline(life.patience, plan)
+        await self._settlement.hold(life, self.quote(plan, life.needs))
+        return await self._begin(life, plan)
+
+    async def _end(self, life: RequestLife) -> None:
+        """Give back whatever it still has."""
+        self._entrance.leave(life)
+        if life.attempt is not None:
+            await life.attempt.close()
+        life.patience.close()
 
     @property
     def limits(self) -> InferenceLimits:
         """The bounds of every request."""
         return self._limits
 
+    def headers_of(self, caller: Caller) -> Headers:
+        """How the caller's limits stand, for its answers."""
+        return self._entrance.headers(caller)
+
     async def drain(self, *, timeout_s: float) -> None:
         """Wait for settlements that are still under way, at most `timeout_s`; called at shutdown."""
+        if self._cache is not None:
+            await self._cache.drain()
         await self._settlement.drain(timeout_s=timeout_s)
 
     async def plan(
@@ -161,52 +311,112 @@ class Inference:
         *,
         modalities: Collection[Modality] = (Modality.CHAT,),
     ) -> RoutePlan:
-        """Where such a request goes at this moment; asks nothing of anybody. Raises: ModelNotFound, Unavailable."""
-        plan = plan_route(
+        """Where such a request goes at this moment; asks no endpoint. Raises: ModelNotFound, Unavailable."""
+        plan = self._planned(preference, needs, modalities)
+        if plan.trace is None and isinstance(plan.refusal, NoEndpoint):
+            await self._models.require(needs.model_slug, organization_id=needs.organization_id)
+        return plan
+
+    def _planned(
+        self, preference: RoutingPreference, needs: Needs, modalities: Collection[Modality]
+    ) -> RoutePlan:
+        return plan_route(
             self._directory,
             preference,
             needs,
             modalities=modalities,
             attempts_max=self._limits.attempts_max,
+            sort=self._sort,
+            seed=self._chance(),
         )
-        if not plan.routing.ranked and not plan.routing.rejected:
+
+    def _live_plan(self, preference: RoutingPreference, needs: Needs) -> Sequence[LiveEndpoint]:
+        return self._planned(preference, needs, (Modality.CHAT,)).tried
+
+    async def explain(
+        self,
+        preference: RoutingPreference,
+        needs: Needs,
+        *,
+        modalities: Collection[Modality] = (Modality.CHAT,),
+        seed: int | None = None,
+    ) -> RouteReport:
+        """Where such a request would go, in full; with `seed` as chance decided then. Raises: ModelNotFound, Unavailable."""
+        report = explain_route(
+            self._directory,
+            preference,
+            needs,
+            modalities=modalities,
+            attempts_max=self._limits.attempts_max,
+            sort=self._sort,
+            seed=self._chance() if seed is None else seed,
+        )
+        if report.plan.trace is None and isinstance(report.plan.refusal, NoEndpoint):
             await self._models.require(needs.model_slug, organization_id=needs.organization_id)
-        return plan
+        return report
 
     def quote(self, plan: Sequence[LiveEndpoint], needs: Needs) -> Money:
         """What is held before such a request is dispatched to `plan`."""
         return quote(self._rater, plan, needs)
 
-    async def _route(self, life: RequestLife) -> Sequence[LiveEndpoint]:
-        """The endpoints to try, best first. Raises: ModelNotFound, InvalidRequest, NoEndpoint."""
-        plan = await self.plan(life.request.routing, life.needs)
+    async def _route(self, life: RequestLife, trace: DecisionTrace | None) -> Sequence[LiveEndpoint]:
+        """The endpoints to try, best first; what sleeps is waited for.
+
+        Raises: ModelNotFound, InvalidRequest, NoEndpoint, DeadlineExceeded.
+        """
+        preference = life.request.routing
+        if (preference.sort or self._sort) is Sort.AFFINITY:
+            organization_id = life.caller.organization_id
+            life.needs = structs.replace(life.needs, affinity=affinity_of(life.request, organization_id))
+        again = partial(self.plan, preference, life.needs)
+        plan = await self._awakening.wait(
+            await again(),
+            again,
+            preference=preference,
+            needs=life.needs,
+            modalities=(Modality.CHAT,),
+            patience=life.patience,
+        )
         if plan.refusal is not None:
             raise await self._settlement.give_up(life, plan.refusal)
+        if trace is not None and plan.trace is not None:
+            # The market is the very one that the plan was made of: nothing has been awaited since.
+            trace.routed(plan, await self.explain(preference, life.needs, seed=plan.trace.toss.seed))
         return plan.tried
 
-    async def _begin(
-        self, life: RequestLife, plan: Sequence[LiveEndpoint]
-    ) -> tuple[Attempt, Sequence[StepEvent]]:
+    async def _begin(self, life: RequestLife, plan: Sequence[LiveEndpoint]) -> Sequence[StepEvent]:
         """Try the endpoints of `plan` until one delivers; its first step, or all of them when nothing is streamed.
 
         Raises: InvalidRequest, UpstreamFailed, NoEndpoint, DeadlineExceeded; the hold is then given back.
         """
-        failures = []
-        for endpoint in plan:
+        failures: list[AttemptFailed] = []
+        for endpoint, spare in turns(plan):
+            if failures and not self._entrance.may_retry():
+                break
             lease = self._directory.acquire(endpoint.id)
             if lease is None:
                 continue
-            attempt = life.new_attempt(endpoint, lease)
+            attempt = life.new_attempt(endpoint, lease, spare=spare)
             try:
-                return attempt, await _first_steps(life, attempt)
+                steps = await _first_steps(life, attempt)
+                if life.streamed:  # Of what is not streamed nothing is handed out before its record.
+                    self._settlement.watch(life)
+                return steps
             except AttemptFailed as failure:
                 life.attempt_failed(failure)
                 await attempt.close()
                 self._settlement.blame(attempt, failure)
+                self._entrance.failed(life, failure)
                 if not failure.retry:
                     raise await self._settlement.give_up(life, failure.error) from None
                 failures.append(failure)
         raise await self._settlement.give_up(life, exhausted(life.request.model, failures))
+
+    async def _complete(self, life: RequestLife) -> None:
+        """Record the good end. Raises: Unavailable."""
+        if life.attempt is not None:
+            self._directory.report_success(life.attempt.endpoint.id, life.attempt.served())
+        await self._settlement.record(life, life.complete())
 
     async def _broken(self, life: RequestLife, failure: AttemptFailed | Unavailable) -> Broken:
         """End a request that has begun: bill what was delivered, and say why no more comes."""
@@ -215,10 +425,7 @@ class Inference:
             # it now could race with a record that arrives late.
             life.owing = False
             return life.broken(failure, billed=False)
-        assert life.attempt is not None
         final = life.fail(failure.error.code, fault=failure.fault, reason=failure.reason)
-        await life.attempt.close()
-        self._settlement.blame(life.attempt, failure)
         try:
             await self._settlement.record(life, final)
         except Unavailable:
@@ -226,6 +433,13 @@ class Inference:
             log.exception("request.not_recorded", request_id=life.public_id)
             return life.broken(failure.error, billed=False)
         return life.broken(failure.error, billed=True)
+
+
+def _traced(last: Finished | Broken, life: RequestLife, trace: DecisionTrace | None) -> Finished | Broken:
+    """`last`, once `trace` knows what was tried."""
+    if trace is not None:
+        trace.ended(life)
+    return last
 
 
 async def _first_steps(life: RequestLife, attempt: Attempt) -> list[StepEvent]:
@@ -237,20 +451,3 @@ async def _first_steps(life: RequestLife, attempt: Attempt) -> list[StepEvent]:
             break
         step = await attempt.next_step()
     return steps
-
-
-def _delta_of(step: StepEvent) -> Delta:
-    return Delta(text=step.d, token_ids=step.t, logprobs=step.lp, reasoning=step.r, tools=step.tool)
-
-
-def _delta(steps: Sequence[StepEvent]) -> Delta:
-    if len(steps) == 1:
-        return _delta_of(steps[0])
-    logprobs = tuple(logprob for step in steps for logprob in step.lp or ())
-    return Delta(
-        text="".join(step.d for step in steps),
-        token_ids=tuple(token for step in steps for token in step.t),
-        logprobs=logprobs or None,
-        reasoning="".join(step.r for step in steps),
-        tools=tuple(piece for step in steps for piece in step.tool),
-    )

@@ -1,6 +1,6 @@
 """How long the gateway waits and how often it tries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from raymart_marketplace.settings import ControlSettings
@@ -18,6 +18,8 @@ class InferenceLimits:
     stall_timeout_s: float
     attempts_max: int
     hold_ttl_s: float
+    resume_wait_s: float = 0.0
+    """How long a broken answer waits for an endpoint that could take it up, when there is none."""
 
     @classmethod
     def of(cls, settings: ControlSettings) -> Self:
@@ -28,7 +30,14 @@ class InferenceLimits:
             stall_timeout_s=settings.stall_timeout_s,
             attempts_max=settings.attempts_max,
             hold_ttl_s=settings.hold_ttl_s,
+            resume_wait_s=settings.resume_wait_s,
         )
+
+    def within(self, deadline_s: float | None) -> "InferenceLimits":
+        """These, for a client that waits no longer than `deadline_s`."""
+        if deadline_s is None or deadline_s >= self.request_deadline_s:
+            return self
+        return replace(self, request_deadline_s=deadline_s)
 
     @classmethod
     def of_pictures(cls, settings: ControlSettings) -> Self:

@@ -26,10 +26,10 @@ ENGINE_FIELDS = frozenset({
     "continue_final_message", "add_special_tokens", "documents", "guided_json", "guided_regex", "guided_choice",
     "guided_grammar", "guided_decoding_backend", "guided_whitespace_pattern", "structural_tag", "priority",
     "request_id", "return_tokens_as_token_ids", "return_token_ids", "cache_salt", "kv_transfer_params", "vllm_xargs",
-    "ignore_eos", "min_tokens", "skip_special_tokens", "spaces_between_special_tokens", "truncate_prompt_tokens",
+    "min_tokens", "skip_special_tokens", "spaces_between_special_tokens", "truncate_prompt_tokens",
     "prompt_logprobs", "allowed_token_ids", "bad_words", "logits_processors", "echo", "stop_token_ids",
     "include_stop_str_in_output", "use_beam_search", "best_of", "length_penalty", "code_revision", "lora_path",
-    "custom_logit_processor", "grammar", "json_schema", "n_probs", "samplers", "cache_prompt", "id_slot", "extra_body",
+    "custom_logit_processor", "structured_outputs", "request_template", "prompt_embeds", "grammar", "json_schema", "n_probs", "samplers", "cache_prompt", "id_slot", "extra_body",
 })  # fmt: skip
 """Fields of engines' own servers that change templates, memory use or scheduling."""
 
@@ -118,8 +118,12 @@ class NamedTool(msgspec.Struct):
 class ChatBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """The body; `None` is what a client sends for "not set"."""
 
-    model: str
     messages: list[MessageBody]
+    model: str | None = None
+    models: list[str] | None = None
+    """Tried in this order, after `model`, when nobody serves the one before."""
+    timeout: float | None = None
+    """Seconds that the client waits, as LiteLLM sends it; `x-raymart-deadline-ms` says the same."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
@@ -135,6 +139,8 @@ class ChatBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     tools: list[ToolBody] | None = None
     tool_choice: str | NamedTool | None = None
     provider: ProviderObject | None = None
+    ignore_eos: bool | None = None
+    """vLLM's: go on to `max_tokens` whatever the model says. Benchmarks (guidellm) send it with every request."""
 
     # OpenAI's, without effect here.
     audio: Ignored = UNSET
@@ -162,13 +168,11 @@ class ChatBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     # OpenRouter's and other hosts', without effect here.
     include_reasoning: Ignored = UNSET
     min_p: Ignored = UNSET
-    models: Ignored = UNSET
     plugins: Ignored = UNSET
     reasoning: Ignored = UNSET
     repetition_penalty: Ignored = UNSET
     route: Ignored = UNSET
     session_id: Ignored = UNSET
-    structured_outputs: Ignored = UNSET
     top_a: Ignored = UNSET
     top_k: Ignored = UNSET
     trace: Ignored = UNSET
@@ -184,10 +188,7 @@ _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL
 
 def decode_chat_body(body: bytes) -> ChatBody:
     """Read `body`; whatever it holds, the only error is InvalidRequest, with the field as `param`."""
-    decoded = decode_body(body, _decode, fields=ChatBody.__struct_fields__)
-    if decoded.n not in {None, 1}:
-        raise InvalidRequest(f"n={decoded.n} is not served; the limit is 1, send more requests", param="n")
-    return decoded
+    return decode_body(body, _decode, fields=ChatBody.__struct_fields__)
 
 
 def decode_body(body: bytes, decode: Callable[[bytes], Body], *, fields: Sequence[str]) -> Body:

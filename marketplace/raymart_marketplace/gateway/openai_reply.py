@@ -1,12 +1,17 @@
 """A chat completion in one piece, in OpenAI's shape."""
 
+from collections.abc import Sequence
+
 import msgspec
 
+from raymart_core.errors import DomainError
 from raymart_core.units import FinishReason
 from raymart_core.wire.replica import TokenLogprob, ToolDelta
+from raymart_marketplace.gateway.answers import Whole
+from raymart_marketplace.gateway.error_reply import ErrorObject, error_object
 from raymart_marketplace.gateway.events import Delta, Finished, Started
 from raymart_marketplace.gateway.openai_body import CalledFunction, ToolCallObject
-from raymart_marketplace.gateway.openai_usage import UsageObject, usage_object
+from raymart_marketplace.gateway.openai_usage import UsageObject, usage_of
 
 
 class TopLogprob(msgspec.Struct):
@@ -46,12 +51,14 @@ class AssistantMessage(msgspec.Struct):
 
 
 class Choice(msgspec.Struct):
-    """The one choice."""
+    """One choice."""
 
     message: AssistantMessage
     logprobs: ChoiceLogprobs | None
     finish_reason: str
     index: int = 0
+    error: ErrorObject | msgspec.UnsetType = msgspec.UNSET
+    """Of one choice of several that failed (OpenRouter's field); it costs nothing."""
 
 
 class ChatCompletion(msgspec.Struct):
@@ -72,7 +79,7 @@ _encode = msgspec.json.Encoder().encode
 
 def completion_id(started: Started) -> str:
     """The answer's id, made of the request's."""
-    return f"chatcmpl-{started.request_id.hex}"
+    return f"chatcmpl-{started.request_id.int:032x}"
 
 
 def fingerprint(started: Started) -> str:
@@ -114,7 +121,7 @@ def finish_word(finished: Finished, *, called: bool) -> str:
     """OpenAI's finish_reason: an answer that ended by itself and called tools ended for these."""
     if called and finished.finish_reason is FinishReason.STOP:
         return "tool_calls"
-    return finished.finish_reason.value
+    return finished.finish_reason._value_  # `.value` is a property in Python.
 
 
 def _message(answer: Delta) -> AssistantMessage:
@@ -127,8 +134,10 @@ def _message(answer: Delta) -> AssistantMessage:
     return message
 
 
-def completion_body(started: Started, answer: Delta, finished: Finished) -> bytes:
-    """The whole answer as JSON."""
+def completion_body(choices: Sequence[Whole | DomainError]) -> bytes:
+    """The whole answer as JSON; one choice at least is whole."""
+    done = [choice for choice in choices if isinstance(choice, Whole)]
+    started = done[0].started
     return _encode(
         ChatCompletion(
             id=completion_id(started),
@@ -136,17 +145,25 @@ def completion_body(started: Started, answer: Delta, finished: Finished) -> byte
             model=started.model,
             provider=started.provider,
             system_fingerprint=fingerprint(started),
-            choices=[
-                Choice(
-                    message=_message(answer),
-                    logprobs=choice_logprobs(answer.logprobs) if answer.logprobs else None,
-                    finish_reason=finish_word(finished, called=bool(answer.tools)),
-                )
-            ],
-            usage=usage_object(
-                tokens_prompt=finished.tokens_prompt,
-                tokens_completion=finished.tokens_completion,
-                cost=finished.cost,
-            ),
+            choices=[_choice(choice, index, started) for index, choice in enumerate(choices)],
+            usage=usage_of(*(choice.finished for choice in done)),
         )
+    )
+
+
+def _choice(choice: Whole | DomainError, index: int, named: Started) -> Choice:
+    if isinstance(choice, DomainError):
+        return Choice(
+            message=AssistantMessage(content=""),
+            logprobs=None,
+            finish_reason="error",
+            index=index,
+            error=error_object(choice, request_id=named.request_id),
+        )
+    answer = choice.answer
+    return Choice(
+        message=_message(answer),
+        logprobs=choice_logprobs(answer.logprobs) if answer.logprobs else None,
+        finish_reason=finish_word(choice.finished, called=bool(answer.tools)),
+        index=index,
     )

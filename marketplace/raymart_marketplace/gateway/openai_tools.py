@@ -74,6 +74,12 @@ def check_call_id(text: str, *, param: str) -> None:
         )
 
 
+def schema_document(raw: bytes, *, param: str) -> msgspec.Raw:
+    """`raw` as a schema. Raises: InvalidRequest for what is no JSON object of bounded size and depth."""
+    _document(raw, param=param)
+    return msgspec.Raw(raw)
+
+
 def options_bytes(options: GenerationOptions) -> int:
     """Upper bound of the bytes that a template writes for the tools; a byte-level tokenizer makes no more tokens."""
     if not options.tools or (options.tool_choice == "none" and options.tool_name is None):
@@ -152,9 +158,8 @@ def _response_format(body: ResponseFormatBody | None) -> ResponseFormat | None:
             "response_format of type 'json_schema' needs json_schema.schema",
             param="response_format.json_schema",
         )
-    schema = bytes(body.json_schema.schema)
-    _document(schema, param="response_format.json_schema.schema")
-    return ResponseFormat(type="json_schema", schema=msgspec.Raw(schema))
+    schema = schema_document(bytes(body.json_schema.schema), param="response_format.json_schema.schema")
+    return ResponseFormat(type="json_schema", schema=schema)
 
 
 def _check_name(name: str, *, param: str) -> None:

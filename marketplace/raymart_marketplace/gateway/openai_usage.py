@@ -2,7 +2,8 @@
 
 import msgspec
 
-from raymart_core.money import Money
+from raymart_core.money import ZERO, Money
+from raymart_marketplace.gateway.events import Broken, Finished
 
 
 class PromptDetails(msgspec.Struct):
@@ -32,16 +33,37 @@ class UsageObject(msgspec.Struct):
     completion_tokens_details: CompletionDetails = msgspec.field(default_factory=CompletionDetails)
 
 
-def usage_object(*, tokens_prompt: int, tokens_completion: int, cost: Money) -> UsageObject:
-    """The object for these counts."""
+def usage_object(
+    *, tokens_prompt: int, tokens_completion: int, cost: Money, tokens_cached: int = 0
+) -> UsageObject:
+    """The object for these counts; the cached tokens are among the prompt's."""
     return UsageObject(
         prompt_tokens=tokens_prompt,
         completion_tokens=tokens_completion,
         total_tokens=tokens_prompt + tokens_completion,
         cost=decimal_text(cost),
+        prompt_tokens_details=PromptDetails(cached_tokens=tokens_cached),
+    )
+
+
+def usage_of(*ended: Finished | Broken) -> UsageObject:
+    """What the choices of one answer come to; each has paid for its own prompt."""
+    tokens_prompt = tokens_completion = tokens_cached = 0
+    cost = ZERO
+    for each in ended:
+        tokens_prompt += each.tokens_prompt
+        tokens_completion += each.tokens_completion
+        cost = cost + each.cost if cost else each.cost
+        if isinstance(each, Finished):
+            tokens_cached += each.tokens_cached
+    return usage_object(
+        tokens_prompt=tokens_prompt,
+        tokens_completion=tokens_completion,
+        cost=cost,
+        tokens_cached=tokens_cached,
     )
 
 
 def decimal_text(amount: Money) -> str:
     """`amount` in whole dollars, exact: "0.000001230"."""
-    return f"{amount.decimal():f}"
+    return amount.decimal_text()

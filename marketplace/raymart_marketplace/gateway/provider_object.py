@@ -1,29 +1,51 @@
 """OpenRouter's `provider` object: what a customer wishes of routing, as it arrives, and in our terms.
 
-Source: https://openrouter.ai/docs/features/provider-routing. A wish that is only a preference and cannot be met yet is
-ignored; a condition that cannot be checked yet is refused, because silence would promise it.
+Source: https://openrouter.ai/docs/features/provider-routing. A condition that cannot be checked is refused, because
+silence would promise it; a preference is never a reason to refuse.
 """
 
+import math
+from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
 
 from raymart_core.errors import InvalidRequest
 from raymart_marketplace.routing.preference import RoutingPreference, Sort
+from raymart_marketplace.supply.trust import DataPolicy, Trust
 
+NANO_PER_USD = 1_000_000_000
 NANO_PER_USD_PER_MILLION = 1_000
 """USD per million tokens -> nano-USD per token."""
-PRICE_MAX_USD_PER_MILLION = Decimal(10**12)
+PRICE_MAX_USD = Decimal(10**12)
 PROVIDERS_MAX = 100
+MS_PER_S = 1_000
 
 
 class MaxPrice(msgspec.Struct):
-    """USD per million tokens; `request` and `image` are accepted, nothing here costs either."""
+    """US dollars: per million tokens, per request, per picture."""
 
     prompt: Decimal | None = None
     completion: Decimal | None = None
     request: Decimal | None = None
     image: Decimal | None = None
+
+
+class Percentiles(msgspec.Struct, forbid_unknown_fields=True):
+    """A figure by percentile."""
+
+    p50: float | None = None
+    p75: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+
+class SortBy(msgspec.Struct, forbid_unknown_fields=True):
+    """A strategy in OpenRouter's longer form."""
+
+    by: str
+    partition: str | None = None
+    """"model" only: of several models each is tried before the next."""
 
 
 class ProviderObject(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,20 +55,41 @@ class ProviderObject(msgspec.Struct, forbid_unknown_fields=True):
     only: list[str] | None = None
     ignore: list[str] | None = None
     allow_fallbacks: bool | None = None
-    sort: str | None = None
+    sort: str | SortBy | None = None
     max_price: MaxPrice | None = None
     require_parameters: bool | None = None
     data_collection: str | None = None
     zdr: bool | None = None
     enforce_distillable_text: bool | None = None
     quantizations: list[str] | None = None
-    preferred_min_throughput: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    preferred_max_latency: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    preferred_min_throughput: float | Percentiles | None = None
+    """Tokens a second; those that were slower of late come last."""
+    preferred_max_latency: float | Percentiles | None = None
+    """Seconds until the first token; likewise."""
+    region: str | list[str] | None = None
+    """Ours: in one of these only."""
+    regions: list[str] | None = None
+    """The same."""
+    min_trust: str | None = None
+    """Ours: machines trusted so far at least."""
+    trust: str | None = None
+    """The same."""
+    trace: bool | None = None
+    """Ours: whether the answer tells how it was routed."""
+    allow_resume: bool | None = None
+    """Ours: whether another endpoint may go on with a stream that broke; by default it may."""
 
 
-def routing_preference(wish: ProviderObject) -> RoutingPreference:
-    """`wish` in our terms. Raises: InvalidRequest with `param` when it cannot be honoured."""
-    _refuse_unchecked(wish)
+def routing_preference(wish: ProviderObject, *, needed: Sequence[str] = ()) -> RoutingPreference:
+    """`wish` in our terms; `needed` are the capabilities that the body's parameters need.
+
+    Raises: InvalidRequest with `param` when it cannot be honoured.
+    """
+    if wish.enforce_distillable_text:
+        raise InvalidRequest(
+            "provider.enforce_distillable_text cannot be guaranteed; leave it out",
+            param="provider.enforce_distillable_text",
+        )
     price = wish.max_price or MaxPrice()
     return RoutingPreference(
         order=_slugs(wish.order, param="provider.order"),
@@ -54,48 +97,93 @@ def routing_preference(wish: ProviderObject) -> RoutingPreference:
         ignore=_slugs(wish.ignore, param="provider.ignore"),
         allow_fallbacks=wish.allow_fallbacks is not False,
         sort=_sort(wish.sort),
-        prompt_nano_usd_max=_nano_usd(price.prompt, param="provider.max_price.prompt"),
-        completion_nano_usd_max=_nano_usd(price.completion, param="provider.max_price.completion"),
+        quantizations=_slugs(wish.quantizations, param="provider.quantizations"),
+        regions=_regions(wish),
+        trust=_trust(wish.min_trust, param="provider.min_trust")
+        or _trust(wish.trust, param="provider.trust"),
+        data_policy=_data_policy(wish),
+        allow_resume=wish.allow_resume is not False,
+        prompt_nano_usd_max=_nano_usd(
+            price.prompt, NANO_PER_USD_PER_MILLION, param="provider.max_price.prompt"
+        ),
+        completion_nano_usd_max=_nano_usd(
+            price.completion, NANO_PER_USD_PER_MILLION, param="provider.max_price.completion"
+        ),
+        request_nano_usd_max=_nano_usd(price.request, NANO_PER_USD, param="provider.max_price.request"),
+        image_nano_usd_max=_nano_usd(price.image, NANO_PER_USD, param="provider.max_price.image"),
+        capabilities=tuple(sorted(needed)) if wish.require_parameters else (),
+        tokens_per_s_min_preferred=_pace(
+            wish.preferred_min_throughput, param="provider.preferred_min_throughput"
+        ),
+        first_token_ms_max_preferred=_pace(
+            wish.preferred_max_latency, times=MS_PER_S, param="provider.preferred_max_latency"
+        ),
     )
-
-
-def _refuse_unchecked(wish: ProviderObject) -> None:
-    conditions = {
-        "require_parameters": wish.require_parameters,
-        "data_collection": wish.data_collection not in {None, "allow"},
-        "zdr": wish.zdr,
-        "enforce_distillable_text": wish.enforce_distillable_text,
-        "quantizations": wish.quantizations,
-    }
-    for name, asked in conditions.items():
-        if asked:
-            raise InvalidRequest(
-                f"provider.{name} cannot be guaranteed yet; leave it out", param=f"provider.{name}"
-            )
 
 
 def _slugs(slugs: list[str] | None, *, param: str) -> tuple[str, ...]:
     if not slugs:
         return ()
     if len(slugs) > PROVIDERS_MAX:
-        raise InvalidRequest(f"{len(slugs)} providers; the limit is {PROVIDERS_MAX}", param=param)
+        raise InvalidRequest(f"{len(slugs)} names; the limit is {PROVIDERS_MAX}", param=param)
     return tuple(slugs)
 
 
-def _sort(name: str | None) -> Sort:
+def _regions(wish: ProviderObject) -> tuple[str, ...]:
+    one = [wish.region] if isinstance(wish.region, str) else wish.region
+    return _slugs([*(one or ()), *(wish.regions or ())], param="provider.regions")
+
+
+def _sort(wish: str | SortBy | None) -> Sort | None:
+    if isinstance(wish, SortBy):
+        if wish.partition not in {None, "model"}:
+            raise InvalidRequest(
+                f"partition {wish.partition[:40] if wish.partition else ''!r} is not served; models are tried one after the other, "
+                "which is 'model'",
+                param="provider.sort.partition",
+            )
+        wish = wish.by
     try:
-        return Sort.PRICE if name is None else Sort(name)
+        return None if wish is None else Sort(wish)
     except ValueError:
         raise InvalidRequest(
-            f"sort by {name[:40] if name else name!r} is not known; use price, latency or throughput",
+            f"sort by {wish[:40] if wish else wish!r} is not known; use {', '.join(Sort)}",
             param="provider.sort",
         ) from None
 
 
-def _nano_usd(usd_per_million: Decimal | None, *, param: str) -> int | None:
-    if usd_per_million is None:
+def _trust(name: str | None, *, param: str) -> Trust | None:
+    try:
+        return None if name is None else Trust(name)
+    except ValueError:
+        raise InvalidRequest(
+            f"trust {name[:40] if name else name!r} is not known; use {', '.join(Trust)}", param=param
+        ) from None
+
+
+def _data_policy(wish: ProviderObject) -> DataPolicy | None:
+    """Both of OpenRouter's words for it ask for providers that keep nothing."""
+    if wish.data_collection not in {None, "allow", "deny"}:
+        raise InvalidRequest("data_collection is allow or deny", param="provider.data_collection")
+    return DataPolicy.NO_RETENTION if wish.zdr or wish.data_collection == "deny" else None
+
+
+def _pace(wish: float | Percentiles | None, *, times: int = 1, param: str) -> float | None:
+    """The figure that the mean of late is compared with: of several percentiles the lowest, the nearest to a mean."""
+    if isinstance(wish, Percentiles):
+        given = (wish.p50, wish.p75, wish.p90, wish.p99)
+        wish = next((figure for figure in given if figure is not None), None)
+    if wish is None:
+        return None
+    if not math.isfinite(wish) or wish < 0:
+        raise InvalidRequest(f"{param} is {wish!r}; it must be 0 or more", param=param)
+    return wish * times
+
+
+def _nano_usd(usd: Decimal | None, nano_per_usd: int, *, param: str) -> int | None:
+    if usd is None:
         return None
     # NaN compares false to everything; the bound keeps 1e999999 from becoming a million-digit integer.
-    if not usd_per_million.is_finite() or not 0 <= usd_per_million <= PRICE_MAX_USD_PER_MILLION:
-        raise InvalidRequest("a price is between 0 and 1e12 USD per million tokens", param=param)
-    return int(usd_per_million * NANO_PER_USD_PER_MILLION)
+    if not usd.is_finite() or not 0 <= usd <= PRICE_MAX_USD:
+        raise InvalidRequest("a price is between 0 and 1e12 USD", param=param)
+    return int(usd * nano_per_usd)

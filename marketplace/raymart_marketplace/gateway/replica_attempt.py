@@ -6,7 +6,6 @@ What the events are, and what they count, is for the subclasses: text in `attemp
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from functools import partial
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -22,7 +21,7 @@ from raymart_core.wire.replica import ErrorBody, decode_error_body
 from raymart_marketplace.gateway.deadline import Patience, TimedOut
 from raymart_marketplace.gateway.event_lines import EventLines
 from raymart_marketplace.gateway.limits import InferenceLimits
-from raymart_marketplace.supply.live import Lease, LiveEndpoint
+from raymart_marketplace.supply.live import Lease, LiveEndpoint, Served
 from raymart_marketplace.supply.upstream import UpstreamBroken, UpstreamResponse
 
 log = structlog.get_logger(__name__)
@@ -39,7 +38,16 @@ EventT_co = TypeVar("EventT_co", covariant=True)
 class AttemptFailed(RaymartError):
     """The attempt is over without a good end."""
 
-    def __init__(self, reason: str, *, fault: Fault, error: DomainError, retry: bool, blame: bool) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        fault: Fault,
+        error: DomainError,
+        retry: bool,
+        blame: bool,
+        is_late: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         """For operators; stored and logged, so never in the provider's words: those may quote the prompt."""
@@ -50,6 +58,8 @@ class AttemptFailed(RaymartError):
         """Whether another endpoint may do better."""
         self.blame = blame
         """Whether the endpoint should be left alone for a while."""
+        self.is_late = is_late
+        """Whether it was only too slow; then it may still be at work."""
 
 
 class ReplicaAttempt(Generic[EventT_co]):
@@ -75,24 +85,26 @@ class ReplicaAttempt(Generic[EventT_co]):
         self._limits = limits
         self._patience = patience
         self._lease = lease
-        self._counted = ExitStack()
-        self._counted.enter_context(lease)
+        lease.__enter__()
+        self._is_counted = True
         self._lines = lines
         self._events: deque[EventT_co] = deque()
         self._response: UpstreamResponse | None = None
         self._chunks: AsyncIterator[bytes] | None = None
         self._loop = asyncio.get_running_loop()
-        self._begun_at = self._loop.time()
+        self.began_at = self._loop.time()
+        """On the loop's clock, which is the monotonic one."""
         self.first_token_at: float | None = None
-        """When its first step came, on the loop's clock."""
+        """When its first step came, on the loop's clock; None also where steps were collected on the way."""
+        self._is_delivering = False
 
     async def close(self) -> None:
         """Give the endpoint's slot back and, unless the stream has ended, make the replica stop. Safe to call twice."""
-        self._counted.close()
+        self._count_off()
         response, self._response = self._response, None
         if response is None:
             return
-        if self.finish_reason is not None and await self._drained():
+        if self.finish_reason is not None and (response.has_ended or await self._drained()):
             return
         try:
             async with asyncio.timeout(CLOSE_S):
@@ -123,6 +135,20 @@ class ReplicaAttempt(Generic[EventT_co]):
             duration_ms=self._ms_to(self._loop.time()),
         )
 
+    @property
+    def tokens_made(self) -> int:
+        """How many tokens it has generated; none of what makes no text."""
+        return 0
+
+    def served(self) -> Served:
+        """How it answered. Call at the good end."""
+        first = self.first_token_at
+        return Served(
+            first_token_s=None if first is None else first - self.began_at,
+            duration_s=self._loop.time() - self.began_at,
+            tokens=self.tokens_made,
+        )
+
     async def _post(self, path: str, body: bytes, *, request_id: str) -> None:
         """Send the request. Raises: AttemptFailed when it is refused, UpstreamBroken, TimedOut, DeadlineExceeded."""
         post = partial(
@@ -148,14 +174,22 @@ class ReplicaAttempt(Generic[EventT_co]):
             self._events.extend(self._lines.feed(chunk))
         return self._events.popleft()
 
-    def _stepped(self) -> None:
-        """Note that the endpoint has begun to deliver."""
-        self.first_token_at = self._loop.time()
+    def _stepped(self, *, timed: bool = True) -> None:
+        """Note that the endpoint has begun to deliver; unless `timed` that tells nothing of when."""
+        self._is_delivering = True
+        if timed:
+            self.first_token_at = self._loop.time()
 
     def _ended(self, reason: FinishReason) -> None:
         """Note the good end, and give the slot back."""
         self.finish_reason = reason
-        self._counted.close()
+        self._count_off()
+
+    def _count_off(self) -> None:
+        """Give the slot back; once."""
+        if self._is_counted:
+            self._is_counted = False
+            self._lease.__exit__(None, None, None)
 
     def _failed(self, error: UpstreamBroken | TimedOut | DeadlineExceeded) -> AttemptFailed:
         """What `error` means for the request, and whose fault it is."""
@@ -167,7 +201,12 @@ class ReplicaAttempt(Generic[EventT_co]):
         else:
             reason, fault = error.reason, error.fault
         return AttemptFailed(
-            reason, fault=fault, error=self._shown(reason), retry=True, blame=fault is not Fault.PLATFORM
+            reason,
+            fault=fault,
+            error=self._shown(reason),
+            retry=True,
+            blame=fault is not Fault.PLATFORM,
+            is_late=isinstance(error, TimedOut),
         )
 
     async def _drained(self) -> bool:
@@ -212,7 +251,7 @@ class ReplicaAttempt(Generic[EventT_co]):
         )
 
     def _lateness(self) -> str:
-        if self.first_token_at is None:
+        if not self._is_delivering:
             return f"no {self.awaited} within {self._limits.first_token_timeout_s:g} s"
         return f"stalled for {self._limits.stall_timeout_s:g} s"
 
@@ -220,13 +259,14 @@ class ReplicaAttempt(Generic[EventT_co]):
         return UpstreamFailed(f"the endpoint of {self.endpoint.provider_slug} failed: {reason}")
 
     def _limit_s(self) -> float:
-        if self.first_token_at is not None:
+        if self._is_delivering:
             return self._limits.stall_timeout_s
         # One budget for connection, prompt and first step together.
-        return max(0.0, self._limits.first_token_timeout_s - (self._loop.time() - self._begun_at))
+        left_s = self._limits.first_token_timeout_s - (self._loop.time() - self.began_at)
+        return max(0.0, left_s)
 
     def _ms_to(self, moment: float) -> int:
-        return int((moment - self._begun_at) * 1000)
+        return int((moment - self.began_at) * 1000)
 
 
 def _printable(text: str) -> str:

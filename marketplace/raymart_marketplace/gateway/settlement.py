@@ -52,6 +52,7 @@ class Settlement:
 
     async def hold(self, life: Life[AttemptT], amount: Money) -> None:
         """Hold the most that the request can cost. Raises: InsufficientFunds, Unavailable, DeadlineExceeded."""
+        life.held = amount
         if not amount:  # What is free needs no balance.
             life.owing = True
             return
@@ -82,7 +83,7 @@ class Settlement:
         else:
             settle = self._usage_sink.record(life.fail(error.code, fault=Fault.NONE, reason=error.message))
         life.owing = False
-        await asyncio.wait((self._later(settle),), timeout=FAILURE_RECORD_S)
+        await asyncio.wait((self.later(settle),), timeout=FAILURE_RECORD_S)
         return error
 
     async def interrupted(self, life: Life[AttemptT], error: BaseException) -> None:
@@ -96,7 +97,7 @@ class Settlement:
             final = life.cancel()
         else:
             final = life.fail("internal_error", fault=Fault.PLATFORM, reason=type(error).__name__)
-        settled = self._later(self._usage_sink.record(final))
+        settled = self.later(self._usage_sink.record(final))
         if life.attempt is not None:
             await life.attempt.close()
         await asyncio.wait((settled,))
@@ -111,9 +112,11 @@ class Settlement:
             reason=failure.reason,
         )
         if failure.blame:
-            self._directory.report_failure(attempt.endpoint.id, reason=failure.reason)
+            self._directory.report_failure(
+                attempt.endpoint.id, reason=failure.reason, began_at=attempt.began_at
+            )
 
-    def _later(self, settle: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def later(self, settle: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run `settle` to its end, whoever stops waiting for it."""
         task = asyncio.get_running_loop().create_task(settle)
         self._settling.add(task)

@@ -94,7 +94,11 @@ class Attempt(Row):
 
 
 class UsageRecord(Row):
-    """What a request is billed. `id` is the request's id: one usage record a request, by the primary key."""
+    """What a request is billed for what one endpoint delivered of it.
+
+    `id` is the request's id: one record a request, by the primary key. Where other endpoints went on, each has a record
+    too, with an id that follows from the request's and its number (`usage_part_id`).
+    """
 
     __tablename__ = "usage_record"
     __table_args__ = (
@@ -122,6 +126,15 @@ class UsageRecord(Row):
         CheckConstraint("customer_nano_usd = provider_nano_usd + fee_nano_usd", name="split_adds_up"),
         CheckConstraint("provider_nano_usd >= 0 and fee_nano_usd >= 0", name="split_not_negative"),
         Index("ix_usage_record_organization_id_id", "organization_id", "id"),
+        CheckConstraint(
+            "part between 0 and 31 and (part = 0) = (continues_id is null)", name="part_of_a_request"
+        ),
+        CheckConstraint(
+            "part = 0 or (tokens_prompt = 0 and requests_priced = 0)", name="prompt_is_paid_once"
+        ),
+        Index(
+            "ix_usage_record_continues_id", "continues_id", postgresql_where=text("continues_id is not null")
+        ),
         Index("ix_usage_record_unposted", "id", postgresql_where=text("posted_at is null")),
         BY_MONTH,
     )
@@ -158,3 +171,12 @@ class UsageRecord(Row):
     """The credit lease that pays."""
     posted_at: Mapped[datetime | None]
     """When the ledger took it; set by the poster in the transaction of its transfers."""
+    continues_id: Mapped[UUID | None]
+    """The request, in a later part; None in the first, whose own id it is."""
+    part: Mapped[int] = mapped_column(server_default=text("0"))
+    """0 for the first, which pays the prompt and the request; later ones pay their completion tokens."""
+
+    @property
+    def request_id(self) -> UUID:
+        """The request that it is a part of."""
+        return self.continues_id or self.id

@@ -68,6 +68,8 @@ class LiveControls:
         """Let the caller's request in. Raises: Suspended, InferenceDisabled."""
         if not self.is_on(Feature.INFERENCE, caller.organization_id):
             raise InferenceDisabled("the marketplace serves no new requests for the moment; try again later")
+        if not self._suspended:  # Mostly.
+            return
         # Ids are UUIDv7: one is not an organization's and a key's as well.
         for who, subject_id in (
             ("organization", caller.organization_id),

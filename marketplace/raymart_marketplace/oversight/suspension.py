@@ -17,6 +17,8 @@ from raymart_marketplace.accounts.models import ApiKey, Organization, Organizati
 from raymart_marketplace.db.base import Row
 from raymart_marketplace.oversight.models import SubjectKind, Suspension
 from raymart_marketplace.oversight.reasons import checked_reason
+from raymart_marketplace.supply import provider_life
+from raymart_marketplace.supply.life_models import ProviderEventKind
 from raymart_marketplace.supply.models import Provider, ProviderState
 
 log = structlog.get_logger()
@@ -47,7 +49,7 @@ async def suspend(
     `actor_id` themselves.
     """
     checked = checked_reason(reason)
-    organization_id, restores = await _take(session, kind, subject_id, actor_id=actor_id)
+    organization_id, restores = await _take(session, kind, subject_id, reason=checked, actor_id=actor_id)
     suspension = Suspension(
         kind=kind,
         subject_id=subject_id,
@@ -76,7 +78,7 @@ async def lift(
         raise Conflict(
             f"{show(PREFIXES[kind], subject_id)} is not suspended; nothing was changed", param="subject_id"
         )
-    await _give_back(session, standing)
+    await _give_back(session, standing, reason=checked)
     now = await session.scalar(select(func.clock_timestamp()))
     standing.lifted_at, standing.lifted_by, standing.lifted_reason = now, actor_id, checked
     await session.flush()
@@ -101,7 +103,7 @@ async def withheld_providers(session: AsyncSession, provider_ids: Collection[UUI
 
 
 async def _take(
-    session: AsyncSession, kind: SubjectKind, subject_id: UUID, *, actor_id: UUID
+    session: AsyncSession, kind: SubjectKind, subject_id: UUID, *, reason: str, actor_id: UUID
 ) -> tuple[UUID | None, str]:
     """Lock the subject and take from it what its own row says. Returns (its organization, what it was)."""
     entity: type[Row] = _ENTITIES[kind]
@@ -122,7 +124,10 @@ async def _take(
             subject.disabled_at = subject.disabled_at or now
             return None, restores
         case Provider():
-            before, subject.state = subject.state, ProviderState.SUSPENDED
+            before = subject.state
+            await provider_life.change(
+                session, subject, ProviderEventKind.SUSPENDED, ProviderState.SUSPENDED, reason=reason
+            )
             return subject.organization_id, before.value
         case ApiKey():
             return (await session.get_one(Project, subject.project_id)).organization_id, ""
@@ -140,10 +145,11 @@ async def _refuse_second(session: AsyncSession, kind: SubjectKind, subject_id: U
         raise Conflict(f"{show(PREFIXES[kind], subject_id)} is suspended already", param=f"{kind.value}_id")
 
 
-async def _give_back(session: AsyncSession, standing: Suspension) -> None:
+async def _give_back(session: AsyncSession, standing: Suspension, *, reason: str) -> None:
     if standing.kind is SubjectKind.USER and standing.restores == _ENABLED:
         user = await session.get_one(User, standing.subject_id, with_for_update=_LOCK)
         user.disabled_at = None
     elif standing.kind is SubjectKind.PROVIDER:
         provider = await session.get_one(Provider, standing.subject_id, with_for_update=_LOCK)
-        provider.state = ProviderState(standing.restores)
+        after = ProviderState(standing.restores)
+        await provider_life.change(session, provider, ProviderEventKind.REINSTATED, after, reason=reason)

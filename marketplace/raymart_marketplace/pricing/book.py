@@ -45,11 +45,14 @@ async def load_terms(session: AsyncSession, offer_ids: Collection[UUID]) -> Mapp
     """What each of these offers asks; nothing for those unknown."""
     asks: dict[UUID, dict[Unit, int]] = defaultdict(dict)
     floors: dict[UUID, dict[Unit, int]] = defaultdict(dict)
-    for ask in await session.scalars(select(OfferAsk).where(OfferAsk.offer_id.in_(offer_ids))):
-        if ask.price_nano_usd is not None:
-            asks[ask.offer_id][ask.unit] = ask.price_nano_usd
-        if ask.floor_nano_usd:
-            floors[ask.offer_id][ask.unit] = ask.floor_nano_usd
+    statement = select(OfferAsk.offer_id, OfferAsk.unit, OfferAsk.price_nano_usd, OfferAsk.floor_nano_usd)
+    for offer_id, unit, price, floor in await session.execute(
+        statement.where(OfferAsk.offer_id.in_(offer_ids))
+    ):
+        if price is not None:
+            asks[offer_id][unit] = price
+        if floor:
+            floors[offer_id][unit] = floor
     windows = await load_windows(session, offer_ids)
     return {
         offer_id: OfferTerms(

@@ -63,6 +63,6 @@ async def kept(
                     request_id=request_id,
                     organization_id=caller.organization_id,
                     api_key_id=caller.api_key_id,
-                    exchange=Exchange(messages=request.messages, completion="".join(said)),
+                    exchange=Exchange(messages=request.turns, completion="".join(said)),
                 )
             )

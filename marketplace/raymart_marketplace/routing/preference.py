@@ -3,16 +3,30 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from raymart_marketplace.supply.trust import DataPolicy, Trust
+
 
 class Sort(StrEnum):
-    """What decides among endpoints that meet every need."""
+    """What decides among endpoints that meet every need (`routing.ranking` has the formulas)."""
 
+    BALANCED = "balanced"
+    """At random, weighted by the inverse square of the price: the cheap are asked mostly, nobody always."""
     PRICE = "price"
-    """The cheapest for this request's bounds; the default."""
+    """The cheapest for this request's bounds."""
     LATENCY = "latency"
-    """The least busy first: a queue is what a customer waits for. Measured latency comes with health scores."""
+    """The one that has begun to answer soonest of late."""
     THROUGHPUT = "throughput"
-    """As `latency`, until throughput is measured."""
+    """The one that has generated fastest of late."""
+    LEAST_LOADED = "least_loaded"
+    """The one with the smallest share of its slots taken."""
+    HEALTH = "health"
+    """The one that can be expected to begin soonest, failures and load counted in."""
+    ROUND_ROBIN = "round_robin"
+    """One after the other."""
+    WEIGHTED = "weighted"
+    """At random, weighted by slots."""
+    AFFINITY = "affinity"
+    """Where conversations that begin alike went before, so that the engine still has their beginning in its cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +41,38 @@ class RoutingPreference:
     """None of these."""
     allow_fallbacks: bool = True
     """Whether providers outside `order` (without it: after the best one) may serve."""
-    sort: Sort = Sort.PRICE
+    allow_resume: bool = True
+    """Whether another endpoint may go on with a stream that broke."""
+    sort: Sort | None = None
+    """None for what the marketplace does by default (`RAYMART_ROUTING_SORT`)."""
     prompt_nano_usd_max: int | None = None
     """Highest acceptable price of a prompt token."""
     completion_nano_usd_max: int | None = None
     """Highest acceptable price of a completion token."""
+    request_nano_usd_max: int | None = None
+    """Highest acceptable price of a request as such."""
+    image_nano_usd_max: int | None = None
+    """The most that one picture of the request may come to."""
+    regions: tuple[str, ...] = ()
+    """In one of these only: a region or its beginning, so that 'eu' takes 'eu-west' too."""
+    quantizations: tuple[str, ...] = ()
+    """Weights in one of these number formats only."""
+    trust: Trust | None = None
+    """Trusted so far at least."""
+    data_policy: DataPolicy | None = None
+    """Only providers that say so of what they keep."""
+    capabilities: tuple[str, ...] = ()
+    """Only revisions that say they can do all of these, by the names of manifests."""
+    tokens_per_s_min_preferred: float | None = None
+    """Those that generated slower than this of late come after all others."""
+    first_token_ms_max_preferred: float | None = None
+    """Likewise those that took longer to begin."""
 
 
 NO_PREFERENCE = RoutingPreference()
-"""The cheapest healthy endpoint."""
+"""Any healthy endpoint."""
+
+
+def lies_in(region: str | None, wanted: tuple[str, ...] | frozenset[str]) -> bool:
+    """Whether a region is one of `wanted` or within one."""
+    return region is not None and any(region == each or region.startswith(f"{each}-") for each in wanted)

@@ -1,19 +1,17 @@
-"""The routing decision: a pure function over snapshots of live endpoints.
+"""Which endpoints may serve a request, and why the others may not. Pure: the same endpoint gives the same verdict."""
 
-Every endpoint is either ranked or rejected with one named reason, so that a 503 can say why and a decision can be
-replayed. The same set of endpoints gives the same ranking in whatever order it is passed.
-"""
-
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from msgspec import Struct
+
 from raymart_core.ports import Prices
 from raymart_core.units import Unit
-from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
+from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, lies_in
 from raymart_marketplace.supply.live import LiveEndpoint, Standing
+from raymart_marketplace.supply.trust import DataPolicy, Trust
 
 
 class Reason(StrEnum):
@@ -33,8 +31,16 @@ class Reason(StrEnum):
     """The customer named an order and forbade fallbacks."""
     PRICE = "max_price"
     """It costs more per token than the customer accepts."""
+    TRUST = "trust"
+    """It is trusted less than the customer asks for."""
+    DATA_POLICY = "data_policy"
+    """Its provider does not promise what the customer asks of those who see prompts."""
     CONTEXT = "context"
     """Its context cannot hold what is asked for."""
+    CROWDED = "crowded"
+    """As many requests of this process as may run at its provider do."""
+    PARAMETERS = "parameters"
+    """Its revision does not say that it can do what the customer requires."""
     QUARANTINED = "quarantined"
     """It failed a moment ago."""
     FALLBACK = "fallback"
@@ -44,7 +50,7 @@ class Reason(StrEnum):
     OFFLINE = "offline"
     """No ready replica of it is linked to this process. Likewise."""
     REGION = "region"
-    """It is not in a region that the search names."""
+    """It is in none of the regions that are asked for."""
     QUANTIZATION = "quantization"
     """Its weights are in another number format."""
     GPU_MODEL = "gpu_model"
@@ -81,6 +87,26 @@ class Offered(Protocol):
         """Who serves it."""
 
     @property
+    def region(self) -> str | None:
+        """Where it runs; None where no machine has announced it."""
+
+    @property
+    def quantization(self) -> str:
+        """Number format of its weights."""
+
+    @property
+    def trust(self) -> Trust | None:
+        """How far its machine is trusted; None where no machine has announced it."""
+
+    @property
+    def data_policy(self) -> DataPolicy:
+        """What its provider says of what it keeps."""
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What its revision says it can do."""
+
+    @property
     def context_length(self) -> int:
         """Tokens of prompt and completion together."""
 
@@ -97,8 +123,28 @@ class Offered(Protocol):
         """Generations that run."""
 
     @property
+    def crowded(self) -> bool:
+        """Whether its provider has no room for another request of this process (`supply.bulkhead`)."""
+
+    @property
     def quarantined(self) -> bool:
-        """Whether it failed a moment ago."""
+        """Whether it failed a moment ago (`supply.breaker`)."""
+
+    @property
+    def rests_until(self) -> float:
+        """When it is tried again, by the monotonic clock; tells the least bad of those that failed."""
+
+    @property
+    def first_token_ms(self) -> float | None:
+        """How long its first token took of late; None when nothing is known of its model."""
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """How fast it generated of late; likewise."""
+
+    @property
+    def error_rate(self) -> float:
+        """The share, 0 to 1, of what it was asked of late that failed by its fault."""
 
 
 class Verdict(NamedTuple):
@@ -109,8 +155,11 @@ class Verdict(NamedTuple):
     """A sentence with value and limit, safe to show to the customer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
+CROWDED = Verdict(Reason.CROWDED, "has as many requests of this gateway under way as its provider may have")
+QUARANTINED = Verdict(Reason.QUARANTINED, "failed a moment ago and is left alone for seconds")
+
+
+class Needs(Struct, frozen=True, kw_only=True, gc=False):
     """What the request needs of an endpoint; counts in tokens."""
 
     model_slug: str
@@ -126,6 +175,10 @@ class Needs:
     """Who asks, for private models; None for somebody who may use public ones only."""
     pixel_steps: int = 0
     """Upper bound of what pictures take."""
+    pictures: int = 0
+    """How many pictures that is for."""
+    affinity: int | None = None
+    """A digest, 64 bits, of how the conversation begins, for `Sort.AFFINITY`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,30 +200,6 @@ class Routing:
     rejected: tuple[Rejection, ...]
 
 
-def candidates(endpoints: Iterable[LiveEndpoint], preference: RoutingPreference, needs: Needs) -> Routing:
-    """Filter and rank `endpoints` for one request.
-
-    Rank: the customer's order of providers, then endpoints with a free slot before full ones, then those whose revision
-    was not superseded, then `preference.sort` (price of the request at its bounds, or load), then the other of the two,
-    then the endpoint's id.
-    """
-    accepted: list[LiveEndpoint] = []
-    rejected: list[Rejection] = []
-    for endpoint in endpoints:
-        found = verdict(endpoint, preference, needs)
-        if found is None:
-            accepted.append(endpoint)
-        else:
-            rejected.append(Rejection(endpoint=endpoint, reason=found.reason, detail=found.detail))
-    if len(accepted) > 1:
-        accepted.sort(key=rank_key(preference, needs))
-        if not preference.allow_fallbacks and not preference.order:
-            accepted, others = _of_first_provider(accepted)
-            rejected += others
-    rejected.sort(key=lambda rejection: rejection.endpoint.id)
-    return Routing(ranked=tuple(accepted), rejected=tuple(rejected))
-
-
 def verdict(offered: Offered, preference: RoutingPreference, needs: Needs) -> Verdict | None:
     """Why `offered` may not serve what `needs` says; None when it may. The one place that decides it."""
     if offered.model_slug != needs.model_slug:
@@ -181,7 +210,12 @@ def verdict(offered: Offered, preference: RoutingPreference, needs: Needs) -> Ve
             return found
     # Most requests wish nothing; this function runs for every endpoint of every request.
     if preference is not NO_PREFERENCE:
-        found = _ruled_out(offered, preference) or _too_expensive(offered, preference)
+        found = (
+            _ruled_out(offered, preference)
+            or _elsewhere(offered, preference)
+            or _too_expensive(offered, preference, needs)
+            or _unable(offered, preference)
+        )
         if found is not None:
             return found
     if needs.tokens_min > offered.context_length:
@@ -189,9 +223,10 @@ def verdict(offered: Offered, preference: RoutingPreference, needs: Needs) -> Ve
             f"has a context of {offered.context_length} tokens; the request needs {needs.tokens_min} at least"
         )
         return Verdict(Reason.CONTEXT, detail)
-    if offered.quarantined:
-        return Verdict(Reason.QUARANTINED, "failed a moment ago and is left alone for seconds")
-    return None
+    if offered.crowded:
+        return CROWDED
+    # Last, so that of what is rejected for this alone the least bad can be tried when nothing else is left.
+    return QUARANTINED if offered.quarantined else None
 
 
 def _wrong_revision(offered: Offered, revision: str | None) -> Verdict | None:
@@ -217,54 +252,51 @@ def _ruled_out(offered: Offered, preference: RoutingPreference) -> Verdict | Non
     return None
 
 
-def _too_expensive(offered: Offered, preference: RoutingPreference) -> Verdict | None:
+def _elsewhere(offered: Offered, preference: RoutingPreference) -> Verdict | None:
+    """Another place, format or keeper than asked for."""
+    if preference.regions and not lies_in(offered.region, preference.regions):
+        where = offered.region or "no region yet"
+        return Verdict(Reason.REGION, f"is in {where}, not in {', '.join(sorted(preference.regions))}")
+    if preference.quantizations and offered.quantization not in preference.quantizations:
+        asked = ", ".join(sorted(preference.quantizations))
+        return Verdict(Reason.QUANTIZATION, f"serves {offered.quantization} weights, not {asked}")
+    least = preference.trust
+    if least is not None and (offered.trust is None or not offered.trust.reaches(least)):
+        found = "not known" if offered.trust is None else offered.trust.value
+        return Verdict(Reason.TRUST, f"is {found}; {least.value} is the least asked for")
+    if preference.data_policy is not None and offered.data_policy is not preference.data_policy:
+        asked, said = preference.data_policy.value, offered.data_policy.value
+        return Verdict(Reason.DATA_POLICY, f"has the data policy {said}, not {asked}")
+    return None
+
+
+def _too_expensive(offered: Offered, preference: RoutingPreference, needs: Needs) -> Verdict | None:
+    prices = offered.prices
     for name, price, limit in (
-        ("prompt", offered.prices.token_prompt, preference.prompt_nano_usd_max),
-        ("completion", offered.prices.token_completion, preference.completion_nano_usd_max),
+        ("prompt token", prices.token_prompt, preference.prompt_nano_usd_max),
+        ("completion token", prices.token_completion, preference.completion_nano_usd_max),
+        ("request", prices.request, preference.request_nano_usd_max),
+        ("picture", picture_price(prices, needs), preference.image_nano_usd_max),
     ):
         if limit is not None and price > limit:
-            detail = f"asks {price} nano-USD per {name} token; provider.max_price allows {limit}"
+            detail = f"asks {price} nano-USD per {name}; provider.max_price allows {limit}"
             return Verdict(Reason.PRICE, detail)
     return None
 
 
-def rank_key(
-    preference: RoutingPreference, needs: Needs
-) -> Callable[[Offered], tuple[int, bool, bool, float, float, UUID]]:
-    """The key that sorts the best first."""
-    places = {slug: place for place, slug in reversed(list(enumerate(preference.order)))}
-    by_price = preference.sort is Sort.PRICE
-
-    def rank(offered: Offered) -> tuple[int, bool, bool, float, float, UUID]:
-        place = places.get(offered.provider_slug, len(places))
-        full = offered.running >= offered.capacity
-        price, load = price_at_bounds(offered, needs), offered.running / max(offered.capacity, 1)
-        first, second = (price, load) if by_price else (load, price)
-        old = offered.standing is Standing.SUPERSEDED
-        return place, full, old, first, second, offered.id
-
-    return rank
+def picture_price(prices: Prices, needs: Needs) -> int:
+    """What one picture of the request comes to at most, in nano-USD, rounded up; 0 of a request for none."""
+    if not needs.pictures:
+        return 0
+    return -(
+        -needs.pixel_steps * prices.image_megapixel_step // (Unit.IMAGE_MEGAPIXEL_STEP.scale * needs.pictures)
+    )
 
 
-def price_at_bounds(offered: Offered, needs: Needs) -> int:
-    """What the request could cost there at most, in nano-USD; compares endpoints, never charges."""
-    completion = offered.context_length
-    if needs.tokens_completion_max is not None:
-        completion = min(completion, needs.tokens_completion_max)
-    prompt = min(needs.tokens_prompt_max, offered.context_length)
-    prices = offered.prices
-    pictures = needs.pixel_steps * prices.image_megapixel_step // Unit.IMAGE_MEGAPIXEL_STEP.scale
-    return prompt * prices.token_prompt + completion * prices.token_completion + pictures + prices.request
-
-
-def _of_first_provider(ranked: list[LiveEndpoint]) -> tuple[list[LiveEndpoint], list[Rejection]]:
-    first = ranked[0].provider_id
-    detail = f"{ranked[0].provider_slug} ranks first, and provider.allow_fallbacks is false"
-    return (
-        [endpoint for endpoint in ranked if endpoint.provider_id == first],
-        [
-            Rejection(endpoint=endpoint, reason=Reason.FALLBACK, detail=detail)
-            for endpoint in ranked
-            if endpoint.provider_id != first
-        ],
+def _unable(offered: Offered, preference: RoutingPreference) -> Verdict | None:
+    lacking = [name for name in preference.capabilities if name not in offered.capabilities]
+    if not lacking:
+        return None
+    return Verdict(
+        Reason.PARAMETERS, f"does not promise {', '.join(lacking)}, and provider.require_parameters is true"
     )

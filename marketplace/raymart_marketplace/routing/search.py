@@ -1,6 +1,6 @@
 """Looking for offers: routing's own filter and order, over places that are not live too, with a reason for each left out.
 
-What routing checks of an endpoint, this asks routing (`route.verdict`, `route.rank_key`), so that a search never promises
+What routing checks of an endpoint, this asks routing (`route.verdict`, `ranking.rank_key`), so that a search never promises
 what a request is then refused. The rest (region, hardware, number format) is checked here.
 """
 
@@ -10,9 +10,12 @@ from uuid import UUID
 
 from raymart_core.ports import Prices
 from raymart_core.units import Unit
-from raymart_marketplace.routing.preference import RoutingPreference
-from raymart_marketplace.routing.route import Needs, Reason, Verdict, rank_key, verdict
+from raymart_marketplace.routing.preference import RoutingPreference, Sort, lies_in
+from raymart_marketplace.routing.ranking import rank_key
+from raymart_marketplace.routing.route import Needs, Reason, Verdict, verdict
+from raymart_marketplace.routing.toss import NO_CHANCE
 from raymart_marketplace.supply.live import LiveEndpoint, Standing
+from raymart_marketplace.supply.trust import DataPolicy, Trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,10 @@ class Place:
     """What this process may send requests to."""
     standing: Standing = Standing.CURRENT
     aliases: tuple[str, ...] = ()
+    trust: Trust | None = None
+    """None where no machine has announced it."""
+    data_policy: DataPolicy = DataPolicy.UNSTATED
+    capabilities: tuple[str, ...] = ()
 
     @property
     def capacity(self) -> int:
@@ -60,9 +67,34 @@ class Place:
         return 0 if self.live is None else self.live.running
 
     @property
+    def crowded(self) -> bool:
+        """Whether its provider has no room for another request of this process."""
+        return self.live is not None and self.live.crowded
+
+    @property
     def quarantined(self) -> bool:
         """Whether it failed a moment ago."""
         return self.live is not None and self.live.quarantined
+
+    @property
+    def rests_until(self) -> float:
+        """When it is tried again, by the monotonic clock."""
+        return 0.0 if self.live is None else self.live.rests_until
+
+    @property
+    def first_token_ms(self) -> float | None:
+        """How long its first token took of late."""
+        return None if self.live is None else self.live.first_token_ms
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """How fast it generated of late."""
+        return None if self.live is None else self.live.tokens_per_s
+
+    @property
+    def error_rate(self) -> float:
+        """The share of what it was asked of late that failed by its fault."""
+        return 0.0 if self.live is None else self.live.error_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +136,10 @@ def search(places: Iterable[Place], wish: Wish) -> Found:
         else:
             rejected.append((place, found))
     # For nothing but its prices: as if a token came in and one went out.
-    rank = rank_key(wish.preference, _needs(wish.model_slug or "", context_length_min=1))
+    needs = _needs(wish.model_slug or "", context_length_min=1)
+    # A list is the same each time it is looked at: where chance would decide, the price does.
+    sort = Sort.PRICE if wish.preference.sort in _BY_CHANCE else wish.preference.sort or Sort.PRICE
+    rank = rank_key(wish.preference, needs, sort=sort, toss=NO_CHANCE)
     matches.sort(key=lambda place: (place.live is None, rank(place)))
     rejected.sort(key=lambda pair: pair[0].id)
     return Found(matches=tuple(matches), rejected=tuple(rejected))
@@ -129,7 +164,7 @@ def _verdict(place: Place, wish: Wish) -> Verdict | None:
 
 
 def _wrong_place(place: Place, wish: Wish) -> Verdict | None:
-    if wish.regions and not _lies_in(place.region, wish.regions):
+    if wish.regions and not lies_in(place.region, wish.regions):
         where = place.region or "no region yet"
         return Verdict(Reason.REGION, f"is in {where}, not in {', '.join(sorted(wish.regions))}")
     if wish.quantizations and place.quantization not in wish.quantizations:
@@ -155,10 +190,6 @@ def _over_ceiling(place: Place, wish: Wish) -> Verdict | None:
     return None
 
 
-def _lies_in(region: str | None, wanted: frozenset[str]) -> bool:
-    return region is not None and any(region == each or region.startswith(f"{each}-") for each in wanted)
-
-
 def _names(gpus: tuple[Gpu, ...]) -> str:
     return ", ".join(sorted({gpu.model for gpu in gpus})) or "no GPU"
 
@@ -167,3 +198,6 @@ def _needs(model_slug: str, *, context_length_min: int) -> Needs:
     return Needs(
         model_slug=model_slug, tokens_prompt_max=1, tokens_completion_max=1, tokens_min=context_length_min
     )
+
+
+_BY_CHANCE = frozenset({Sort.BALANCED, Sort.WEIGHTED, Sort.ROUND_ROBIN, Sort.AFFINITY})

@@ -2,12 +2,15 @@
 
 An endpoint is live while its node's link is up, the node announces a ready replica of the revision, and the provider
 has an open offer for it (`supply.endpoints`). Memory only: it rebuilds itself from the links within seconds. Nothing
-here waits except `refresh` and `load`, which read the database.
+here waits except `refresh` and `load`, which read the database. Routing draws from the markets that are kept here, one
+for each model (`routing.market`).
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -15,14 +18,17 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from raymart_core.ports import Prices
 from raymart_core.wire.link import Replica
 from raymart_marketplace.db.session import Sessions, session_scope
-from raymart_marketplace.supply.endpoints import EndpointFacts, endpoint_facts
+from raymart_marketplace.routing.market import TEND_EVERY_S, Market
+from raymart_marketplace.supply.batches import Batches
+from raymart_marketplace.supply.bulkhead import REQUESTS_MAX, Bulkhead
+from raymart_marketplace.supply.endpoints import NODES_MAX, EndpointFacts, facts_of_nodes
 from raymart_marketplace.supply.enrolment import NodeIdentity
-from raymart_marketplace.supply.live import LiveEndpoint
-from raymart_marketplace.supply.live_prices import LivePrices, PriceTag
-from raymart_marketplace.supply.quarantine import Quarantine
+from raymart_marketplace.supply.live import LiveEndpoint, Served
+from raymart_marketplace.supply.live_prices import LivePrices
+from raymart_marketplace.supply.live_row import EndpointRow, ReplicaEntry, ReplicaLease
+from raymart_marketplace.supply.track_record import TrackRecords
 from raymart_marketplace.supply.upstream import Upstream
 
 log = structlog.get_logger()
@@ -32,6 +38,8 @@ DirectUpstreamFactory = Callable[[str, str], Upstream]
 
 FEE_BASIS_POINTS = 1_000
 """The platform's share where nothing else says so."""
+_REFRESH_SHARE = 0.02
+"""Of the time that may go into reading a market of more than `NODES_MAX` nodes again and again."""
 
 
 class LiveLink(Protocol):
@@ -42,97 +50,19 @@ class LiveLink(Protocol):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _ReplicaEntry:
-    """One announced replica and its load."""
-
-    replica: Replica
-    upstream: Upstream
-    direct: bool
-    leased: int = 0
-    """Requests of this process."""
-    others: int = 0
-    """Requests the node has reported beyond ours."""
-
-    @property
-    def running(self) -> int:
-        return self.leased + self.others
-
-    @property
-    def load(self) -> tuple[bool, float, int]:
-        """Sorts a replica with a free slot first, then the least loaded."""
-        running = self.running
-        return running >= self.replica.capacity, running / self.replica.capacity, running
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
 class _NodeEntry:
     """One node with a live link."""
 
     identity: NodeIdentity
     link: LiveLink
     draining: bool = False
-    replicas: dict[str, _ReplicaEntry] = field(default_factory=dict)
+    replicas: dict[str, ReplicaEntry] = field(default_factory=dict)
     facts: dict[str, EndpointFacts] = field(default_factory=dict)
     """By manifest digest."""
-    endpoints: "list[_EndpointEntry]" = field(default_factory=list)
-    """What of it is in the directory's index."""
+    endpoints: dict[UUID, EndpointRow] = field(default_factory=dict)
+    """What of it is in the markets, by id."""
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Serialises reads of the database, so that an older answer never overwrites a newer one."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _EndpointEntry:
-    """One live endpoint: at least one ready replica."""
-
-    facts: EndpointFacts
-    replicas: tuple[_ReplicaEntry, ...]
-    tag: PriceTag = field(default_factory=PriceTag)
-
-    def snapshot(self, *, prices: Prices, fee_basis_points: int, quarantined: bool) -> LiveEndpoint:
-        facts = self.facts
-        return LiveEndpoint(
-            id=facts.id,
-            node_id=facts.node_id,
-            node_name=facts.node_name,
-            provider_id=facts.provider_id,
-            provider_slug=facts.provider_slug,
-            offer_id=facts.offer_id,
-            revision_id=facts.revision_id,
-            revision_digest=facts.revision_digest,
-            model_slug=facts.model_slug,
-            modality=facts.sold.modality,
-            engine=facts.engine,
-            quantization=facts.quantization,
-            region=facts.region,
-            context_length=facts.context_length,
-            prices=prices,
-            fee_basis_points=fee_basis_points,
-            capacity=sum(entry.replica.capacity for entry in self.replicas),
-            running=sum(entry.running for entry in self.replicas),
-            quarantined=quarantined,
-            standing=facts.standing,
-            aliases=facts.aliases,
-            audience=facts.audience,
-        )
-
-
-class ReplicaLease:
-    """One counted request on one replica. Implements `supply.live.Lease`; leaving it counts the request off."""
-
-    __slots__ = ("_entry", "upstream")
-
-    def __init__(self, entry: _ReplicaEntry) -> None:
-        entry.leased += 1
-        self._entry: _ReplicaEntry | None = entry
-        self.upstream = entry.upstream
-
-    def __enter__(self) -> "ReplicaLease":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._entry is not None:
-            self._entry.leased -= 1
-            self._entry = None
 
 
 class Directory:
@@ -150,67 +80,78 @@ class Directory:
         direct: DirectUpstreamFactory | None = None,
         direct_pools: Collection[str] = ("house",),
         refresh_s: float = 2.0,
-        quarantine: Quarantine | None = None,
+        records: TrackRecords | None = None,
+        provider_requests_max: int = REQUESTS_MAX,
     ) -> None:
         self._sessions = sessions
         self._prices = LivePrices(fee_basis_points=fee_basis_points)
         self._direct = direct
         self._direct_pools = frozenset(direct_pools)
         self._refresh_s = refresh_s
-        self._quarantine = quarantine or Quarantine()
+        self._records = records or TrackRecords()
+        self._provider_requests_max = provider_requests_max
+        self._loads: Batches[UUID, None, None] = Batches(self._load_asked, missing=None, size_max=NODES_MAX)
         self._nodes: dict[UUID, _NodeEntry] = {}
-        self._endpoints: dict[UUID, _EndpointEntry] = {}
-        self._by_model: dict[str, dict[UUID, _EndpointEntry]] = {}
+        self._endpoints: dict[UUID, EndpointRow] = {}
+        self._markets: dict[str, Market] = {}
+        self._bulkheads: dict[UUID, Bulkhead] = {}
         self._listeners: set[Callable[[], None]] = set()
-        self._refresher: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to re-read offers and prices every `refresh_s` seconds."""
-        self._refresher = asyncio.create_task(self._refresh_forever(), name="directory.refresh")
+        """Begin to re-read offers and prices every `refresh_s` seconds, and to keep the markets' orders fresh."""
+        self._tasks = [
+            asyncio.create_task(self._refresh_forever(), name="directory.refresh"),
+            asyncio.create_task(self._tend_forever(), name="directory.tend"),
+        ]
 
     async def stop(self) -> None:
-        """Stop re-reading."""
-        if self._refresher is not None:
-            self._refresher.cancel()
+        """Stop both."""
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._refresher
-            self._refresher = None
+                await task
+        self._tasks = []
 
     # Reading: implements supply.live.EndpointDirectory.
 
+    def market(self, model_slug: str) -> Market | None:
+        """What serves `model_slug` now, to choose from; None when nothing does."""
+        return self._markets.get(model_slug)
+
     def live(self, model_slug: str) -> Sequence[LiveEndpoint]:
         """Endpoints that serve `model_slug` now, quarantined ones included."""
-        return self._snapshots(self._by_model.get(model_slug, {}).values())
+        market = self._markets.get(model_slug)
+        return [] if market is None else [row.snapshot() for row in market if row.is_sold]
 
     def all_live(self) -> Sequence[LiveEndpoint]:
         """Every live endpoint."""
-        return self._snapshots(self._endpoints.values())
+        return [row.snapshot() for row in self._endpoints.values() if row.is_sold]
 
     def is_linked(self, node_id: UUID) -> bool:
         """Whether the node's link ends in this process."""
         return node_id in self._nodes
 
     def acquire(self, endpoint_id: UUID) -> ReplicaLease | None:
-        """Count a request on the endpoint's least loaded replica; None when the endpoint is gone meanwhile."""
-        entry = self._endpoints.get(endpoint_id)
-        if entry is None:
+        """Count a request on the endpoint's least loaded replica; None when it is gone meanwhile, or crowded."""
+        row = self._endpoints.get(endpoint_id)
+        if row is None or row.bulkhead.is_full:
             return None
-        return ReplicaLease(min(entry.replicas, key=lambda replica: replica.load))
+        return ReplicaLease(row, now=self._records.clock())
 
-    def report_failure(self, endpoint_id: UUID, *, reason: str) -> None:
-        """Quarantine the endpoint: 2 s, doubling to 60 s while it goes on failing."""
-        quarantine_s = self._quarantine.fail(endpoint_id)
-        if quarantine_s:
-            log.warning(
-                "endpoint.quarantined",
-                endpoint_id=str(endpoint_id),
-                reason=reason,
-                quarantine_s=quarantine_s,
-            )
+    def report_failure(self, endpoint_id: UUID, *, reason: str, began_at: float) -> None:
+        """Open the endpoint's breaker: 2 s, doubling to 60 s while it goes on failing."""
+        row = self._endpoints.get(endpoint_id)
+        open_s = self._records.failed(
+            endpoint_id, row.model_slug if row is not None else None, began_at=began_at
+        )
+        if open_s:
+            log.warning("endpoint.opened", endpoint_id=str(endpoint_id), reason=reason, open_s=open_s)
 
-    def report_success(self, endpoint_id: UUID) -> None:
-        """End the memory of failures, unless a quarantine still runs."""
-        self._quarantine.succeed(endpoint_id)
+    def report_success(self, endpoint_id: UUID, served: Served) -> None:
+        """Count what it served, and close its breaker unless that is still open."""
+        if (row := self._endpoints.get(endpoint_id)) is not None:
+            self._records.served(row.record, row.figures_of_model, served)
 
     # Writing: called by the links.
 
@@ -257,18 +198,7 @@ class Directory:
 
     async def load(self, node_id: UUID) -> None:
         """Read the facts of what the node announces, and the price book unless it is fresh. Raises: SQLAlchemyError, OSError, TimeoutError."""
-        node = self._nodes.get(node_id)
-        if node is None:
-            return
-        async with node.loading:
-            digests = {entry.replica.revision for entry in node.replicas.values()}
-            async with session_scope(self._sessions) as session:
-                if self._prices.age_s >= self._refresh_s / 2:
-                    await self._prices.load(session)
-                facts = await endpoint_facts(session, node_id, digests)
-            if self._nodes.get(node_id) is node:
-                node.facts = {fact.revision_digest: fact for fact in facts}
-                self._index(node)
+        await self._loads.ask(node_id, None)
 
     async def refresh(self) -> None:
         """Re-read the price book, and offers and asks of every live node, now, and let pool controllers look at their placements.
@@ -279,25 +209,68 @@ class Directory:
             listener()
         async with session_scope(self._sessions) as session:
             await self._prices.load(session)
-        for node_id in tuple(self._nodes):
-            await self.load(node_id)
+        await self._load_all()
+
+    async def _load_asked(self, asked: Mapping[UUID, None]) -> Mapping[UUID, None]:
+        await self._load([node for node_id in asked if (node := self._nodes.get(node_id)) is not None])
+        return {}
+
+    async def _load_all(self) -> None:
+        nodes = list(self._nodes.values())
+        for first in range(0, len(nodes), NODES_MAX):
+            await self._load(nodes[first : first + NODES_MAX])
+
+    async def _load(self, nodes: Sequence[_NodeEntry]) -> None:
+        async with AsyncExitStack() as stack:
+            # In the order of their ids: two loads that share nodes wait for each other once, not for ever.
+            for node in sorted(nodes, key=lambda each: each.identity.node_id):
+                await stack.enter_async_context(node.loading)
+            announced = {
+                node.identity.node_id: {entry.replica.revision for entry in node.replicas.values()}
+                for node in nodes
+            }
+            async with session_scope(self._sessions) as session:
+                if self._prices.age_s >= self._refresh_s / 2:
+                    await self._prices.load(session)
+                found = await facts_of_nodes(session, announced)
+            for node in nodes:
+                node_id = node.identity.node_id
+                if self._nodes.get(node_id) is node:
+                    node.facts = {fact.revision_digest: fact for fact in found[node_id]}
+                    self._index(node)
 
     async def _refresh_forever(self) -> None:
         while True:
             await asyncio.sleep(self._refresh_s)
-            try:
-                for node_id in tuple(self._nodes):
-                    await self.load(node_id)
-            except (SQLAlchemyError, OSError) as error:
-                # What is known stays in routing: an open offer does not close because the database is away.
-                log.warning("directory.refresh_failed", reason=str(error)[:200])
+            self._records.forget(self._endpoints.__contains__)
+            nodes = list(self._nodes.values())
+            for first in range(0, len(nodes), NODES_MAX):
+                began_at = time.monotonic()
+                await self._refresh_part(nodes[first : first + NODES_MAX])
+                if first + NODES_MAX < len(nodes):
+                    # A market of ten thousand nodes is read over half a minute: news reach it by themselves.
+                    await asyncio.sleep((time.monotonic() - began_at) / _REFRESH_SHARE)
+
+    async def _refresh_part(self, nodes: Sequence[_NodeEntry]) -> None:
+        try:
+            await self._load(nodes)
+        except (SQLAlchemyError, OSError) as error:
+            # What is known stays in routing: an open offer does not close because the database is away.
+            log.warning("directory.refresh_failed", reason=str(error)[:200])
+
+    async def _tend_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TEND_EVERY_S)
+            for market in tuple(self._markets.values()):
+                for _ in market.tend():
+                    await asyncio.sleep(0)
 
     def _node(self, node_id: UUID, link: LiveLink) -> _NodeEntry | None:
         """The node's entry if `link` is its present link."""
         node = self._nodes.get(node_id)
         return node if node is not None and node.link is link else None
 
-    def _entry(self, node: _NodeEntry, known: dict[str, _ReplicaEntry], replica: Replica) -> _ReplicaEntry:
+    def _entry(self, node: _NodeEntry, known: dict[str, ReplicaEntry], replica: Replica) -> ReplicaEntry:
         entry = known.get(replica.replica_id)
         if entry is not None and (entry.replica.address, entry.replica.secret) == (
             replica.address,
@@ -306,7 +279,7 @@ class Directory:
             entry.replica = replica
             return entry
         direct = self._direct_way(node, replica)
-        return _ReplicaEntry(
+        return ReplicaEntry(
             replica=replica,
             upstream=direct or node.link.upstream(replica.replica_id),
             direct=direct is not None,
@@ -324,55 +297,60 @@ class Directory:
             return None
 
     def _index(self, node: _NodeEntry) -> None:
-        """Recompute the node's endpoints from its replicas and facts."""
-        before = {entry.facts.id for entry in node.endpoints}
-        self._unindex(node)
-        if not node.draining:
-            node.endpoints = [
-                _EndpointEntry(facts=facts, replicas=ready)
-                for digest, facts in node.facts.items()
-                if (ready := _ready_replicas(node, digest))
-            ]
-        for entry in node.endpoints:
-            self._endpoints[entry.facts.id] = entry
-            self._by_model.setdefault(entry.facts.model_slug, {})[entry.facts.id] = entry
-        after = {entry.facts.id for entry in node.endpoints}
-        if before != after:
+        """Bring the markets in line with the node's replicas and facts; what has not changed stays as it is."""
+        wanted = {
+            facts.id: (facts, ready)
+            for digest, facts in node.facts.items()
+            if not node.draining and (ready := _ready_replicas(node, digest))
+        }
+        before = len(node.endpoints)
+        gone = [row for row in node.endpoints.values() if row.id not in wanted]
+        for row in gone:
+            self._remove(node, row)
+        for endpoint_id, (facts, ready) in wanted.items():
+            known = node.endpoints.get(endpoint_id)
+            if known is None:
+                self._add(node, facts, ready)
+            elif known.update(facts, ready):
+                self._markets[facts.model_slug].changed()
+        if gone or len(node.endpoints) != before:
             log.info(
-                "node.endpoints_changed", node=node.identity.name, endpoints=len(after), before=len(before)
+                "node.endpoints_changed",
+                node=node.identity.name,
+                endpoints=len(node.endpoints),
+                before=before,
             )
 
-    def _unindex(self, node: _NodeEntry) -> None:
-        for entry in node.endpoints:
-            del self._endpoints[entry.facts.id]
-            models = self._by_model[entry.facts.model_slug]
-            del models[entry.facts.id]
-            if not models:
-                del self._by_model[entry.facts.model_slug]
-        node.endpoints = []
+    def _add(self, node: _NodeEntry, facts: EndpointFacts, replicas: tuple[ReplicaEntry, ...]) -> None:
+        bulkhead = self._bulkheads.get(facts.provider_id)
+        if bulkhead is None:
+            bulkhead = self._bulkheads[facts.provider_id] = Bulkhead(most=self._provider_requests_max)
+        row = EndpointRow(facts, replicas, prices=self._prices, records=self._records, bulkhead=bulkhead)
+        node.endpoints[row.id] = self._endpoints[row.id] = row
+        market = self._markets.get(row.model_slug)
+        if market is None:
+            market = self._markets[row.model_slug] = Market()
+        market.add(row)
+
+    def _remove(self, node: _NodeEntry, row: EndpointRow) -> None:
+        row.removed()
+        del node.endpoints[row.id]
+        del self._endpoints[row.id]
+        market = self._markets[row.model_slug]
+        market.remove(row.id)
+        if not market:
+            del self._markets[row.model_slug]
+        if not row.bulkhead.slots and not row.bulkhead.under_way:
+            del self._bulkheads[row.facts.provider_id]
 
     def _forget(self, node_id: UUID) -> None:
         node = self._nodes.pop(node_id, None)
         if node is not None:
-            self._unindex(node)
-
-    def _snapshots(self, entries: Iterable[_EndpointEntry]) -> Sequence[LiveEndpoint]:
-        return [snapshot for entry in entries if (snapshot := self._snapshot(entry)) is not None]
-
-    def _snapshot(self, entry: _EndpointEntry) -> LiveEndpoint | None:
-        """The endpoint as it is now; None while it has no price at which it may be sold."""
-        facts = entry.facts
-        price = self._prices.price(entry.tag, offer_id=facts.offer_id, terms=facts.terms, sold=facts.sold)
-        if price.prices is None:
-            return None
-        return entry.snapshot(
-            prices=price.prices,
-            fee_basis_points=price.fee_basis_points,
-            quarantined=self._quarantine.holds(facts.id),
-        )
+            for row in tuple(node.endpoints.values()):
+                self._remove(node, row)
 
 
-def _ready_replicas(node: _NodeEntry, digest: str) -> tuple[_ReplicaEntry, ...]:
+def _ready_replicas(node: _NodeEntry, digest: str) -> tuple[ReplicaEntry, ...]:
     return tuple(
         entry
         for entry in node.replicas.values()

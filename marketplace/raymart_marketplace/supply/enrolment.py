@@ -1,26 +1,29 @@
 """How a machine becomes a node: it spends a one-time join token for an identity of its own.
 
-One machine, several nodes: the machine id is what the machine says of itself, so this guards against honest mistakes
-(an image cloned with its agent, one card offered twice), not against lies. A machine carries at most one living node;
-a house pool is the exception, because its machines are vouched for and one may stand for several providers (the
-embedded stack does). Even there a machine belongs to one pool. Controllers are not counted: they sell nothing.
+One machine, several nodes: the machine's id and the ids of its GPUs are what the machine says of itself, so this guards
+against honest mistakes (an image cloned with its agent, one card offered twice), not against lies; those the benchmark
+finds. A machine, and each card, is under at most one living node, at enrolment and whatever it announces later; a house
+pool is the exception, because its machines are vouched for and one may stand for several providers (the embedded stack
+does). Even there a machine belongs to one pool. Controllers are not counted: they sell nothing.
 """
 
 import hashlib
 import re
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import case, func, select, update
+from sqlalchemy import ARRAY, Uuid, and_, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.ids import Prefix, new_id, show
 from raymart_core.wire import link
 from raymart_marketplace.audit import Act, Actor, ActorKind, acting, current_act
+from raymart_marketplace.supply.life_models import NodeEventKind
 from raymart_marketplace.supply.models import (
     JoinToken,
     Node,
@@ -31,7 +34,9 @@ from raymart_marketplace.supply.models import (
     Provider,
     ProviderState,
 )
+from raymart_marketplace.supply.node_life import note
 from raymart_marketplace.supply.placements import place_offers
+from raymart_marketplace.supply.presence import WELCOME_PROVIDERS
 from raymart_marketplace.supply.refusal import LinkRefused
 
 __all__ = [
@@ -40,16 +45,18 @@ __all__ = [
     "enrol",
     "enrolling",
     "hash_token",
-    "mark_offline",
-    "mark_seen",
+    "keep_hardware",
     "node_for_hello",
+    "nodes_for_hello",
 ]
 
+_NOBODY = UUID(int=0)
 NAME_CHARACTERS_MAX = 63
+GPUS_MAX = 64
+GPU_UUID_CHARACTERS_MAX = 100
 MACHINE_ID_CHARACTERS_MAX = 200
 # The name becomes a Ray label; Source: Ray's label syntax (letters, digits, "-", "_", "." inside, 63 characters).
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.ASCII)
-_WELCOME_PROVIDERS = (ProviderState.APPLIED, ProviderState.ACTIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +74,16 @@ class NodeIdentity:
     provider_slug: str | None
     public_key: bytes
     """Raw Ed25519, 32 bytes."""
+    pool_kind: PoolKind = PoolKind.HOUSE
+    hardware: link.Hardware | None = None
+    """What it announced last, as it is kept; None where that cannot be read."""
+    clock_skew_ms: int | None = None
+    """As it is kept: how far its clock is ahead of ours."""
+
+    @property
+    def may_control(self) -> bool:
+        """Whether its link may be the one that controls the pool."""
+        return self.role is NodeRole.CONTROLLER or self.pool_kind is PoolKind.PROVIDER
 
 
 def hash_token(text: str) -> bytes:
@@ -86,9 +103,10 @@ async def enrol(session: AsyncSession, message: link.Enrol) -> Node:
     pool = await session.get_one(Pool, token.pool_id)
     await _check_provider(session, token.provider_id)
     if token.role is NodeRole.NODE:
-        await _check_machine(session, message.hardware.machine_id, pool)
+        await _check_duplicates(session, message.hardware, pool)
     node = await _insert(session, message, token)
     await _name_actor(session, node)
+    await note(session, node, NodeEventKind.ENROLLED, reason="", by=Actor(kind=ActorKind.NODE, id=node.id))
     if node.role is NodeRole.NODE:
         assert node.provider_id is not None
         await place_offers(session, provider_id=node.provider_id)
@@ -115,21 +133,47 @@ async def node_for_hello(session: AsyncSession, node_id: UUID, role: NodeRole) -
 
     Raises: LinkRefused (unknown_node, revoked); a suspended provider's nodes may try again later.
     """
+    ((_, found),) = await nodes_for_hello(session, [(node_id, role)])
+    if isinstance(found, LinkRefused):
+        raise found
+    return found
+
+
+async def nodes_for_hello(
+    session: AsyncSession, wanted: Collection[tuple[UUID, NodeRole]]
+) -> Sequence[tuple[tuple[UUID, NodeRole], NodeIdentity | LinkRefused]]:
+    """`node_for_hello` of many: the identity or the refusal of each."""
     statement = (
         select(Node, Pool, Provider)
         .join(Pool, Pool.id == Node.pool_id)
         .outerjoin(Provider, Provider.id == Node.provider_id)
-        .where(Node.id == node_id, Node.role == role)
+        .where(Node.id == func.any(literal([node_id for node_id, _ in wanted], ARRAY(Uuid))))
     )
-    row = (await session.execute(statement)).one_or_none()
+    # An outer join: the last one may be null, which its type does not tell.
+    rows = [cast("tuple[Node, Pool, Provider | None]", row) for row in await session.execute(statement)]
+    found = {(node.id, node.role): (node, pool, provider) for node, pool, provider in rows}
+    return [(each, _identity_or_refusal(each, found.get(each))) for each in wanted]
+
+
+def _identity_or_refusal(
+    wanted: tuple[UUID, NodeRole], row: tuple[Node, Pool, Provider | None] | None
+) -> NodeIdentity | LinkRefused:
+    try:
+        return _identity(wanted, row)
+    except LinkRefused as refusal:
+        return refusal
+
+
+def _identity(wanted: tuple[UUID, NodeRole], row: tuple[Node, Pool, Provider | None] | None) -> NodeIdentity:
+    """Raises: LinkRefused."""
+    node_id, role = wanted
     if row is None:
         raise LinkRefused(
             "unknown_node",
             f"there is no {role.value} {show(Prefix.NODE, node_id)}; enrol again with a new join token",
             retry=False,
         )
-    # An outer join: the last one may be null, which its type does not tell.
-    node, pool, provider = cast("tuple[Node, Pool, Provider | None]", row)
+    node, pool, provider = row
     if node.revoked_at is not None:
         raise LinkRefused(
             "revoked", "this node's key was revoked; enrol again with a new join token", retry=False
@@ -145,33 +189,56 @@ async def node_for_hello(session: AsyncSession, node_id: UUID, role: NodeRole) -
         provider_id=node.provider_id,
         provider_slug=provider.slug if provider is not None else None,
         public_key=node.public_key,
+        pool_kind=pool.kind,
+        hardware=_kept_hardware(node),
+        clock_skew_ms=node.clock_skew_ms,
     )
 
 
-async def mark_seen(session: AsyncSession, node_id: UUID, *, hardware: link.Hardware | None = None) -> None:
-    """The node's link is up: keep the time and what it announced. A draining node stays draining.
+def _kept_hardware(node: Node) -> link.Hardware | None:
+    try:
+        return msgspec.convert(node.hardware, link.Hardware)
+    except msgspec.ValidationError:
+        return None
 
-    Raises: LinkRefused (limit) when `hardware` cannot be stored.
+
+async def keep_hardware(session: AsyncSession, node_id: UUID, hardware: link.Hardware) -> None:
+    """Keep what the node announced of its machine. Locks its row.
+
+    Raises: LinkRefused (limit) when it cannot be stored, (duplicate) when the machine or a card of it is another node's.
     """
-    woken = case(
-        (Node.state.in_([NodeState.ENROLLED, NodeState.OFFLINE]), NodeState.READY.value), else_=Node.state
+    _check_hardware(hardware)
+    node = await session.get(Node, node_id, with_for_update={"key_share": True}, populate_existing=True)
+    if node is None or node.revoked_at is not None:
+        return
+    # A machine that no longer says who it is has not become another one.
+    hardware = (
+        hardware if hardware.machine_id else msgspec.structs.replace(hardware, machine_id=node.machine_id)
     )
-    values: dict[str, object] = {"last_seen_at": func.clock_timestamp(), "state": woken}
-    if hardware is not None:
-        _check_hardware(hardware)
-        values["hardware"] = msgspec.to_builtins(hardware)
-    await session.execute(update(Node).where(Node.id == node_id, Node.revoked_at.is_(None)).values(values))
+    gpu_uuids = _gpu_uuids(hardware)
+    if (node.machine_id, node.gpu_uuids) != (hardware.machine_id, gpu_uuids):
+        if node.role is NodeRole.NODE:
+            pool = await session.get_one(Pool, node.pool_id)
+            await _check_duplicates(session, hardware, pool, besides=node_id)
+        await note(session, node, NodeEventKind.HARDWARE_CHANGED, reason=_difference(node, hardware))
+    node.machine_id, node.gpu_uuids = hardware.machine_id, gpu_uuids
+    node.hardware = msgspec.to_builtins(hardware)
+    await session.flush()
 
 
-async def mark_offline(session: AsyncSession, node_id: UUID) -> None:
-    """The node's link is down. A retired node stays retired."""
-    # Whoever drained it wants no requests there when it is back either.
-    gone = case((Node.state == NodeState.DRAINING, NodeState.DRAINING.value), else_=NodeState.OFFLINE.value)
-    await session.execute(
-        update(Node)
-        .where(Node.id == node_id, Node.state != NodeState.RETIRED)
-        .values(state=gone, last_seen_at=func.clock_timestamp())
-    )
+def _gpu_uuids(hardware: link.Hardware) -> list[str]:
+    return sorted({gpu.uuid for gpu in hardware.gpus if gpu.uuid})
+
+
+def _difference(node: Node, hardware: link.Hardware) -> str:
+    """What became of the machine, in our words."""
+    before, after = set(node.gpu_uuids), set(_gpu_uuids(hardware))
+    parts = [
+        "another machine" if node.machine_id != hardware.machine_id else "",
+        f"{len(after - before)} GPUs more" if after - before else "",
+        f"{len(before - after)} GPUs less" if before - after else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _check_form(message: link.Enrol) -> None:
@@ -195,6 +262,10 @@ def _check_hardware(hardware: link.Hardware) -> None:
     """Raises: LinkRefused when the description cannot be stored."""
     if len(hardware.machine_id) > MACHINE_ID_CHARACTERS_MAX:
         raise _over_limit(f"the machine id is longer than {MACHINE_ID_CHARACTERS_MAX} characters")
+    if len(hardware.gpus) > GPUS_MAX or any(len(gpu.uuid) > GPU_UUID_CHARACTERS_MAX for gpu in hardware.gpus):
+        raise _over_limit(
+            f"a machine has at most {GPUS_MAX} GPUs, with ids of at most {GPU_UUID_CHARACTERS_MAX} characters"
+        )
     # PostgreSQL's jsonb holds no NUL.
     if b"\\u0000" in msgspec.json.encode(hardware):
         raise _over_limit("the hardware description has a NUL character")
@@ -216,7 +287,7 @@ async def _spend(session: AsyncSession, text: str) -> JoinToken:
     if token is None:
         raise LinkRefused(
             "bad_token",
-            "the join token is wrong, was used or is older than an hour; make a new one and join again",
+            "the join token is wrong, was used or revoked, or is too old; make a new one and join again",
             retry=False,
         )
     return token
@@ -230,7 +301,7 @@ async def _check_provider(session: AsyncSession, provider_id: UUID | None) -> No
 
 def _refuse_unwelcome(provider: Provider | None) -> None:
     """Raises: LinkRefused when `provider` is suspended or closed; a house pool's controller has none."""
-    if provider is not None and provider.state not in _WELCOME_PROVIDERS:
+    if provider is not None and provider.state not in WELCOME_PROVIDERS:
         raise LinkRefused(
             "revoked",
             f"provider {provider.slug!r} is {provider.state.value}; ask the marketplace",
@@ -238,20 +309,28 @@ def _refuse_unwelcome(provider: Provider | None) -> None:
         )
 
 
-async def _check_machine(session: AsyncSession, machine_id: str, pool: Pool) -> None:
-    """Raises: LinkRefused when the machine carries a living node that this one must not stand beside."""
-    if not machine_id:
-        return
-    # Two enrolments of one machine must not both find it free; the lock ends with the transaction.
-    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(machine_id, 0))))
-    statement = select(Node.name, Node.pool_id).where(
-        Node.machine_id == machine_id, Node.role == NodeRole.NODE, Node.revoked_at.is_(None)
+async def _check_duplicates(
+    session: AsyncSession, hardware: link.Hardware, pool: Pool, *, besides: UUID | None = None
+) -> None:
+    """Raises: LinkRefused when the machine, or a card of it, is a living node's that this one must not stand beside."""
+    machine_id, gpu_uuids = hardware.machine_id, _gpu_uuids(hardware)
+    # Two enrolments of one machine must not both find it free; the locks end with the transaction. In order, so that
+    # two machines with the same cards do not wait for each other.
+    for identity in sorted({machine_id, *gpu_uuids} - {""}):
+        await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(identity, 0))))
+    same_machine = and_(Node.machine_id == machine_id, Node.machine_id != "")
+    statement = select(Node.name, Node.pool_id, same_machine).where(
+        or_(same_machine, Node.gpu_uuids.overlap(gpu_uuids)),
+        Node.role == NodeRole.NODE,
+        Node.revoked_at.is_(None),
+        Node.id != (besides or _NOBODY),
     )
-    for name, pool_id in await session.execute(statement):
+    for name, pool_id, is_same_machine in await session.execute(statement):
         if pool.kind is not PoolKind.HOUSE or pool_id != pool.id:
+            what = "this machine is" if is_same_machine else "a GPU of this machine is in"
             raise LinkRefused(
                 "duplicate",
-                f"this machine is node {name!r} already; run `raymart-provider leave` there, or have it revoked",
+                f"{what} node {name!r} already; run `raymart-provider leave` there, or have it revoked",
                 retry=False,
             )
 
@@ -270,6 +349,7 @@ async def _insert(session: AsyncSession, message: link.Enrol, token: JoinToken) 
             join_token_id=token.id,
             machine_id=message.hardware.machine_id,
             hardware=msgspec.to_builtins(message.hardware),
+            gpu_uuids=_gpu_uuids(message.hardware),
             state=NodeState.ENROLLED,
         )
         .on_conflict_do_nothing()

@@ -51,12 +51,11 @@ class Holders:
         self._nodes.pop(identity.node_id, None)
         if not is_inside(cache.address) or len(cache.secret) not in _SECRET_CHARACTERS:
             return
-        digests = cache.revisions[:CACHED_MAX]
         self._nodes[identity.node_id] = _Entry(
             link,
             identity.pool_id,
             Holder(node_id=identity.node_id, address=cache.address, secret=cache.secret),
-            frozenset(digest for digest in digests if REVISION_DIGEST.fullmatch(digest)),
+            frozenset(cached_digests(cache)),
         )
 
     def forget(self, node_id: UUID, link: object) -> None:
@@ -84,6 +83,12 @@ class Holders:
             and (from_loopback or not is_loopback(entry.holder.address))
         ]
         return random.sample(found, min(PEERS_MAX, len(found)))
+
+
+def cached_digests(cache: ModelCache) -> tuple[str, ...]:
+    """What the node says that it holds, as far as it is well-formed; sorted, each once."""
+    digests = cache.revisions[:CACHED_MAX]
+    return tuple(sorted({digest for digest in digests if REVISION_DIGEST.fullmatch(digest)}))
 
 
 def is_inside(address: str) -> bool:

@@ -5,15 +5,21 @@ these is `supply.directory`; it is memory only and rebuilds itself from the link
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 from uuid import UUID
+
+from msgspec import Struct
 
 from raymart_core.ports import Prices
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.db.tenancy import Confinement
+from raymart_marketplace.supply.breaker import BreakerState
+from raymart_marketplace.supply.trust import DataPolicy, Trust
 from raymart_marketplace.supply.upstream import Upstream
+
+if TYPE_CHECKING:
+    from raymart_marketplace.routing.market import Market
 
 
 class Standing(StrEnum):
@@ -27,8 +33,7 @@ class Standing(StrEnum):
     """Another is, and it never was: served only to requests that name it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveEndpoint:
+class LiveEndpoint(Struct, frozen=True, kw_only=True, gc=False):
     """A snapshot of one endpoint. Immutable; routing is a pure function over these."""
 
     id: UUID
@@ -62,6 +67,38 @@ class LiveEndpoint:
     """Of the revision."""
     audience: frozenset[UUID] | None = None
     """Organizations that may use the model; None for everybody."""
+    trust: Trust = Trust.PROBED
+    """How far its machine is trusted."""
+    data_policy: DataPolicy = DataPolicy.UNSTATED
+    """What its provider says of what it keeps."""
+    capabilities: tuple[str, ...] = ()
+    """What the revision says it can do, by the names of manifests."""
+    crowded: bool = False
+    """Whether its provider has no room for another request of this process."""
+    breaker: BreakerState = BreakerState.CLOSED
+    """Whether requests go to it."""
+    rests_until: float = 0.0
+    """When it is tried again, by the monotonic clock; says nothing while the breaker is closed."""
+    first_token_ms: float | None = None
+    """How long its first token took of late, from the sending of the request; None when nothing is known."""
+    inter_token_ms: float | None = None
+    """How long its next tokens took; likewise."""
+    tokens_per_s: float | None = None
+    """How fast it generated, the wait for the first token included; likewise."""
+    error_rate: float = 0.0
+    """The share, 0 to 1, of what it was asked of late that failed by its fault."""
+    observations: float = 0.0
+    """How many fresh observations the figures are worth; each counts half after a minute."""
+
+    @property
+    def is_sold(self) -> bool:
+        """Whether it has a price: a snapshot is made only of what has."""
+        return True
+
+    def snapshot(self, prices: Prices | None = None) -> Self:
+        """Itself; a snapshot can stand in for what it was taken of (`routing.market.Row`)."""
+        assert prices is None or prices == self.prices, "a snapshot has the prices of its moment"
+        return self
 
     def is_for(self, organization_id: UUID | None) -> bool:
         """Whether the organization may use the model."""
@@ -77,8 +114,22 @@ class LiveEndpoint:
         )
 
 
+class Served(Struct, frozen=True, kw_only=True, gc=False):
+    """How an endpoint answered; times in seconds from the sending of the request."""
+
+    first_token_s: float | None
+    """Until the first token, or the first step of a picture; None of what has neither."""
+    duration_s: float
+    """Until the end."""
+    tokens: int = 0
+    """How many it generated; none of what is no text."""
+
+
 class EndpointDirectory(Protocol):
     """Live endpoints and the way to reach them."""
+
+    def market(self, model_slug: str) -> "Market | None":
+        """What serves `model_slug` now, to choose from; None when nothing does. Not to be changed by who asks."""
 
     def live(self, model_slug: str) -> Sequence[LiveEndpoint]:
         """Endpoints that serve `model_slug` now, quarantined ones included."""
@@ -87,13 +138,16 @@ class EndpointDirectory(Protocol):
         """Every live endpoint."""
 
     def acquire(self, endpoint_id: UUID) -> "Lease | None":
-        """Count a request on the endpoint and pick its least loaded replica; None when it is gone meanwhile."""
+        """Count a request on the endpoint and pick its least loaded replica; None when it is gone meanwhile, or crowded."""
 
-    def report_failure(self, endpoint_id: UUID, *, reason: str) -> None:
-        """Tell of a provider's failure; the endpoint is quarantined for a few seconds, longer when it repeats."""
+    def report_failure(self, endpoint_id: UUID, *, reason: str, began_at: float) -> None:
+        """Tell of a provider's failure, of a request that began at `began_at` by the monotonic clock.
 
-    def report_success(self, endpoint_id: UUID) -> None:
-        """Tell of a good attempt; ends a quarantine's memory."""
+        The endpoint is left alone for a few seconds, longer when it repeats (`supply.breaker`).
+        """
+
+    def report_success(self, endpoint_id: UUID, served: Served) -> None:
+        """Tell of a good attempt: it closes the breaker, and counts in the live figures."""
 
 
 class Lease(Protocol):

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
+from typing import Protocol
 from uuid import UUID
 
 import structlog
@@ -20,6 +21,22 @@ from raymart_marketplace.pricing.book import database_now, load_book
 from raymart_marketplace.pricing.effective import OfferPrice, OfferTerms, PriceBook, Sold, price_offer
 
 log = structlog.get_logger()
+
+
+class Priced(Protocol):
+    """What a price is made for: an endpoint's facts."""
+
+    @property
+    def offer_id(self) -> UUID:
+        """Named in the log."""
+
+    @property
+    def terms(self) -> OfferTerms:
+        """What its provider asks."""
+
+    @property
+    def sold(self) -> Sold:
+        """What is sold."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,14 +85,14 @@ class LivePrices:
         if book != self._book:  # The same book keeps the tags that were made by it.
             self._book = book
 
-    def price(self, tag: PriceTag, *, offer_id: UUID, terms: OfferTerms, sold: Sold) -> OfferPrice:
+    def price(self, tag: PriceTag, priced: Priced) -> OfferPrice:
         """The price of this moment, from `tag` while that holds."""
         if tag.price is not None and tag.book is self._book and time.monotonic() < tag.until:
             return tag.price
-        tag.price = price_offer(terms, sold, self.book, self.now())
+        tag.price = price_offer(priced.terms, priced.sold, self.book, self.now())
         tag.book = self._book
         tag.until = tag.price.until.timestamp() - self._database_ahead_s
-        self._tell(offer_id, tag.price.reason)
+        self._tell(priced.offer_id, tag.price.reason)
         return tag.price
 
     def _tell(self, offer_id: UUID, reason: str) -> None:

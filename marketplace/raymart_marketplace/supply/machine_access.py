@@ -107,7 +107,7 @@ class MachineAccess:
             Ed25519PublicKey.from_public_bytes(identity.public_key).verify(raw_signature, transcript)
         except InvalidSignature:
             raise NotAuthenticated(_REFUSED) from None
-        return await self._token(node_id)
+        return await self._token(identity)
 
     async def node(self, session: AsyncSession, authorization: str | None) -> NodeIdentity:
         """The node whose access token an `Authorization` header carries, as it is now.
@@ -123,12 +123,18 @@ class MachineAccess:
             raise _away(error) from error
         if kept is None:
             raise NotAuthenticated(_WRONG_TOKEN)
-        return await _identity(session, UUID(hex=_text(kept)))
+        node, _, key = _text(kept).partition(" ")
+        identity = await _identity(session, UUID(hex=node))
+        if key != _fingerprint(identity):
+            # It was proved with a key that the node has replaced since.
+            raise NotAuthenticated(_WRONG_TOKEN)
+        return identity
 
-    async def _token(self, node_id: UUID) -> NodeToken:
+    async def _token(self, identity: NodeIdentity) -> NodeToken:
         text = TOKEN_PREFIX + secrets.token_urlsafe(32)
         try:
-            await self._redis.set(_key("token", text.encode()), node_id.hex, ex=TOKEN_TTL_S)
+            value = f"{identity.node_id.hex} {_fingerprint(identity)}"
+            await self._redis.set(_key("token", text.encode()), value, ex=TOKEN_TTL_S)
         except REDIS_AWAY as error:
             raise _away(error) from error
         return NodeToken(access_token=text)
@@ -143,6 +149,10 @@ async def _identity(session: AsyncSession, node_id: UUID) -> NodeIdentity:
         return await node_for_hello(session, node_id, role)
     except LinkRefused as refusal:
         raise NotAuthenticated(refusal.message) from None
+
+
+def _fingerprint(identity: NodeIdentity) -> str:
+    return hashlib.sha256(identity.public_key).hexdigest()[:32]
 
 
 def _key(kind: str, secret: bytes) -> str:

@@ -1,82 +1,45 @@
 """Placements: which revision should run on which node, and what the pool's controller says is true.
 
-A provider's open (or paused) offer of a published revision is wanted on each of the provider's living nodes. Pausing
+A provider's open offer of a published revision is wanted on its nodes as the planner says (`supply.planning`). Pausing
 only stops routing, so that resuming needs no loading; closing takes the placement away. Of an offer that another takes
 the place of (`rollouts`) no placement is made or woken.
+
+A placement that becomes wanted is a reservation until a controller reports it; one that no controller confirms in time
+is given up again (`planning.carrying_out`).
 """
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from sqlalchemy import or_, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core import ids
 from raymart_core.wire import link
-from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision, RevisionState
+from raymart_marketplace.catalog.models import SERVED, Model, ModelRevision
 from raymart_marketplace.catalog.revisions import manifest_of
 from raymart_marketplace.catalog.sharing import hosted_by
+from raymart_marketplace.pricing.book import database_now
 from raymart_marketplace.supply.models import (
     Node,
-    NodeRole,
-    Offer,
-    OfferState,
+    NodeState,
     Placement,
     PlacementState,
     Provider,
     ProviderState,
 )
+from raymart_marketplace.supply.planning.passes import plan_provider
+from raymart_marketplace.supply.planning.room import REPLICA_CPUS
 
-REPLICAS_MIN = 1
-REPLICAS_MAX = 1
-SLOTS = 4
-"""Range and concurrency of a new placement, until demand and benchmarks choose them."""
 REASON_CHARACTERS_MAX = 500
+COLD_START_MS_MAX = 86_400_000
 REPLICAS_SEEN_MAX = 1_000_000
 """Anything above is a controller's mistake, and would not fit its column."""
 
 
 async def place_offers(session: AsyncSession, *, provider_id: UUID) -> None:
-    """Want each open offer's revision on each living node of the provider. Idempotent; wakes what was unwanted."""
-    statement = (
-        select(Node.id, Offer.revision_id)
-        .join(Offer, Offer.provider_id == Node.provider_id)
-        .join(ModelRevision, ModelRevision.id == Offer.revision_id)
-        .where(
-            Node.provider_id == provider_id,
-            Node.role == NodeRole.NODE,
-            Node.revoked_at.is_(None),
-            Offer.state == OfferState.OPEN,
-            Offer.succeeded_by.is_(None),
-            ModelRevision.state == RevisionState.PUBLISHED,
-        )
-        # In one order for everybody, so that two of these cannot wait for each other's rows.
-        .order_by(Node.id, Offer.revision_id)
-    )
-    rows = [
-        {
-            "id": ids.new_id(),
-            "node_id": node_id,
-            "revision_id": revision_id,
-            "replicas_min": REPLICAS_MIN,
-            "replicas_max": REPLICAS_MAX,
-            "slots": SLOTS,
-            "state": PlacementState.REQUESTED,
-        }
-        for node_id, revision_id in await session.execute(statement)
-    ]
-    if rows:
-        wanted = {"desired": True, "state": PlacementState.REQUESTED, "reason": ""}
-        await session.execute(
-            insert(Placement)
-            .values(rows)
-            .on_conflict_do_update(
-                index_elements=[Placement.node_id, Placement.revision_id],
-                set_=wanted,
-                where=Placement.desired.is_(False),
-            )
-        )
+    """Plan the provider's open offers on its living nodes (`supply.planning`). Idempotent; wakes what was unwanted."""
+    await plan_provider(session, provider_id)
 
 
 async def unplace(
@@ -102,6 +65,8 @@ async def desired(session: AsyncSession, pool_id: UUID) -> tuple[link.Placement,
             Node.revoked_at.is_(None),
             Provider.state == ProviderState.ACTIVE,
             Placement.desired.is_(True),
+            # While a machine is measured nothing new is loaded on it; what runs there stays.
+            or_(Node.state != NodeState.BENCHMARKING, Placement.confirmed_at.is_not(None)),
             ModelRevision.state.in_(SERVED),
             hosted_by(Provider.organization_id),
         )
@@ -120,6 +85,8 @@ async def desired(session: AsyncSession, pool_id: UUID) -> tuple[link.Placement,
             replicas_min=placement.replicas_min,
             replicas_max=placement.replicas_max,
             slots=placement.slots,
+            cpus=REPLICA_CPUS,
+            idle_s=placement.idle_s,
             parameters=manifest.parameters if (manifest := manifest_of(revision)) is not None else {},
         )
         for placement, node_name, slug, revision in await session.execute(statement)
@@ -160,10 +127,20 @@ async def apply_report(session: AsyncSession, pool_id: UUID, report: link.Report
         .order_by(Placement.id)
         .with_for_update(of=Placement, key_share=True)
     )
+    now = await database_now(session)
     for placement in await session.scalars(statement):
         seen = observed[placement.id]
-        placement.state = _state(seen, wanted=placement.desired)
+        state = _state(seen, wanted=placement.desired)
+        if state is not placement.state:
+            placement.state, placement.state_at = state, now
+        if placement.desired and seen.state != "gone":
+            placement.confirmed_at, placement.confirm_by = placement.confirmed_at or now, None
+        if state is PlacementState.RUNNING:
+            placement.releases, placement.retry_at = 0, None
+        if seen.cold_start_ms is not None:
+            placement.cold_start_ms = min(max(0, seen.cold_start_ms), COLD_START_MS_MAX)
         placement.replicas_running = min(max(0, seen.replicas), REPLICAS_SEEN_MAX)
+        placement.restarts = min(max(0, seen.restarts), REPLICAS_SEEN_MAX)
         # PostgreSQL's text holds no NUL.
         placement.reason = seen.reason.replace("\0", "")[:REASON_CHARACTERS_MAX]
     await session.flush()

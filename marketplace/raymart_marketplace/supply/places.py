@@ -16,6 +16,7 @@ from raymart_marketplace.db.tenancy import Confinement
 from raymart_marketplace.pricing.book import load_terms
 from raymart_marketplace.pricing.effective import OfferPrice, PriceBook, Sold, price_offer
 from raymart_marketplace.routing.search import Gpu, Place
+from raymart_marketplace.supply.endpoints import TRUST_OF_POOLS
 from raymart_marketplace.supply.live import LiveEndpoint
 from raymart_marketplace.supply.models import (
     Endpoint,
@@ -69,7 +70,12 @@ def _offered(model_slug: str | None) -> Select[*tuple[Any, ...]]:
     machine = join(
         Endpoint,
         Node,
-        and_(Node.id == Endpoint.node_id, Node.revoked_at.is_(None), Node.state != NodeState.DRAINING),
+        and_(
+            Node.id == Endpoint.node_id,
+            Node.revoked_at.is_(None),
+            # One that is missed for now is shown, with no live endpoint.
+            Node.state.in_((NodeState.READY, NodeState.OFFLINE)),
+        ),
     )
     statement = (
         select(
@@ -84,6 +90,8 @@ def _offered(model_slug: str | None) -> Select[*tuple[Any, ...]]:
             Endpoint.id.label("endpoint_id"),
             Node.hardware["gpus"].label("gpus"),
             Pool.region,
+            Pool.kind.label("pool_kind"),
+            Provider.data_policy,
         )
         .join(Provider, Provider.id == Offer.provider_id)
         .join(ModelRevision, ModelRevision.id == Offer.revision_id)
@@ -140,4 +148,6 @@ def _place(
         live=endpoint,
         standing=standing.standing,
         aliases=standing.aliases,
+        trust=None if row.pool_kind is None else TRUST_OF_POOLS[row.pool_kind],
+        data_policy=row.data_policy,
     )

@@ -111,7 +111,19 @@ async def _open_alike(session: AsyncSession, old: Offer, revision_id: UUID) -> O
     state = await session.scalar(select(ModelRevision.state).where(ModelRevision.id == revision_id))
     if state is not RevisionState.PUBLISHED:
         return None
-    made = Offer(id=new_id(), provider_id=old.provider_id, revision_id=revision_id, state=old.state)
+    made = Offer(
+        id=new_id(),
+        provider_id=old.provider_id,
+        revision_id=revision_id,
+        state=old.state,
+        warmth=old.warmth,
+        replicas_max=old.replicas_max,
+        nodes_max=old.nodes_max,
+        gpus_max=old.gpus_max,
+        idle_s=old.idle_s,
+        hours=old.hours,
+        node_ids=old.node_ids,
+    )
     session.add(made)
     await session.flush()
     await copy_terms(session, old, made)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,6 +20,7 @@ from raymart_marketplace.pricing.asks import write_asks, write_floors, write_win
 from raymart_marketplace.pricing.effective import Window
 from raymart_marketplace.pricing.service import check_price
 from raymart_marketplace.supply.enrolment import hash_token
+from raymart_marketplace.supply.life_models import NodeEventKind, ProviderEventKind
 from raymart_marketplace.supply.models import (
     JoinToken,
     Node,
@@ -32,7 +33,10 @@ from raymart_marketplace.supply.models import (
     Provider,
     ProviderState,
 )
+from raymart_marketplace.supply.node_life import change
 from raymart_marketplace.supply.placements import place_offers, unplace
+from raymart_marketplace.supply.planning.choices import Choices, check_choices, hours_to_json
+from raymart_marketplace.supply.provider_life import note
 
 JOIN_TOKEN_PREFIX = "rmj_"
 JOIN_TOKEN_TTL_S_MAX = 3_600
@@ -65,6 +69,7 @@ async def create_provider(
     provider = (await session.scalars(statement)).one_or_none()
     if provider is None:
         raise Conflict(f"the organization is a provider already, or the slug {slug!r} is taken", param="slug")
+    await note(session, provider, ProviderEventKind.APPLIED)
     return provider
 
 
@@ -118,7 +123,7 @@ async def create_join_token(
     if pool.kind is PoolKind.PROVIDER and provider_id != pool.provider_id:
         raise Forbidden(f"pool {pool.slug!r} is another provider's")
     if provider_id is not None:
-        await _provider_in_business(session, provider_id)
+        await provider_in_business(session, provider_id)
     text = JOIN_TOKEN_PREFIX + secrets.token_urlsafe(32)
     made = insert(JoinToken).values(
         id=new_id(),
@@ -150,7 +155,7 @@ async def open_offer(
     published or offered already.
     """
     asks = {**_token_asks(ask_prompt_nano_usd, ask_completion_nano_usd), **(asks or {})}
-    provider = await _provider_in_business(session, provider_id)
+    provider = await provider_in_business(session, provider_id)
     revision = await session.get(ModelRevision, revision_id)
     if revision is None or not await may_host(
         session, model_id=revision.model_id, organization_id=provider.organization_id
@@ -221,6 +226,28 @@ async def set_windows(session: AsyncSession, *, offer_id: UUID, windows: Sequenc
     return offer
 
 
+async def set_choices(session: AsyncSession, *, offer_id: UUID, choices: Choices) -> Offer:
+    """Replace what the provider chose of where and when the offer runs, and plan it anew.
+
+    Raises: InvalidRequest also for machines that are not the provider's; NotFound, Conflict.
+    """
+    offer = await _unclosed_offer(session, offer_id)
+    check_choices(choices)
+    own = select(func.count()).where(Node.id.in_(choices.node_ids), Node.provider_id == offer.provider_id)
+    if choices.node_ids and await session.scalar(own) != len(choices.node_ids):
+        raise InvalidRequest("node_ids names a machine that is not the provider's", param="node_ids")
+    offer.warmth, offer.idle_s = choices.warmth, choices.idle_s
+    offer.replicas_max, offer.nodes_max, offer.gpus_max = (
+        choices.replicas_max,
+        choices.nodes_max,
+        choices.gpus_max,
+    )
+    offer.hours, offer.node_ids = hours_to_json(choices.hours), sorted(choices.node_ids)
+    await session.flush()
+    await place_offers(session, provider_id=offer.provider_id)
+    return offer
+
+
 async def pause_offer(session: AsyncSession, *, offer_id: UUID) -> Offer:
     """Take the offer out of routing; its replicas stay loaded. A repeat is a no-op. Raises: NotFound, Conflict."""
     offer = await _unclosed_offer(session, offer_id)
@@ -232,7 +259,7 @@ async def pause_offer(session: AsyncSession, *, offer_id: UUID) -> Offer:
 async def resume_offer(session: AsyncSession, *, offer_id: UUID) -> Offer:
     """Let a paused offer be routed to again. A repeat is a no-op. Raises: NotFound, Conflict, Forbidden."""
     offer = await _unclosed_offer(session, offer_id)
-    await _provider_in_business(session, offer.provider_id)
+    await provider_in_business(session, offer.provider_id)
     offer.state = OfferState.OPEN
     await session.flush()
     await place_offers(session, provider_id=offer.provider_id)
@@ -286,50 +313,21 @@ async def pool_by_slug(session: AsyncSession, slug: str) -> Pool | None:
     return await session.scalar(select(Pool).where(Pool.slug == slug))
 
 
-async def revoke_node(session: AsyncSession, *, node_id: UUID) -> Node:
-    """End the node's key: it is refused at its next hello, and its placements go. A repeat keeps the first time.
+async def revoke_node(session: AsyncSession, *, node_id: UUID, reason: str = "") -> Node:
+    """End the node's key: it is refused at its next hello, and its placements go. A repeat changes nothing.
 
     Its name and its machine may enrol again. The link in being is closed by the caller. Raises: NotFound.
     """
-    statement = (
-        update(Node)
-        .where(Node.id == node_id)
-        .values(revoked_at=func.coalesce(Node.revoked_at, func.clock_timestamp()), state=NodeState.RETIRED)
-        .returning(Node)
-        .execution_options(populate_existing=True)
-    )
-    node = (await session.scalars(statement)).one_or_none()
-    if node is None:
-        raise NotFound(f"there is no node {show(Prefix.NODE, node_id)!r}", param="node_id")
-    await unplace(session, node_ids=[node_id])
-    return node
-
-
-async def drain_node(session: AsyncSession, *, node_id: UUID) -> Node:
-    """Send the node no new requests, until `resume_node`; what runs goes on. A repeat is a no-op. Raises: NotFound, Conflict."""
-    node = await _living_node(session, node_id)
-    node.state = NodeState.DRAINING
-    await session.flush()
-    return node
-
-
-async def resume_node(session: AsyncSession, *, node_id: UUID) -> Node:
-    """Send a drained node requests again. A repeat is a no-op. Raises: NotFound, Conflict."""
-    node = await _living_node(session, node_id)
-    if node.state is NodeState.DRAINING:
-        # Its link makes it ready at its next sign of life.
-        node.state = NodeState.OFFLINE
-        await session.flush()
-    return node
-
-
-async def _living_node(session: AsyncSession, node_id: UUID) -> Node:
-    """The node, its row locked. Raises: NotFound, Conflict when its key is revoked."""
     node = await session.get(Node, node_id, with_for_update={"key_share": True}, populate_existing=True)
     if node is None:
         raise NotFound(f"there is no node {show(Prefix.NODE, node_id)!r}", param="node_id")
-    if node.revoked_at is not None:
-        raise Conflict(f"node {node.name!r} is retired; enrol the machine anew", param="node_id")
+    if node.state is NodeState.RETIRED:
+        return node
+    await change(session, node_id, NodeEventKind.RETIRED, reason=reason)
+    node.revoked_at = func.clock_timestamp()
+    await session.flush()
+    await session.refresh(node)
+    await unplace(session, node_ids=[node_id])
     return node
 
 
@@ -343,9 +341,12 @@ async def _unclosed_offer(session: AsyncSession, offer_id: UUID) -> Offer:
     return offer
 
 
-async def _provider_in_business(session: AsyncSession, provider_id: UUID) -> Provider:
-    """The provider. Raises: NotFound, Forbidden when the provider is suspended or closed."""
-    provider = await session.get(Provider, provider_id, populate_existing=True)
+async def provider_in_business(
+    session: AsyncSession, provider_id: UUID, *, is_locked: bool = False
+) -> Provider:
+    """The provider, its row locked if asked. Raises: NotFound, Forbidden when it is suspended or closed."""
+    lock = {"key_share": True} if is_locked else None
+    provider = await session.get(Provider, provider_id, with_for_update=lock, populate_existing=True)
     if provider is None:
         raise NotFound(f"there is no provider {show(Prefix.PROVIDER, provider_id)!r}", param="provider_id")
     if provider.state not in _MAY_OFFER:

@@ -23,6 +23,10 @@ class UpstreamResponse(Protocol):
     def status(self) -> int:
         """HTTP status."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the whole body is here and was read."""
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, in pieces of any size; back-pressure reaches the replica.
 

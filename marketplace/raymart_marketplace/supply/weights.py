@@ -1,12 +1,12 @@
 """What nodes are told of weights: which revisions to hold, and how to get the files of one."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.wire.link import (
@@ -66,10 +66,18 @@ class WeightsDesk:
             peers=tuple(_peer(holder, grant.digest) for holder in holders),
         )
 
-    async def wanted(self, node_id: UUID) -> tuple[str, ...]:
-        """Revisions from the registry that are placed on the node, first placed first. Raises: SQLAlchemyError, OSError."""
+    async def wanted(self, node_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[str]]:
+        """Revisions from the registry that are placed on the nodes, first placed first; nothing for a node without any.
+
+        Raises: SQLAlchemyError, OSError.
+        """
         async with session_scope(self.sessions) as session:
-            return await wanted_revisions(session, node_id)
+            return await wanted_revisions(session, node_ids)
+
+    async def keep_cached(self, node_id: UUID, digests: Sequence[str]) -> None:
+        """Keep which revisions the node holds, for planning. Raises: SQLAlchemyError, OSError."""
+        async with session_scope(self.sessions) as session:
+            await session.execute(update(Node).where(Node.id == node_id).values(cached=list(digests)))
 
     async def _granted(self, file: GrantedFile) -> FileGrant:
         return FileGrant(
@@ -83,15 +91,15 @@ class WeightsDesk:
         )
 
 
-async def wanted_revisions(session: AsyncSession, node_id: UUID) -> tuple[str, ...]:
-    """What the node should hold before, and while, it serves it."""
+async def wanted_revisions(session: AsyncSession, node_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[str]]:
+    """What the nodes should hold before, and while, they serve it."""
     statement = (
-        select(ModelRevision.digest)
+        select(Node.id, ModelRevision.digest)
         .join(Placement, Placement.revision_id == ModelRevision.id)
         .join(Node, Node.id == Placement.node_id)
         .join(Provider, Provider.id == Node.provider_id)
         .where(
-            Node.id == node_id,
+            Node.id.in_(node_ids),
             Node.revoked_at.is_(None),
             Provider.state == ProviderState.ACTIVE,
             Placement.desired.is_(True),
@@ -99,9 +107,13 @@ async def wanted_revisions(session: AsyncSession, node_id: UUID) -> tuple[str, .
             func.starts_with(ModelRevision.source, REGISTRY),
         )
         .order_by(Placement.id)
-        .limit(REVISIONS_MAX)
     )
-    return tuple(await session.scalars(statement))
+    wanted: dict[UUID, list[str]] = {}
+    for node_id, digest in await session.execute(statement):
+        digests = wanted.setdefault(node_id, [])
+        if len(digests) < REVISIONS_MAX:
+            digests.append(digest)
+    return wanted
 
 
 def _peer(holder: Holder, digest: str) -> PeerGrant:

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 from urllib.parse import urlsplit
 
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from raymart_core.wire.bundle import Frame, unpack_message
 from raymart_core.wire.link import (
     FRAME_BYTES_MAX,
     HEADER_BYTES,
@@ -29,6 +30,7 @@ from raymart_core.wire.link import (
 )
 from raymart_providers.errors import LinkRefused
 from raymart_providers.link.backoff import Backoff
+from raymart_providers.link.connection import LinkConnection
 from raymart_providers.link.handshake import BadPeer, Credentials, Proven
 from raymart_providers.link.outbox import LinkStalled, Outbox
 from raymart_providers.link.server_address import is_loopback
@@ -119,6 +121,9 @@ class LinkClient:
             try:
                 await self._link_once()
             except LinkRefused as refusal:
+                if refusal.reason == "bad_proof" and self._credentials.try_next_key():
+                    log.warning("key.other_tried")
+                    continue
                 if not refusal.retry:
                     raise
                 self._note("waiting", error=str(refusal))
@@ -147,7 +152,7 @@ class LinkClient:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(_ESTABLISH_TIMEOUT_S) as self._dialling:
-                    socket = await stack.enter_async_context(_dial(self._url))
+                    socket = cast("LinkConnection", await stack.enter_async_context(_dial(self._url)))
                     proven = await self._credentials.prove(socket)
             finally:
                 self._dialling = None
@@ -170,10 +175,12 @@ class LinkClient:
         if abs(proven.clock_skew_ms) > _SKEW_MS_MAX:
             log.warning("clock.skewed", skew_ms=proven.clock_skew_ms)
 
-    async def _serve(self, socket: ClientConnection, welcome: Welcome) -> None:
+    async def _serve(self, socket: LinkConnection, welcome: Welcome) -> None:
         """Until the marketplace closes (raises) or a drain is over (returns)."""
-        outbox = Outbox()
+        outbox = Outbox(bundles=welcome.bundles)
         self._peer.up(outbox, welcome)
+        # A marketplace of many nodes, which asks for few heartbeats, would have more to do with pings than with these.
+        socket.ping_interval = max(_PING_S, welcome.heartbeat_s)
         # The writer's end decides nothing: one that fails first would hide the marketplace's last word, which is
         # still to be read.
         writer = asyncio.create_task(self._write(socket, outbox))
@@ -189,20 +196,16 @@ class LinkClient:
         finally:
             await _cancel(writer, *deciders)
 
-    async def _read(self, socket: ClientConnection) -> None:
+    async def _read(self, socket: LinkConnection) -> None:
         take_frame = self._peer.take_frame
         async for message in socket:
             if isinstance(message, str):
                 raise BadPeer("a text message; the link carries binary frames only")
-            try:
-                kind, stream_id, payload = unpack_frame(message)
+            for kind, stream_id, payload in _frames_of(message):
                 if kind is not FrameType.CONTROL:
                     take_frame(kind, stream_id, payload)
-                    continue
-                control = decode_control(payload)
-            except (ValueError, RecursionError) as error:
-                raise BadPeer(f"a message that cannot be read: {error}") from None
-            self._take_control(control)
+                else:
+                    self._take_control(_control_of(payload))
         raise BadPeer("the marketplace closed the link")
 
     def _take_control(self, message: Control) -> None:
@@ -220,9 +223,9 @@ class LinkClient:
             return
         self._peer.take_control(message)
 
-    async def _write(self, socket: ClientConnection, outbox: Outbox) -> None:
+    async def _write(self, socket: LinkConnection, outbox: Outbox) -> None:
         try:
-            await outbox.run(socket.send)
+            await outbox.run(socket.write)
         except ConnectionClosed:
             return  # The reader tells why.
         except LinkStalled:
@@ -255,9 +258,18 @@ class LinkClient:
         self.status.since = time.time()
 
 
-def heartbeat_of(running: dict[str, int]) -> Heartbeat:
+def heartbeat_of(running: dict[str, int], waiting: dict[str, int] | None = None) -> Heartbeat:
     """A heartbeat of this moment."""
-    return Heartbeat(clock_ms=time.time_ns() // 1_000_000, running=running)
+    return Heartbeat(clock_ms=time.time_ns() // 1_000_000, running=running, waiting=waiting or {})
+
+
+async def enrol(url: str, credentials: Credentials) -> None:
+    """Make this machine a node, or prove once that it is one, and hang up.
+
+    Raises: LinkRefused, NotEnrolled, OSError, WebSocketException, BadPeer.
+    """
+    async with asyncio.timeout(2 * _CONNECT_TIMEOUT_S), _dial(url) as socket:
+        await credentials.prove(socket)
 
 
 async def revoke(url: str, credentials: Credentials) -> None:
@@ -276,6 +288,7 @@ async def revoke(url: str, credentials: Credentials) -> None:
 def _dial(url: str) -> connect:
     return connect(
         url,
+        create_connection=LinkConnection,
         compression=None,
         max_size=HEADER_BYTES + FRAME_BYTES_MAX,
         ping_interval=_PING_S,
@@ -285,6 +298,23 @@ def _dial(url: str) -> connect:
         # A proxy of the environment must not be asked for this machine itself.
         proxy=None if is_loopback(urlsplit(url).hostname or "") else True,
     )
+
+
+def _frames_of(message: bytes) -> Sequence[Frame]:
+    """Raises: BadPeer."""
+    try:
+        return unpack_message(message)
+    except ValueError as error:
+        raise BadPeer(f"a message that cannot be read: {error}") from None
+
+
+def _control_of(payload: bytes) -> Control:
+    """Raises: BadPeer."""
+    try:
+        message: Control = decode_control(payload)
+    except (ValueError, RecursionError) as error:
+        raise BadPeer(f"a control message that cannot be read: {error}") from None
+    return message
 
 
 def _check_refusal(message: str | bytes) -> None:

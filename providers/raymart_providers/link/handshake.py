@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Protocol, TypeVar
 
@@ -69,6 +69,34 @@ class Credentials:
     server: str
     hardware: Hardware
     join_token: str | None
+    _seen: dict[str, str] = field(default_factory=dict)
+    """What the last handshake showed: the node's id and the name that the server signs with."""
+
+    @property
+    def node_id(self) -> str:
+        """Known after the first proof."""
+        return self._seen["node_id"]
+
+    @property
+    def seen_server(self) -> str:
+        """The server's own name; known after the first proof."""
+        return self._seen["server"]
+
+    def try_next_key(self) -> bool:
+        """After a refused proof: whether another key was about to take the place of this one, and now has.
+
+        Both are kept, in each other's place: the answer to the last rotation was lost, so only a proof tells which of
+        them the marketplace knows. True at most once in a process. Raises: UnsafeFile.
+        """
+        if "tried" in self._seen or not self.state.next_key.exists():
+            return False
+        self._seen["tried"] = "yes"
+        scratch = self.state.next_key.with_suffix(".scratch")
+        self.state.key.replace(scratch)
+        self.state.next_key.replace(self.state.key)
+        scratch.replace(self.state.next_key)
+        self.key.become(NodeKey.load(self.state.key))
+        return True
 
     async def prove(self, socket: MessageSocket) -> Proven:
         """Run the handshake; keeps a new identity in the state directory before it goes on.
@@ -84,6 +112,7 @@ class Credentials:
                 role=enrolment.role,
                 agent_version=AGENT_VERSION,
                 clock_ms=_clock_ms(),
+                bundles=True,
             ),
         )
         challenge = await _hear(socket, Challenge)
@@ -95,7 +124,9 @@ class Credentials:
             server_clock_ms=challenge.server_clock_ms,
         )
         await _say(socket, Proof(signature=self.key.sign(transcript)))
-        return Proven(await _hear(socket, Welcome), enrolment.node_id, skew_ms)
+        welcome = await _hear(socket, Welcome)
+        self._seen.update(node_id=enrolment.node_id, server=challenge.server)
+        return Proven(welcome, enrolment.node_id, skew_ms)
 
     async def _enrol(self, socket: MessageSocket) -> Enrolment:
         if self.join_token is None:

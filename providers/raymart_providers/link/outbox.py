@@ -15,8 +15,10 @@ class LinkStalled(Exception):
 class Outbox:
     """The only writer of a live link. Never waits: a producer of data asks `has_room` and is called back for room."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, bundles: bool = False) -> None:
+        """`bundles` says whether the marketplace takes several frames in one message."""
         self._queue = FrameQueue()
+        self._next_message = self._queue.pop_message if bundles else self._queue.pop
         self._filled = asyncio.Event()
         self._room_callbacks: deque[Callable[[], None]] = deque()
         self._overflowed = False
@@ -52,10 +54,10 @@ class Outbox:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while (frame := self._queue.pop()) is not None:
+            while (message := self._next_message()) is not None:
                 if self._overflowed:
                     raise LinkStalled
-                await write(frame)
+                await write(message)
                 while self._room_callbacks and self._queue.has_room:
                     self._room_callbacks.popleft()()
             self._empty.set()
@@ -65,5 +67,7 @@ class Outbox:
         await self._empty.wait()
 
     def _note_filled(self) -> None:
-        self._empty.clear()
-        self._filled.set()
+        if self._empty.is_set():
+            self._empty.clear()
+        if not self._filled.is_set():
+            self._filled.set()

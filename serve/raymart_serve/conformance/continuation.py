@@ -2,7 +2,7 @@
 
 from raymart_core.units import FinishReason
 from raymart_serve.conformance.checks import check, require
-from raymart_serve.conformance.generations import answer, generated, greedy
+from raymart_serve.conformance.generations import Generated, answer, generated, greedy
 from raymart_serve.conformance.rig import Rig
 
 
@@ -22,15 +22,13 @@ async def continuing_gives_the_same_rest(rig: Rig) -> None:
 
 @check
 async def continuing_returns_only_what_is_new(rig: Rig) -> None:
-    """The text of a continuation is what comes after the resumed tokens, without them."""
+    """The text of a continuation is what comes after the resumed tokens, without them, to the last byte of a character."""
     ids, whole = await answer(rig)
-    middle = len(whole.steps) // 2
-    before = "".join(step.text for step in whole.steps[:middle])
-    resumed = whole.ids[: whole.steps[middle - 1].count]
-    rest = await generated(rig, ids, greedy(), resume_ids=resumed)
-    require(
-        before + rest.text == whole.text, f"{before!r} was continued with {rest.text!r} of {whole.text!r}"
-    )
+    await _require_joins(rig, ids, whole, at=len(whole.steps) // 2)
+    ids = await rig.ask(rig.subject.multibyte)
+    whole = await generated(rig, ids, greedy())
+    for at in range(1, min(len(whole.steps), 16)):
+        await _require_joins(rig, ids, whole, at=at)
 
 
 @check
@@ -70,6 +68,14 @@ async def counters_count_what_was_delivered(rig: Rig) -> None:
     require(
         after.requests_aborted_total == before.requests_aborted_total,
         "generations that ended were counted as aborted",
+    )
+
+
+async def _require_joins(rig: Rig, ids: tuple[int, ...], whole: Generated, *, at: int) -> None:
+    before = "".join(step.text for step in whole.steps[:at])
+    rest = await generated(rig, ids, greedy(), resume_ids=whole.ids[: whole.steps[at - 1].count])
+    require(
+        before + rest.text == whole.text, f"{before!r} was continued with {rest.text!r} of {whole.text!r}"
     )
 
 

@@ -1,6 +1,7 @@
 """Checks through the replica's port: what a gateway sees of the engine, over HTTP."""
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -29,6 +30,7 @@ from raymart_serve.conformance.generations import generated, greedy
 from raymart_serve.conformance.http_client import Answer, exchanged, opened
 from raymart_serve.conformance.rig import Rig
 from raymart_serve.engines.protocol import Embeds, Engine, Generates, MakesImages, Predicts, Reranks
+from raymart_serve.replica.generation_lines import FLUSH_S
 from raymart_serve.replica.http_connection import HttpLimits
 from raymart_serve.replica.http_server import HttpServer
 from raymart_serve.replica.routes import Routes
@@ -87,6 +89,32 @@ async def a_generation_is_events_in_order(rig: Rig) -> None:
     )
     ids = tuple(token for step in steps if isinstance(step, StepEvent) for token in step.t)
     require(ids == whole.ids, f"over the port it generated {ids}, else {whole.ids}")
+
+
+@check
+async def a_whole_answer_has_the_same_in_fewer_pieces(rig: Rig) -> None:
+    """Asked for with `whole`: the tokens and text that come step by step, in one line a second, and the same finish."""
+    prompt_ids = await rig.ask(rig.subject.story)
+    sampling = greedy(max_tokens=96, ignore_eos=True)
+    single = await generated(rig, prompt_ids, sampling)
+    body = encode(GenerateRequest(prompt_ids=prompt_ids, sampling=sampling, whole=True))
+    began_at = time.monotonic()
+    async with port_of(rig) as port:
+        answer = await exchanged(port, "POST", GENERATE_PATH, body)
+    lines_max = 3 + int((time.monotonic() - began_at) / FLUSH_S)
+    first, *middle, last = (decode_event(line) for line in answer.body.splitlines())
+    steps = [event for event in middle if isinstance(event, StepEvent)]
+    require(first == PromptEvent(ids=prompt_ids), f"the first event is {first!r}")
+    require(len(steps) == len(middle) <= lines_max, f"{len(middle)} lines where {lines_max} are enough")
+    require(
+        tuple(token for step in steps for token in step.t) == single.ids and steps[-1].n == len(single.ids),
+        "whole it generated other tokens than step by step",
+    )
+    require("".join(step.d for step in steps) == single.text, "whole it has another text")
+    require(
+        isinstance(last, FinishEvent) and (last.revision, last.engine) == (REVISION, rig.engine.label),
+        f"the last event is {last!r}",
+    )
 
 
 @check
@@ -175,6 +203,7 @@ def refusal(answer: Answer, status: int) -> ErrorBody:
 PORT = (what_it_cannot_do_is_refused, health_and_stats_are_served)
 PORT_OF_GENERATES = (
     a_generation_is_events_in_order,
+    a_whole_answer_has_the_same_in_fewer_pieces,
     closing_the_connection_stops_the_engine,
     refusals_name_fault_and_field,
 )

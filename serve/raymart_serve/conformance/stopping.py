@@ -112,6 +112,13 @@ def _require_cut(cut: Generated, whole: Generated, *, stop: str) -> None:
         cut.ids == whole.ids[: len(cut.ids)],
         f"the ids before a stop string must be those of the whole answer; {cut.ids} are not",
     )
+    if cut.steps:
+        last = cut.steps[-1]
+        uncut = "".join(step.text for step in whole.steps if step.count <= last.count)
+        require(
+            cut.text == uncut or last.ends is FinishReason.STOP,
+            f"the last step's text was cut before {stop!r}, so it must say that it ends, not {last.ends!r}",
+        )
     needed = 0
     while needed < len(whole.steps) and len("".join(s.text for s in whole.steps[:needed])) < len(expected):
         needed += 1

@@ -124,6 +124,9 @@ class GenerationStep:
     """What of the tokens belongs to tool calls; not in `text`."""
     reasoning: str = ""
     """What of them precedes the answer; not in `text`."""
+    ends: FinishReason | None = None
+    """Why the generation ends with it, where that is known: must be said of a text that a stop string has cut, because
+    whoever went on from its ids would not find the stop string again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

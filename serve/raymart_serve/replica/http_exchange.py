@@ -36,12 +36,18 @@ class Exchange:
         self._write_timeout_s = write_timeout_s
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._head = b""
+        self._content_type = ""
+        """Of a head that is not sent yet."""
         self.started = False
         """Whether a status was chosen, so that a failure can no longer change it."""
         self.finished = False
         self.close_after = False
         """Whether the connection ends with this answer."""
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether the transport's buffer has room."""
+        return self._may_write.is_set()
 
     def pause(self) -> None:
         """The transport's buffer is full."""
@@ -67,21 +73,31 @@ class Exchange:
         """Choose status 200 and a body of unknown length; the head leaves with the first `write`."""
         assert not self.started
         self.started = True
-        self._head = self._head_lines(
-            HTTPStatus.OK, f"Content-Type: {content_type}\r\nTransfer-Encoding: chunked"
-        )
+        self._content_type = content_type
 
     async def write(self, data: bytes) -> None:
         """Send `data` as one chunk in one write, then wait for room. Raises: ReaderTooSlow."""
         await self._write(self._chunk(data))
 
+    def push(self, data: bytes) -> None:
+        """Send `data`, if it is any, as one chunk; only to a peer that `keeps_up`."""
+        if data:
+            self._transport.write(self._chunk(data))
+
     async def finish(self, data: bytes) -> None:
-        """Send the last chunk and the body's end in one write. Raises: ReaderTooSlow."""
+        """Send what is left and the body's end in one write. Raises: ReaderTooSlow."""
         self.finished = True
-        await self._write(self._chunk(data) + b"0\r\n\r\n")
+        if self._content_type:  # It is all there is, so its length is known.
+            fields = f"Content-Type: {self._content_type}\r\nContent-Length: {len(data)}"
+            await self._write(self._head_lines(HTTPStatus.OK, fields) + data)
+        else:
+            await self._write(self._chunk(data) + b"0\r\n\r\n")
 
     def _chunk(self, data: bytes) -> bytes:
-        head, self._head = self._head, b""
+        head = b""
+        if self._content_type:
+            fields = f"Content-Type: {self._content_type}\r\nTransfer-Encoding: chunked"
+            head, self._content_type = self._head_lines(HTTPStatus.OK, fields), ""
         return b"%b%x\r\n%b\r\n" % (head, len(data), data)
 
     async def _write(self, data: bytes) -> None:

@@ -38,6 +38,8 @@ class ReplicaRegistration(msgspec.Struct, frozen=True, omit_defaults=True):
     context_length: int
     """Tokens of prompt and completion together."""
     state: Literal["ready", "draining", "gone"] = "ready"
+    waiting: int = 0
+    """Requests in the replica's queue."""
 
 
 decode_registration = msgspec.json.Decoder(ReplicaRegistration).decode

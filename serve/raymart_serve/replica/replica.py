@@ -100,6 +100,7 @@ class Replica:
             capacity=self.engine.capacity,
             context_length=self.engine.context_length,
             state="gone" if self._gone else "draining" if self._draining else "ready",
+            waiting=self.stats().waiting,
         )
 
     async def health(self) -> Health:

@@ -1,7 +1,7 @@
 """What the replica answers on its port: generate, image, embed, rerank, predict, health, stats, drain."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol
@@ -20,9 +20,7 @@ from raymart_core.wire.replica import (
     FinishEvent,
     GenerateRequest,
     Health,
-    PromptEvent,
     Stats,
-    StepEvent,
     encode,
 )
 from raymart_serve.engines.protocol import (
@@ -30,11 +28,11 @@ from raymart_serve.engines.protocol import (
     EngineBusy,
     EngineFailed,
     Generates,
-    GenerationEvent,
-    GenerationStep,
+    GenerationFinish,
     RequestRefused,
 )
 from raymart_serve.replica.generate_request import read_generate_request
+from raymart_serve.replica.generation_lines import send_steps, send_whole
 from raymart_serve.replica.http_exchange import Exchange, ReaderTooSlow, Request
 from raymart_serve.replica.image_routes import ImageRoutes
 from raymart_serve.replica.unary_routes import UnaryRoutes
@@ -165,25 +163,17 @@ class Routes:
         generation = engine.generate(
             prompt_ids, sampling=request.sampling, resume_ids=request.resume_ids, options=request.options
         )
+        send = send_whole if request.whole else send_steps
         async with generation as events:
             exchange.start(NDJSON)
-            await exchange.write(encode(PromptEvent(ids=prompt_ids)) + b"\n")
-            await self._send_steps(events, exchange)
+            await send(events, exchange, prompt_ids=prompt_ids, finish_line=self._finish_line)
 
-    async def _send_steps(self, events: AsyncIterator[GenerationEvent], exchange: Exchange) -> None:
-        index = 0
-        async for event in events:
-            if isinstance(event, GenerationStep):
-                await exchange.write(encode(_step(index, event)) + b"\n")
-                index += 1
-            else:
-                finish = FinishEvent(
-                    finish=event.reason,
-                    usage=event.usage,
-                    revision=self._replica.revision,
-                    engine=self._replica.engine.label,
-                )
-                await exchange.finish(encode(finish) + b"\n")
+    def _finish_line(self, finish: GenerationFinish) -> bytes:
+        replica = self._replica
+        event = FinishEvent(
+            finish=finish.reason, usage=finish.usage, revision=replica.revision, engine=replica.engine.label
+        )
+        return encode(event) + b"\n"
 
 
 async def _prompt_ids(engine: Generates, request: GenerateRequest) -> tuple[int, ...]:
@@ -192,19 +182,6 @@ async def _prompt_ids(engine: Generates, request: GenerateRequest) -> tuple[int,
     if request.messages is not None:
         return await engine.encode_chat(request.messages, request.options)
     return await engine.encode_prompt(request.prompt or "")
-
-
-def _step(index: int, step: GenerationStep) -> StepEvent:
-    return StepEvent(
-        i=index,
-        t=step.ids,
-        n=step.count,
-        d=step.text,
-        exact=step.exact,
-        lp=step.logprobs,
-        tool=step.tool_deltas,
-        r=step.reasoning,
-    )
 
 
 async def _give_up(

@@ -156,6 +156,7 @@ class TestPrune:
             await desk.give_back(lease_id, step=2, closes=True)
         async with pool.connection() as connection:
             assert await prune_leases(connection) == 0
-            assert await books.value("select lease_prune(200, '0')") >= 2
+            while await books.value("select lease_prune(200, '0')"):
+                pass  # Other tests' leases may be older than these.
         assert not await books.fetch("select 1 from credit_lease where id = any(%s)", [old, recent])
         assert not await books.fetch("select 1 from gateway where id = %s", desk.gateway_id)

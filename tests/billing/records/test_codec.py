@@ -42,6 +42,9 @@ REQUESTS = made(
     FinishedRequest,
     attempts=st.lists(made(AttemptRecord), max_size=3).map(tuple),
     usage=made(UsageEntry, quantities=by_unit(Quantities), prices=by_unit(Prices)) | st.none(),
+    more=st.lists(made(UsageEntry, quantities=by_unit(Quantities), prices=by_unit(Prices)), max_size=3).map(
+        tuple
+    ),
     error_code=TEXT | st.none(),
 )
 
@@ -70,6 +73,12 @@ class TestCompatibility:
         fields = msgspec.msgpack.decode(encode(request)[1:])
         record = bytes((VERSION,)) + msgspec.msgpack.encode({**fields, "colour": "green"})
         assert decode(record) == request
+
+    def test_a_record_from_before_requests_had_parts_has_one(self):
+        request = example()
+        fields = msgspec.msgpack.decode(encode(request)[1:])
+        del fields["more"]
+        assert decode(bytes((VERSION,)) + msgspec.msgpack.encode(fields)) == request
 
     def test_a_newer_version_is_refused_and_still_named(self):
         request = example()

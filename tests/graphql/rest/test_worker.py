@@ -1,5 +1,6 @@
 """A machine enrols, proves its key, and sees itself, over plain HTTP."""
 
+import asyncio
 import base64
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,13 +8,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from raymart_core.ids import Prefix, new_id, parse, show
 from raymart_core.wire.link import proof_transcript
 from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.supply.models import NodeRole
-from raymart_marketplace.supply.service import create_join_token, revoke_node
+from raymart_marketplace.supply.service import create_join_token, offers_of, revoke_node
+from raymart_providers.identity import Enrolment, keep_enrolment
+from raymart_providers.private_file import write_private
+from raymart_providers.state_dir import StateDir
+from raymart_providers.worker_api import listing
 from support.api_server import Api, Seller
 
 
@@ -47,7 +52,7 @@ class Machine:
             "join_token": await self.join_token(),
             "name": f"box-{new_id().hex[-12:]}",
             "public_key": base64url(public),
-            "hardware": {"hostname": "box", "cpu_model": "cpu", "cpu_count": 2, "memory_bytes": 1},
+            "hardware": {"hostname": "box", "cpu_model": "cpu", "cpu_count": 2, "memory_bytes": 8 << 30},
         } | changes
 
     async def post(self, path: str, body: object) -> Any:
@@ -212,3 +217,35 @@ class TestNode:
 
     async def test_endpoints_of_others_are_not_shown(self, machine, replica):
         assert (await machine.get("/endpoints", await machine.token())).json() == []
+
+
+class TestOwnView:
+    async def test_a_node_sees_its_providers_nodes_and_offers_and_nobody_elses(self, api, seller, machine):
+        token = await machine.token()
+        nodes = (await machine.get("/nodes", token)).json()
+        assert machine.node_id in [node["id"] for node in nodes]
+        assert {node["provider"] for node in nodes} == {nodes[0]["provider"]}
+        async with session_scope(api.services.sessions) as session:
+            mine = {show(Prefix.OFFER, offer.id) for offer in await offers_of(session, seller.provider_id)}
+        offers = (await machine.get("/offers", token)).json()
+        assert {offer["id"] for offer in offers} == mine != set()
+
+    async def test_a_node_that_was_never_measured_has_no_checks(self, machine):
+        assert (await machine.get("/benchmarks", await machine.token())).json() == []
+
+    @pytest.mark.parametrize("path", ["/nodes", "/offers", "/benchmarks"])
+    async def test_without_a_token_nothing_is_shown(self, machine, path):
+        assert (await machine.get(path, None)).status_code == 401
+
+    async def test_the_command_lists_them_with_the_key_that_enrolled(self, api, machine, tmp_path):
+        """`raymart-provider nodes`, over a real connection."""
+        state = StateDir(tmp_path / "node")
+        state.create()
+        pem = machine.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write_private(state.key, pem)
+        server = api.ws_url.replace("ws://", "http://").removesuffix("/graphql")
+        keep_enrolment(
+            state.enrolment, Enrolment(node_id=machine.node_id, name="box", role="node", server=server)
+        )
+        rows = await asyncio.to_thread(listing, state, "nodes", server=None, allow_plaintext=False)
+        assert machine.node_id in [row["id"] for row in rows]

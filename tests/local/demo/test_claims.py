@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw
 from raymart_core.money import ZERO, Money
 from raymart_local.demo.books import CustomerBooks, ProviderBooks, TrialBalance, Usage
 from raymart_local.demo.claims import Outcome, claims
+from raymart_local.demo.long_stream import BEGINNING, TOKENS, LongStream
+from raymart_local.demo.outage import Answered, Outage, told
 from raymart_local.demo.payouts import PaidProviders, Payout
 from raymart_local.demo.pictures import WISHES, Picture, Wish
 from raymart_local.demo.purchase import Purchase
@@ -104,16 +106,42 @@ def payout(slug: str, earned: Money) -> Payout:
     )
 
 
+PARTS = [
+    replace(usage("alpha", prompt=20, completion=100), request_id="req_stream"),
+    replace(usage("beta", prompt=0, completion=TOKENS - 100), request_id="req_stream"),
+]
+STREAM = LongStream(
+    request_id="req_stream", text=BEGINNING + " And on.", finish="length", tokens_prompt=20, tokens_completion=TOKENS,
+    cost=sum((part.amount for part in PARTS), ZERO), resumed_at=[100], providers=["alpha", "beta"], longest_gap_s=0.1,
+)  # fmt: skip
+UNANSWERED = Answered(asked_at_s=2.0, took_s=0.1, answer=None, error="REST answered 502")
 SMALL = drawn(WISHES[1], side=32)
 AGAIN = drawn(WISHES[0], side=64, compress_level=0)
 """The same picture in other bytes."""
+
+
+def outage() -> Outage:
+    """The machine of alpha dies after two of four questions, of which it had answered one."""
+    served = [("alpha", 0.0), ("beta", 0.5), ("beta", 1.0), ("beta", 1.5)]
+    return Outage(
+        node="demo-a",
+        provider="alpha",
+        processes=9,
+        killed_at_s=1.0,
+        asked=[
+            Answered(asked_at_s=at_s, took_s=0.1, answer=purchase(usage(slug, prompt=1, completion=1)))
+            for slug, at_s in served
+        ],
+        stream=STREAM,
+        back_after_s=21.0,
+    )
 
 
 def honest() -> Outcome:
     """Two requests, one at each provider, and books that say so."""
     texts = [usage("alpha", prompt=100, completion=50), usage("beta", prompt=70, completion=30)]
     drawings = [picture_usage(number, slug) for number, slug in enumerate(("alpha", "beta", "beta"))]
-    records = [*texts, *drawings]
+    records = [*texts, *drawings, *PARTS]
     spent = sum((record.amount for record in records), ZERO)
     fee = sum((record.fee for record in records), ZERO)
     circle, square = WISHES
@@ -148,6 +176,7 @@ def honest() -> Outcome:
             ProviderBooks(provider_id=f"prov_{slug}", slug=slug, name=slug, earned=amount)
             for slug, amount in earned.items()
         ],
+        outage=outage(),
         paid=PaidProviders(
             batch=1,
             total_micro_usdc=sum(payout.paid_micro_usdc for payout in payouts),
@@ -160,6 +189,10 @@ def honest() -> Outcome:
             balances=balances, debits=granted + spent, credits=granted + spent, drift=Money(0), balanced=True
         ),
     )
+
+
+def with_stream(outcome: Outcome, **changes: object) -> Outcome:
+    return replace(outcome, outage=replace(outcome.outage, stream=replace(outcome.outage.stream, **changes)))
 
 
 def with_payout(outcome: Outcome, **changes: object) -> Outcome:
@@ -275,6 +308,46 @@ class TestClaims:
                 "chain and ledger agree",
             ),
             (lambda o: replace(o, paid=replace(o.paid, reconciled_transactions=0)), "chain and ledger agree"),
+            (
+                lambda o: replace(o, outage=replace(o.outage, asked=[*o.outage.asked, UNANSWERED])),
+                "no request failed when a machine was killed",
+            ),
+            (
+                lambda o: replace(o, outage=replace(o.outage, asked=[])),
+                "no request failed when a machine was killed",
+            ),
+            (
+                lambda o: replace(o, outage=replace(o.outage, asked=o.outage.asked[1:])),
+                "the others took over its work",
+            ),
+            (
+                lambda o: replace(o, outage=replace(o.outage, killed_at_s=9.0)),
+                "the others took over its work",
+            ),
+            (
+                lambda o: with_stream(o, resumed_at=[]),
+                "a stream whose machine was killed is whole",
+            ),
+            (
+                lambda o: with_stream(o, tokens_completion=TOKENS - 1),
+                "a stream whose machine was killed is whole",
+            ),
+            (
+                lambda o: with_stream(o, text="A payout"),
+                "a stream whose machine was killed is whole",
+            ),
+            (
+                lambda o: with_stream(o, cost=o.outage.stream.cost + Money(1)),
+                "it is billed once, each provider for its part",
+            ),
+            (
+                lambda o: with_usage(o, [*o.customer.usage, PARTS[0]]),
+                "it is billed once, each provider for its part",
+            ),
+            (
+                lambda o: replace(o, outage=replace(o.outage, back_after_s=None)),
+                "the machine came back by itself",
+            ),
         ],
     )
     def test_one_wrong_number_makes_its_claim_false(self, lie: Callable[[Outcome], Outcome], sentence: str):
@@ -293,23 +366,42 @@ class TestClaims:
         assert "usage x price = spent" in untrue(with_usage(honest(), swapped))
 
 
+class TestTold:
+    def test_it_says_who_was_killed_and_who_answered(self):
+        assert told(outage()) == (
+            "demo-a of alpha was killed in the middle of 4 questions: 2 asked before (alpha: 1, beta: 1), "
+            "2 after (beta: 2), 0 failed, the longest took 0.1 s; a stream of 300 tokens went on at 100 tokens"
+        )
+
+
 class TestReport:
     def test_fields_are_the_contracts(self):
         document = report(honest(), claims(honest()), seconds=41.26)
         assert document["seconds"] == 41.3
-        assert document["requests"] == 5
+        assert document["requests"] == 6
+        assert document["failover"] == {"happened": True, "stream_complete": True, "billed_once": True}
         assert document["image"] == {"path": "image.png", "width": 64, "height": 64}
         assert document["providers"] == [
-            _provider("alpha", requests=2, earned=9_147),
-            _provider("beta", requests=3, earned=6_054),
+            _provider("alpha", requests=3, earned=20_667),
+            _provider("beta", requests=4, earned=27_654),
         ]
         assert document["customer"] == {
             "topped_up_nano_usd": 4_250_000_000,
-            "spent_nano_usd": 16_889,
-            "balance_nano_usd": 4_249_983_111,
+            "spent_nano_usd": 53_689,
+            "balance_nano_usd": 4_249_946_311,
         }
-        assert document["platform_fee_nano_usd"] == 1_688
+        assert document["platform_fee_nano_usd"] == 5_368
         assert document["ledger"] == {"sum": 0, "trial_balance_ok": True}
+        assert document["outage"] == {
+            "node": "demo-a",
+            "provider": "alpha",
+            "processes_killed": 9,
+            "requests_before": 2,
+            "requests_after": 2,
+            "requests_failed": 0,
+            "longest_request_s": 0.1,
+            "back_after_s": 21.0,
+        }
 
 
 def _provider(slug: str, *, requests: int, earned: int) -> dict[str, object]:

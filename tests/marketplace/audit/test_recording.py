@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
 from raymart_core.ids import Prefix, new_id, show
 from raymart_marketplace import audit
@@ -95,6 +95,23 @@ class TestCommit:
                 )
         [entry] = await entries(sessions, done)
         assert entry.detail["changes"] == [{"update": "organization", "id": None}]
+
+    async def test_an_insert_of_many_rows_has_its_entry_and_is_done(self, sessions: Sessions):
+        async with session_scope(sessions) as session:
+            owner = await create_organization(session, name="Ada's", kind=OrganizationKind.CUSTOMER)
+        done = act()
+        rows = [
+            {"id": new_id(), "organization_id": owner.id, "slug": f"bulk-{number}", "name": "Bulk"}
+            for number in range(2)
+        ]
+        with audit.acting(done):
+            async with session_scope(sessions) as session:
+                await session.execute(insert(Project), rows)
+        [entry] = await entries(sessions, done)
+        assert entry.detail["changes"] == [{"insert": "project", "id": None}]
+        async with session_scope(sessions) as session:
+            made = await session.scalars(select(Project.slug).where(Project.organization_id == owner.id))
+            assert {"bulk-0", "bulk-1"} <= set(made)
 
     async def test_reading_has_none(self, sessions: Sessions):
         done = act()

@@ -159,14 +159,20 @@ class TestUnary:
         await market.books.fund(1_000_000)
         replica = await market.add_endpoint()
         await market.chat(
-            temperature=0.5, top_p=0.9, seed=-1, stop="x", max_completion_tokens=2, logprobs=True
+            temperature=0.5,
+            top_p=0.9,
+            seed=-1,
+            stop="x",
+            max_completion_tokens=2,
+            logprobs=True,
+            ignore_eos=True,
         )
         request = replica.exchanges[0].request
         sampling = request.sampling
         assert (sampling.temperature, sampling.top_p, sampling.seed) == (0.5, 0.9, 0xFFFF_FFFF)
         assert (sampling.stop, sampling.max_tokens, sampling.top_logprobs) == (("x",), 2, 0)
         assert [(message.role, message.content) for message in request.messages] == [("user", "hi")]
-        assert not sampling.ignore_eos
+        assert sampling.ignore_eos
 
     async def test_log_probabilities_have_openais_shape(self, market):
         await market.books.fund(1_000_000)

@@ -223,13 +223,14 @@ BREAKS = [
 
 class TestAfterTheFirstToken:
     @pytest.mark.parametrize("fault", BREAKS)
-    async def test_a_stream_ends_in_an_error_event_and_bills_what_was_delivered(self, market, fault):
+    async def test_a_stream_that_nobody_can_take_up_ends_in_an_error_event_and_bills_what_was_delivered(
+        self, market, fault
+    ):
         await market.books.fund(1_000_000)
         broken = await market.add_endpoint(
             provider="broken", prices=Prices(token_prompt=2, token_completion=4)
         )
         broken.script = after_two(fault)
-        sound = await market.add_endpoint(provider="sound")
         response = await market.chat(stream=True, max_tokens=50)
         assert response.status_code == 200
         *chunks, last = events_of(response.text)
@@ -239,7 +240,6 @@ class TestAfterTheFirstToken:
         assert last["choices"][0]["finish_reason"] == "error"
         assert (last["usage"]["prompt_tokens"], last["usage"]["completion_tokens"]) == (3, 2)
         assert last["usage"]["cost"] == "0.000000014"
-        assert sound.exchanges == [], "after the first token nobody takes over in this version"
         await market.settle()
         assert await market.usage() == [(3, 2, 14)]
         assert await market.balance() == (1_000_000 - 14, 0)
@@ -247,6 +247,17 @@ class TestAfterTheFirstToken:
         assert (attempt[0], attempt[1], attempt[3]) == ("failed", "provider", 2)
         [(_, state, finish, code)] = await market.requests()
         assert (state, finish, code) == ("failed", "error", "upstream_failed")
+        assert len(market.directory.failures) == 1
+
+    @pytest.mark.parametrize("fault", BREAKS)
+    async def test_a_stream_goes_on_elsewhere(self, market, fault):
+        await market.books.fund(1_000_000)
+        (await market.add_endpoint(provider="broken", prices=CHEAP)).script = after_two(fault)
+        await market.add_endpoint(provider="sound", prices=CHEAP)
+        *chunks, done = events_of((await market.chat(stream=True, max_tokens=50)).text)
+        assert done == "[DONE]"
+        assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == "tok " * 50
+        assert [row[0] for row in await market.attempts()] == ["failed", "delivered"]
         assert len(market.directory.failures) == 1
 
     @pytest.mark.parametrize("fault", BREAKS)

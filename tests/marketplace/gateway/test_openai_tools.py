@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from raymart_core.errors import InvalidRequest
 from raymart_core.wire.replica import ChatMessage, GenerationOptions, ResponseFormat, Tool, ToolCall
+from raymart_marketplace.gateway.openai_chat import parse_chat
 from raymart_marketplace.gateway.openai_tools import (
     SCHEMA_BYTES_MAX,
     SCHEMA_DEPTH_MAX,
@@ -17,7 +18,7 @@ from raymart_marketplace.gateway.openai_tools import (
     written_bytes,
 )
 from raymart_marketplace.gateway.quote import needs_of
-from raymart_marketplace.gateway.request import ChatRequest, parse_chat
+from raymart_marketplace.gateway.request import ChatRequest
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {

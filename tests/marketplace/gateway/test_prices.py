@@ -1,11 +1,12 @@
 """What a request costs at the gateway: the price of its admission, however it is answered."""
 
 import asyncio
-import dataclasses
 
+import msgspec
 import pytest
 
 from raymart_core.ports import Prices
+from raymart_marketplace.gateway.openai_usage import usage_of
 from raymart_marketplace.gateway.quote import needs_of, quote
 from raymart_marketplace.gateway.request import ChatMessage, ChatRequest, Sampling
 from raymart_marketplace.metering.models import Surface
@@ -48,6 +49,28 @@ class TestCost:
         assert first == second
         assert first[:8] == (3, max_tokens, 0, 1, 7, 11, 3, 13)
 
+    @pytest.mark.parametrize(("claimed", "believed"), [(2, 2), (3, 3), (99, 3), (-5, 0)])
+    async def test_prompt_tokens_that_the_engine_had_cached_cost_the_cached_price(
+        self, market, claimed, believed
+    ):
+        await market.books.fund(1_000_000)
+
+        async def script(exchange):
+            exchange.prompt()
+            exchange.step()
+            exchange.finish(cached=claimed)
+
+        replica = await market.add_endpoint(prices=ODD)
+        replica.script = script
+        for streamed in (True, False):
+            events = [event async for event in run(market, streamed=streamed)]
+            finished = events[-1]
+            assert finished.cost.amount == (3 - believed) * 7 + believed * 3 + 11 + 13
+            assert (finished.tokens_prompt, finished.tokens_cached) == (3, believed)
+            details = usage_of(finished, finished).prompt_tokens_details
+            assert details.cached_tokens == 2 * believed
+        assert [line[2] for line in await lines_of(market)] == [believed, believed]
+
     async def test_the_price_of_admission_is_billed_when_it_changes_in_mid_stream(self, market):
         await market.books.fund(1_000_000)
         await market.add_endpoint(prices=ODD, fee_basis_points=1_000)
@@ -55,7 +78,7 @@ class TestCost:
         answer = run(market, streamed=True)
         await anext(answer)
         dearer = Prices(token_prompt=700, token_completion=1_100, request=1_300)
-        market.directory.endpoints[endpoint.id] = dataclasses.replace(
+        market.directory.endpoints[endpoint.id] = msgspec.structs.replace(
             endpoint, prices=dearer, fee_basis_points=9_000
         )
         async with asyncio.timeout(10):

@@ -55,6 +55,7 @@ class TestStranger:
         listed = (await private.client.get("/v1/models")).json()["data"]
         assert private.slug not in {each["id"] for each in listed}
         assert (await private.client.get(f"/v1/models/{private.slug}")).status_code == 404
+        assert (await private.client.get(f"/v1/models/{private.slug}/endpoints")).status_code == 404
 
     async def test_ended_share_is_none(self, private: GatewayMarket):
         await share(private, ends=True)

@@ -10,6 +10,7 @@ from raymart_core.units import Fault
 from raymart_marketplace.accounts.service import revoke_api_key
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.db.session import session_scope
+from raymart_marketplace.supply.breaker import BreakerState
 
 
 def error_of(response: httpx.Response, status: int, code: str) -> dict:
@@ -52,7 +53,7 @@ class TestAuthentication:
         error_of(await market.chat(), 401, "invalid_api_key")
         assert await market.requests() == before
 
-    @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/x"])
+    @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/x", "/v1/models/x/endpoints"])
     async def test_models_need_a_key(self, market, path):
         async with httpx.AsyncClient(base_url=market.client.base_url) as stranger:
             error_of(await stranger.get(path), 401, "invalid_api_key")
@@ -109,15 +110,24 @@ class TestModel:
         [(_, state, finish, code)] = await market.requests()
         assert (state, finish, code) == ("failed", None, "no_endpoint")
 
+    async def test_endpoints_that_all_failed_a_moment_ago_are_tried_all_the_same(self, market):
+        """Our own breaker never empties the market."""
+        await market.books.fund(1_000_000)
+        await market.add_endpoint(provider="worse", quarantined=True, rests_until=9.0)
+        await market.add_endpoint(provider="better", quarantined=True, rests_until=2.0)
+        response = await market.chat()
+        assert response.status_code == 200
+        assert response.headers["x-raymart-provider"] == "better"
+
     async def test_503_says_of_every_endpoint_why(self, market):
         await market.books.fund(1_000_000)
-        await market.add_endpoint(provider="north", quarantined=True)
+        await market.add_endpoint(provider="north", crowded=True)
         await market.add_endpoint(provider="south")
         error = error_of(await market.chat(provider={"ignore": ["south"]}), 503, "no_endpoint")
         reasons = sorted(error["metadata"]["reasons"])
         assert len(reasons) == 2
         assert reasons[0].startswith("north (ep_")
-        assert reasons[0].endswith("failed a moment ago and is left alone for seconds")
+        assert reasons[0].endswith("has as many requests of this gateway under way as its provider may have")
         assert reasons[1].endswith("is in provider.ignore")
         assert await market.balance() == (1_000_000, 0)
 
@@ -233,8 +243,35 @@ class TestModels:
         model = (await market.client.get(f"/v1/models/{market.slug}")).json()
         assert (model["id"], model["pricing"]) == (market.slug, None)
 
-    async def test_an_unknown_one_is_404(self, market):
-        error_of(await market.client.get(f"/v1/models/{market.slug}x"), 404, "model_not_found")
+    @pytest.mark.parametrize("more", ["", "/endpoints"])
+    async def test_an_unknown_one_is_404(self, market, more):
+        error_of(await market.client.get(f"/v1/models/{market.slug}x{more}"), 404, "model_not_found")
+
+    async def test_its_endpoints_show_prices_state_and_live_figures(self, market):
+        await market.add_endpoint(provider="dear", prices=Prices(token_prompt=9, token_completion=9))
+        await market.add_endpoint(
+            provider="cheap",
+            breaker=BreakerState.OPEN,
+            first_token_ms=12.34567,
+            error_rate=0.25,
+            observations=3.0,
+        )
+        data = (await market.client.get(f"/v1/models/{market.slug}/endpoints")).json()["data"]
+        assert (data["id"], data["name"]) == (market.slug, "Test")
+        cheap, dear = data["endpoints"]
+        assert (cheap["provider_name"], cheap["status"], cheap["breaker"]) == ("cheap", -2, "open")
+        assert (dear["provider_name"], dear["status"], dear["breaker"]) == ("dear", 0, "closed")
+        assert cheap["pricing"]["completion"] == "0.000000005"
+        assert cheap["live"] == {
+            "first_token_ms": 12.346, "inter_token_ms": None, "tokens_per_second": None, "error_rate": 0.25,
+            "observations": 3.0,
+        }  # fmt: skip
+        assert (cheap["trust"], cheap["data_policy"], cheap["region"]) == ("probed", "unstated", "here")
+        assert cheap["load"] == {"capacity": 1000, "running": 0}
+
+    async def test_a_model_that_nobody_serves_has_no_endpoints(self, market):
+        data = (await market.client.get(f"/v1/models/{market.slug}/endpoints")).json()["data"]
+        assert data["endpoints"] == []
 
 
 class TestOtherModels:

@@ -9,17 +9,22 @@ from hypothesis import strategies as st
 
 from raymart_core.errors import InvalidRequest
 from raymart_core.wire.replica import ChatMessage
+from raymart_marketplace.gateway.choices import Asked
 from raymart_marketplace.gateway.openai_body import ENGINE_FIELDS
+from raymart_marketplace.gateway.openai_chat import parse_chat
 from raymart_marketplace.gateway.quote import needs_of
-from raymart_marketplace.gateway.request import ChatRequest, ParsedChat, Sampling, parse_chat
-from raymart_marketplace.routing.preference import NO_PREFERENCE, Sort
+from raymart_marketplace.gateway.request import ChatRequest, Sampling
+from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
+from raymart_marketplace.supply.trust import DataPolicy, Trust
+
+WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 
 
 def body(**changes: object) -> bytes:
     return json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], **changes}).encode()
 
 
-def parse(**changes: object) -> ParsedChat:
+def parse(**changes: object) -> Asked:
     return parse_chat(body(**changes))
 
 
@@ -112,6 +117,67 @@ class TestRouting:
         # USD per million tokens is a thousand nano-USD per token, exactly.
         assert (routing.prompt_nano_usd_max, routing.completion_nano_usd_max) == (100, 2500)
 
+    @pytest.mark.parametrize(
+        ("provider", "wish"),
+        [
+            ({"data_collection": "deny"}, RoutingPreference(data_policy=DataPolicy.NO_RETENTION)),
+            ({"zdr": True}, RoutingPreference(data_policy=DataPolicy.NO_RETENTION)),
+            ({"quantizations": ["fp8"]}, RoutingPreference(quantizations=("fp8",))),
+            ({"regions": ["eu"]}, RoutingPreference(regions=("eu",))),
+            ({"trust": "verified"}, RoutingPreference(trust=Trust.VERIFIED)),
+            ({"sort": "round_robin"}, RoutingPreference(sort=Sort.ROUND_ROBIN)),
+            ({"sort": {"by": "latency", "partition": "model"}}, RoutingPreference(sort=Sort.LATENCY)),
+            ({"region": "eu"}, RoutingPreference(regions=("eu",))),
+            ({"region": ["eu", "us"]}, RoutingPreference(regions=("eu", "us"))),
+            ({"min_trust": "verified"}, RoutingPreference(trust=Trust.VERIFIED)),
+            ({"max_price": {"request": "0.001"}}, RoutingPreference(request_nano_usd_max=1_000_000)),
+            ({"max_price": {"image": 0.02}}, RoutingPreference(image_nano_usd_max=20_000_000)),
+            ({"preferred_min_throughput": 40}, RoutingPreference(tokens_per_s_min_preferred=40.0)),
+            (
+                {"preferred_max_latency": {"p90": 2, "p50": 1.5}},
+                RoutingPreference(first_token_ms_max_preferred=1500.0),
+            ),
+            ({"require_parameters": True}, NO_PREFERENCE),
+        ],
+    )
+    def test_conditions_of_who_may_serve(self, provider, wish):
+        assert parse(provider=provider).request.routing == wish
+
+    def test_what_is_required_is_what_the_body_asks_for(self):
+        body = {"seed": 7, "stop": "x", "tools": [WEATHER], "provider": {"require_parameters": True}}
+        assert parse(**body).request.routing.capabilities == ("seed", "stop", "tools")
+        body["provider"] = {"require_parameters": False}
+        assert parse(**body).request.routing == NO_PREFERENCE
+
+    @pytest.mark.parametrize(
+        ("field", "value"), [("frequency_penalty", 0.5), ("logit_bias", {"5": -100}), ("top_k", 40)]
+    )
+    def test_a_parameter_that_nobody_applies_can_be_ignored_and_not_required(self, field, value):
+        assert parse(**{field: value}) == parse()
+        with pytest.raises(InvalidRequest) as caught:
+            parse(**{field: value}, provider={"require_parameters": True})
+        assert caught.value.param == field
+        assert (
+            parse(frequency_penalty=0, provider={"require_parameters": True}).request.routing == NO_PREFERENCE
+        )
+
+    @pytest.mark.parametrize(
+        ("model", "slug", "revision", "sort"),
+        [
+            ("a/b:floor", "a/b", None, Sort.PRICE),
+            ("a/b:nitro@stable", "a/b", "stable", Sort.THROUGHPUT),
+            ("a/b", "a/b", None, None),
+            ("a/b:free", "a/b:free", None, None),
+        ],
+    )
+    def test_a_suffix_of_the_model_sorts(self, model, slug, revision, sort):
+        request = parse(model=model).request
+        assert (request.reference.slug, request.reference.revision) == (slug, revision)
+        assert (request.model, request.routing.sort) == (model, sort)
+
+    def test_a_sort_that_is_given_counts_before_the_suffix(self):
+        assert parse(model="m:floor", provider={"sort": "latency"}).request.routing.sort is Sort.LATENCY
+
     def test_an_empty_object_wishes_nothing(self):
         assert parse(provider={}).request.routing == NO_PREFERENCE
 
@@ -125,10 +191,21 @@ class TestRouting:
             ({"max_price": {"completion": "NaN"}}, "provider.max_price.completion"),
             ({"max_price": {"completion": "1e999999"}}, "provider.max_price.completion"),
             ({"max_price": {"completion": "cheap"}}, "provider.max_price.completion"),
-            ({"zdr": True}, "provider.zdr"),
-            ({"data_collection": "deny"}, "provider.data_collection"),
-            ({"quantizations": ["fp8"]}, "provider.quantizations"),
-            ({"require_parameters": True}, "provider.require_parameters"),
+            ({"data_collection": "never"}, "provider.data_collection"),
+            ({"quantizations": ["fp8"] * 101}, "provider.quantizations"),
+            ({"regions": ["eu"] * 101}, "provider.regions"),
+            ({"trust": "blind"}, "provider.trust"),
+            ({"enforce_distillable_text": True}, "provider.enforce_distillable_text"),
+            ({"sort": {"by": "vibes"}}, "provider.sort"),
+            ({"sort": {"by": "price", "partition": "none"}}, "provider.sort.partition"),
+            ({"sort": {"by": "price", "upside": "down"}}, "provider.sort.upside"),
+            ({"min_trust": "blind"}, "provider.min_trust"),
+            ({"region": 5}, "provider.region"),
+            ({"max_price": {"request": -1}}, "provider.max_price.request"),
+            ({"max_price": {"image": "NaN"}}, "provider.max_price.image"),
+            ({"preferred_min_throughput": -1}, "provider.preferred_min_throughput"),
+            ({"preferred_max_latency": {"p42": 1}}, "provider.preferred_max_latency.p42"),
+            ({"preferred_max_latency": "soon"}, "provider.preferred_max_latency"),
             ({"ordr": ["a"]}, "provider.ordr"),
         ],
     )  # fmt: skip
@@ -167,7 +244,7 @@ class TestBadBodies:
             ({"top_p": 0}, "top_p"),
             ({"top_p": 1.01}, "top_p"),
             ({"seed": 2**63}, "seed"),
-            ({"n": 2}, "n"),
+            ({"n": 9}, "n"),
             ({"n": 0}, "n"),
             ({"stop": ["a"] * 5}, "stop"),
             ({"stop": ""}, "stop"),
@@ -275,3 +352,14 @@ class TestBound:
             == sum(len(content.encode()) for content in contents) + 16 * len(messages) + 32
         )
         assert needs.tokens_min == len(messages) + 1
+
+    def test_of_a_prompt_in_tokens_all_are_known(self):
+        needs = needs_of(
+            ChatRequest(model="m", prompt_ids=tuple(range(500)), sampling=Sampling(max_tokens=7))
+        )
+        assert needs.tokens_min == 507
+        assert needs.tokens_prompt_max >= 500
+
+    def test_a_prompt_is_a_conversation_of_one_turn_to_whoever_looks_at_turns(self):
+        assert ChatRequest(model="m", prompt="once").turns == (ChatMessage(role="user", content="once"),)
+        assert ChatRequest(model="m", prompt_ids=(5, 6)).turns == (ChatMessage(role="user", content="5 6"),)

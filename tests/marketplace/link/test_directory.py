@@ -3,6 +3,7 @@ from uuid import uuid4
 
 import pytest
 
+from raymart_core.ids import new_id
 from raymart_core.ports import Prices
 from raymart_core.units import Unit
 from raymart_core.wire.link import Replica
@@ -11,11 +12,16 @@ from raymart_marketplace.db.session import make_engine, make_sessions, session_s
 from raymart_marketplace.pricing.effective import Window
 from raymart_marketplace.pricing.service import set_price_cap
 from raymart_marketplace.pricing.windows import Hours
+from raymart_marketplace.supply.breaker import BreakerState
+from raymart_marketplace.supply.data_policies import set_data_policy
 from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.enrolment import NodeIdentity
+from raymart_marketplace.supply.live import Served
 from raymart_marketplace.supply.models import NodeRole
-from raymart_marketplace.supply.quarantine import Quarantine
+from raymart_marketplace.supply.presence import link_up
 from raymart_marketplace.supply.service import pause_offer, set_asks, set_floors, set_windows
+from raymart_marketplace.supply.track_record import TrackRecords
+from raymart_marketplace.supply.trust import DataPolicy, Trust
 from support.link_market import make_supply
 from support.raw_node import live_node
 
@@ -41,12 +47,14 @@ def replica(supply, replica_id="r1", **changes):
 
 
 @pytest.fixture
-async def identity(market, supply):
-    """A node that has enrolled, for a directory that the test feeds by hand."""
+async def identity(market, supply, sessions):
+    """A node that has enrolled and is ready, for a directory that the test feeds by hand."""
     from raymart_core.ids import Prefix, parse
 
     async with live_node(market, supply) as node:
         node_id = parse(Prefix.NODE, node.node_id)
+    async with session_scope(sessions) as session:
+        await link_up(session, node_id, new_id())
     return NodeIdentity(
         node_id=node_id,
         pool_id=supply.pool_id,
@@ -275,34 +283,154 @@ class TestDirect:
         assert asked == []
 
 
-class TestQuarantined:
-    async def test_a_failure_quarantines_and_a_late_success_forgets(self, sessions, supply, identity):
-        now = 0.0
-        directory = Directory(sessions, quarantine=Quarantine(clock=lambda: now))
+class Clock:
+    now = 1_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+async def clocked(sessions, supply, identity):
+    """A directory by a clock of the test's, with one endpoint of one replica; `down` and `up` cut and mend its link."""
+    clock = Clock()
+    directory = Directory(sessions, records=TrackRecords(clock=clock), provider_requests_max=2)
+
+    async def up():
         link = Link()
         directory.link_up(identity, link)
         directory.announce(identity.node_id, link, [replica(supply)])
         await directory.load(identity.node_id)
-        (endpoint,) = directory.live(supply.model_slug)
-        directory.report_failure(endpoint.id, reason="stalled")
-        assert directory.live(supply.model_slug)[0].quarantined
-        now = 2.1
-        assert not directory.live(supply.model_slug)[0].quarantined
-        directory.report_success(endpoint.id)
-        directory.report_failure(endpoint.id, reason="stalled")
-        now = 4.2
-        assert not directory.live(supply.model_slug)[0].quarantined
 
-    async def test_a_new_link_does_not_clear_it(self, sessions, supply, identity):
-        directory = Directory(sessions)
-        for _ in range(2):
-            link = Link()
-            directory.link_up(identity, link)
-            directory.announce(identity.node_id, link, [replica(supply)])
-            await directory.load(identity.node_id)
-            (endpoint,) = directory.live(supply.model_slug)
-            directory.report_failure(endpoint.id, reason="stalled")
-        assert endpoint.quarantined
+    await up()
+    return directory, clock, up
+
+
+ANSWER = Served(first_token_s=0.1, duration_s=1.0, tokens=10)
+
+
+class TestBreaker:
+    async def test_a_failure_opens_it_and_one_request_at_a_time_tries_after(self, clocked, supply):
+        directory, clock, _ = clocked
+        (endpoint,) = directory.live(supply.model_slug)
+        directory.report_failure(endpoint.id, reason="stalled", began_at=clock.now)
+        (open_,) = directory.live(supply.model_slug)
+        assert (open_.quarantined, open_.breaker, open_.rests_until) == (
+            True,
+            BreakerState.OPEN,
+            clock.now + 2,
+        )
+        clock.now += 2.0
+        (half_open,) = directory.live(supply.model_slug)
+        assert (half_open.quarantined, half_open.breaker) == (False, BreakerState.HALF_OPEN)
+        with directory.acquire(endpoint.id):
+            assert directory.live(supply.model_slug)[0].quarantined, "another request tries it"
+        assert not directory.live(supply.model_slug)[0].quarantined
+        with directory.acquire(endpoint.id):
+            directory.report_success(endpoint.id, ANSWER)
+        assert directory.live(supply.model_slug)[0].breaker is BreakerState.CLOSED
+
+    async def test_a_new_link_does_not_clear_it(self, clocked, supply):
+        directory, clock, up = clocked
+        (endpoint,) = directory.live(supply.model_slug)
+        directory.report_failure(endpoint.id, reason="stalled", began_at=clock.now)
+        await up()
+        assert directory.live(supply.model_slug)[0].quarantined
+
+    async def test_a_failure_that_comes_after_the_link_is_gone_counts(self, clocked, supply, identity):
+        directory, clock, up = clocked
+        (endpoint,) = directory.live(supply.model_slug)
+        directory.link_down(identity.node_id, directory._nodes[identity.node_id].link)
+        directory.report_failure(endpoint.id, reason="the link was lost", began_at=clock.now)
+        await up()
+        assert directory.live(supply.model_slug)[0].quarantined
+
+
+class TestFigures:
+    async def test_answers_and_failures_show(self, clocked, supply):
+        directory, clock, _ = clocked
+        (endpoint,) = directory.live(supply.model_slug)
+        assert (endpoint.first_token_ms, endpoint.tokens_per_s, endpoint.error_rate) == (None, None, 0.0)
+        directory.report_success(endpoint.id, ANSWER)
+        directory.report_failure(endpoint.id, reason="x", began_at=clock.now)
+        (seen,) = directory.live(supply.model_slug)
+        assert seen.first_token_ms == pytest.approx(100.0)
+        assert seen.inter_token_ms == pytest.approx(100.0)
+        assert seen.tokens_per_s == pytest.approx(10.0)
+        assert seen.error_rate == pytest.approx(0.5)
+        assert seen.observations == pytest.approx(2.0)
+
+
+class TestBulkhead:
+    async def test_a_provider_at_its_limit_gets_no_more(self, clocked, supply):
+        directory, _, _ = clocked
+        (endpoint,) = directory.live(supply.model_slug)
+        leases = [directory.acquire(endpoint.id) for _ in range(3)]
+        assert [lease is None for lease in leases] == [False, False, True]
+        assert directory.live(supply.model_slug)[0].crowded
+        leases[0].__exit__(None, None, None)
+        leases[0].__exit__(None, None, None)
+        assert not directory.live(supply.model_slug)[0].crowded
+        assert directory.acquire(endpoint.id) is not None
+
+    async def test_requests_that_outlive_their_link_are_counted_off(self, clocked, supply, identity):
+        directory, _, up = clocked
+        (endpoint,) = directory.live(supply.model_slug)
+        lease = directory.acquire(endpoint.id)
+        directory.link_down(identity.node_id, directory._nodes[identity.node_id].link)
+        await up()
+        assert directory._bulkheads[supply.provider_id].under_way == 1
+        lease.__exit__(None, None, None)
+        assert directory._bulkheads[supply.provider_id].under_way == 0
+
+
+class TestMarket:
+    async def test_it_comes_and_goes_with_its_endpoints(self, clocked, supply, identity):
+        directory, _, _ = clocked
+        (row,) = directory.market(supply.model_slug)
+        assert row.is_sold
+        assert row.snapshot() == directory.live(supply.model_slug)[0]
+        directory.link_down(identity.node_id, directory._nodes[identity.node_id].link)
+        assert directory.market(supply.model_slug) is None
+        assert not row.is_sold, "who still has it does not choose it"
+
+    async def test_an_endpoint_that_has_not_changed_stays_the_same_row(self, clocked, supply):
+        directory, _, _ = clocked
+        market = directory.market(supply.model_slug)
+        (row,), version = market, market._version
+        await directory.refresh()
+        assert list(market) == [row]
+        assert market._version == version
+
+    async def test_new_capacity_and_asks_change_it_in_its_place(self, clocked, supply, identity, sessions):
+        directory, _, _ = clocked
+        market = directory.market(supply.model_slug)
+        (row,), version = market, market._version
+        link = directory._nodes[identity.node_id].link
+        directory.announce(identity.node_id, link, [replica(supply, capacity=7)])
+        assert list(market) == [row]
+        assert row.capacity == 7
+        assert row.bulkhead.slots == 7
+        async with session_scope(sessions) as session:
+            await set_asks(
+                session, offer_id=supply.offer_id, ask_prompt_nano_usd=3, ask_completion_nano_usd=8
+            )
+        await directory.refresh()
+        assert row.prices.token_prompt == 3
+        assert market._version == version + 2
+
+    async def test_trust_follows_from_the_pool_and_the_data_policy_from_its_provider(
+        self, clocked, supply, sessions
+    ):
+        directory, _, _ = clocked
+        (endpoint,) = directory.live(supply.model_slug)
+        assert (endpoint.trust, endpoint.data_policy) == (Trust.VERIFIED, DataPolicy.UNSTATED)
+        async with session_scope(sessions) as session:
+            await set_data_policy(
+                session, provider_id=supply.provider_id, data_policy=DataPolicy.NO_RETENTION
+            )
+        await directory.refresh()
+        assert directory.live(supply.model_slug)[0].data_policy is DataPolicy.NO_RETENTION
 
 
 class TestOthers:

@@ -217,10 +217,11 @@ class TestRefusals:
 
 
 class TestState:
-    async def test_a_live_node_is_ready_in_the_database_and_offline_after(self, market, supply, sessions):
+    async def test_a_live_node_is_ready_in_the_database_and_missed_after(self, market, supply, sessions):
         async def state():
             async with session_scope(sessions) as session:
-                return (await session.get_one(Node, node_id)).state.value
+                row = await session.get_one(Node, node_id)
+                return row.state.value, row.link_id is not None
 
         async def becomes(wanted):
             async with asyncio.timeout(5):
@@ -229,8 +230,8 @@ class TestState:
 
         async with live_node(market, supply) as node:
             node_id = parse(Prefix.NODE, node.node_id)
-            await becomes("ready")
-        await becomes("offline")
+            await becomes(("ready", True))
+        await becomes(("ready", False))
 
     async def test_a_controller_proves_itself_as_one(self, market, supply):
         async with raw_node(market) as node:

@@ -11,8 +11,10 @@ from raymart_core.ports import Prices
 from raymart_core.units import Unit
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
-from raymart_marketplace.routing.route import Needs, Reason, candidates
+from raymart_marketplace.routing.ranking import candidates
+from raymart_marketplace.routing.route import Needs, Reason
 from raymart_marketplace.routing.search import Gpu, Place, Wish, search
+from raymart_marketplace.routing.toss import NO_CHANCE
 from raymart_marketplace.supply.live import LiveEndpoint
 
 MODEL = "test/model"
@@ -126,7 +128,10 @@ class TestReasons:
         for sort in Sort:
             preference = RoutingPreference(ignore=("bad",), prompt_nano_usd_max=50, sort=sort)
             needs = Needs(model_slug=MODEL, tokens_prompt_max=1, tokens_completion_max=1, tokens_min=1)
-            routed = candidates(endpoints, preference, needs)
+            # A list is the same each time it is looked at: where a request leaves it to chance, the price decides.
+            fixed = sort in {Sort.PRICE, Sort.LATENCY, Sort.THROUGHPUT, Sort.LEAST_LOADED, Sort.HEALTH}
+            same = replace(preference, sort=sort if fixed else Sort.PRICE)
+            routed = candidates(endpoints, same, needs, toss=NO_CHANCE)
             found = search([place(each) for each in endpoints], wish(preference=preference))
             assert [match.live for match in found.matches] == list(routed.ranked)
             assert [(rejected.live, *verdict) for rejected, verdict in found.rejected] == [

@@ -14,10 +14,10 @@ from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.supply.enrolment import (
     LinkRefused,
     enrol,
-    mark_offline,
-    mark_seen,
+    keep_hardware,
     node_for_hello,
 )
+from raymart_marketplace.supply.life_models import NodeEvent, NodeEventKind
 from raymart_marketplace.supply.models import (
     JoinToken,
     Node,
@@ -352,29 +352,8 @@ class TestNodeForHello:
         assert (refusal.value.reason, refusal.value.retry) == ("revoked", retry)
 
 
-class TestPresence:
-    @pytest.mark.parametrize(
-        ("before", "seen", "offline"),
-        [
-            (NodeState.ENROLLED, NodeState.READY, NodeState.OFFLINE),
-            (NodeState.OFFLINE, NodeState.READY, NodeState.OFFLINE),
-            (NodeState.READY, NodeState.READY, NodeState.OFFLINE),
-            (NodeState.DRAINING, NodeState.DRAINING, NodeState.DRAINING),
-            (NodeState.RETIRED, NodeState.RETIRED, NodeState.RETIRED),
-        ],
-    )
-    async def test_states_follow_the_link(self, sessions: Sessions, before, seen, offline):
-        pool, provider = await supply(sessions)
-        async with session_scope(sessions) as session:
-            node = await make_node(session, pool=pool, provider=provider)
-        for act, expected in ((mark_seen, seen), (mark_offline, offline)):
-            async with session_scope(sessions) as session:
-                await session.execute(update(Node).where(Node.id == node.id).values(state=before))
-                await act(session, node.id)
-            async with session_scope(sessions) as session:
-                assert (await session.get_one(Node, node.id)).state is expected
-
-    async def test_seen_node_keeps_the_time_and_the_hardware(self, sessions: Sessions):
+class TestKeepHardware:
+    async def test_what_a_node_announces_is_kept(self, sessions: Sessions):
         pool, provider = await supply(sessions)
         async with session_scope(sessions) as session:
             node = await make_node(session, pool=pool, provider=provider)
@@ -383,29 +362,90 @@ class TestPresence:
             cpu_model="c",
             cpu_count=64,
             memory_bytes=2**40,
-            gpus=(link.Gpu("u", "H200", 2**37, "580"),),
+            gpus=(link.Gpu(unique("GPU"), "H200", 2**37, "580"),),
         )
         async with session_scope(sessions) as session:
-            await mark_seen(session, node.id, hardware=hardware)
+            await keep_hardware(session, node.id, hardware)
         async with session_scope(sessions) as session:
             seen = await session.get_one(Node, node.id)
-        assert seen.last_seen_at is not None
         assert seen.hardware["gpus"][0]["model"] == "H200"
+
+    async def test_a_card_that_is_another_nodes_is_refused_whenever_it_appears(self, sessions: Sessions):
+        pool, provider = await supply(sessions, house=False)
+        card = unique("GPU")
+        owner = await join(sessions, with_gpus(await message_for(sessions, pool, provider), card))
+        late = with_gpus(await message_for(sessions, pool, provider), unique("GPU"), card)
+        refused = await refusal_of(sessions, late)
+        assert (refused.reason, refused.retry) == ("duplicate", False)
+        assert "a GPU" in refused.message
+        assert owner.name in refused.message
+        second = await join(sessions, await message_for(sessions, pool, provider))
+        async with session_scope(sessions) as session:
+            with pytest.raises(LinkRefused, match="a GPU of this machine"):
+                await keep_hardware(session, second.id, late.hardware)
+            await keep_hardware(session, owner.id, with_gpus(late, card).hardware)
+
+    async def test_a_machine_that_becomes_another_nodes_is_refused(self, sessions: Sessions):
+        pool, provider = await supply(sessions, house=False)
+        first = await message_for(sessions, pool, provider)
+        await join(sessions, first)
+        second = await join(sessions, await message_for(sessions, pool, provider))
+        async with session_scope(sessions) as session:
+            with pytest.raises(LinkRefused, match="this machine is"):
+                await keep_hardware(session, second.id, first.hardware)
+
+    async def test_a_revoked_nodes_card_may_enrol_again(self, sessions: Sessions):
+        pool, provider = await supply(sessions, house=False)
+        card = unique("GPU")
+        node = await join(sessions, with_gpus(await message_for(sessions, pool, provider), card))
+        async with session_scope(sessions) as session:
+            await revoke_node(session, node_id=node.id)
+        await join(sessions, with_gpus(await message_for(sessions, pool, provider), card))
+
+    async def test_what_changed_of_a_machine_is_in_its_history(self, sessions: Sessions):
+        pool, provider = await supply(sessions, house=False)
+        message = with_gpus(await message_for(sessions, pool, provider), unique("GPU"))
+        node = await join(sessions, message)
+        anonymous = msgspec.structs.replace(message.hardware, machine_id="")
+        changed = with_gpus(message, unique("GPU"), unique("GPU")).hardware
+        for hardware in (message.hardware, anonymous, changed):
+            async with session_scope(sessions) as session:
+                await keep_hardware(session, node.id, hardware)
+        async with session_scope(sessions) as session:
+            found = select(NodeEvent.reason).where(
+                NodeEvent.node_id == node.id, NodeEvent.event == NodeEventKind.HARDWARE_CHANGED
+            )
+            assert (await session.scalars(found)).all() == ["2 GPUs more, 1 GPUs less"]
+            assert (await session.get_one(Node, node.id)).machine_id == message.hardware.machine_id
+
+    async def test_two_nodes_of_a_house_pool_may_show_the_same_card(self, sessions: Sessions):
+        """The embedded stack's two nodes are one machine."""
+        pool, provider = await supply(sessions)
+        card = unique("GPU")
+        for _ in range(2):
+            await join(sessions, with_gpus(await message_for(sessions, pool, provider), card))
+
+    async def test_a_machine_with_a_thousand_cards_is_refused(self, sessions: Sessions):
+        pool, provider = await supply(sessions)
+        message = await message_for(sessions, pool, provider)
+        refused = await refusal_of(sessions, with_gpus(message, *map(str, range(1_000))))
+        assert refused.reason == "limit"
 
     async def test_hardware_that_cannot_be_stored_is_refused(self, sessions: Sessions):
         hardware = link.Hardware(hostname="\0", cpu_model="c", cpu_count=1, memory_bytes=1)
         async with session_scope(sessions) as session:
             with pytest.raises(LinkRefused, match="NUL"):
-                await mark_seen(session, new_id(), hardware=hardware)
+                await keep_hardware(session, new_id(), hardware)
 
-    async def test_revoked_node_is_not_seen(self, sessions: Sessions):
-        pool, provider = await supply(sessions)
-        async with session_scope(sessions) as session:
-            node = await make_node(session, pool=pool, provider=provider)
-            await revoke_node(session, node_id=node.id)
-            await mark_seen(session, node.id)
-        async with session_scope(sessions) as session:
-            assert (await session.get_one(Node, node.id)).last_seen_at is None
+
+async def message_for(sessions: Sessions, pool: Pool, provider: Provider) -> link.Enrol:
+    """Of a fresh machine with a fresh token."""
+    return enrol_message(await token_for(sessions, pool, provider))
+
+
+def with_gpus(message: link.Enrol, *uuids: str) -> link.Enrol:
+    gpus = tuple(link.Gpu(uuid, "H200", 2**37, "580") for uuid in uuids)
+    return msgspec.structs.replace(message, hardware=msgspec.structs.replace(message.hardware, gpus=gpus))
 
 
 async def somebody_waits(sessions: Sessions) -> bool:

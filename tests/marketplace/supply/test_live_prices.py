@@ -1,7 +1,9 @@
 """The gateway's prices are right at each moment, without a look at the database at that moment."""
 
 import asyncio
+from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,6 +21,18 @@ from support.market import make_provider, make_revision
 
 ASKS = {Unit.TOKEN_PROMPT: 100, Unit.TOKEN_COMPLETION: 300}
 TERMS = OfferTerms(asks=ASKS)
+
+
+@dataclass
+class Offered:
+    """What prices are made for."""
+
+    sold: Sold
+    terms: OfferTerms = TERMS
+
+    @property
+    def offer_id(self) -> UUID:
+        return self.sold.revision_id
 
 
 @pytest.fixture
@@ -68,13 +82,13 @@ class TestLivePrices:
         tag = PriceTag()
 
         def now():
-            price = prices.price(tag, offer_id=sold.revision_id, terms=TERMS, sold=sold)
+            price = prices.price(tag, Offered(sold))
             return price.prices.request, price.fee_basis_points
 
         assert now() == (0, 1_000)
-        clock.passed += 58
+        clock.passed += 20
         assert now() == (0, 1_000)
-        clock.passed += 2
+        clock.passed += 40
         assert now() == (5, 1_000)
         clock.passed += 60
         assert now() == (5, 7)
@@ -82,12 +96,12 @@ class TestLivePrices:
     async def test_the_price_is_kept_until_its_edge(self, prices, sold):
         """The hot path: no price is made anew while nothing has changed."""
         tag = PriceTag()
-        first = prices.price(tag, offer_id=sold.revision_id, terms=TERMS, sold=sold)
-        assert prices.price(tag, offer_id=sold.revision_id, terms=TERMS, sold=sold) is first
+        first = prices.price(tag, Offered(sold))
+        assert prices.price(tag, Offered(sold)) is first
 
     async def test_a_new_book_prices_anew(self, prices, sold, sessions):
         tag = PriceTag()
-        assert prices.price(tag, offer_id=sold.revision_id, terms=TERMS, sold=sold).prices == Prices(
+        assert prices.price(tag, Offered(sold)).prices == Prices(
             token_prompt=100, token_completion=300, token_cached=100
         )
         async with session_scope(sessions) as session:
@@ -96,7 +110,7 @@ class TestLivePrices:
             )  # fmt: skip
         async with session_scope(sessions) as session:
             await prices.load(session)
-        price = prices.price(tag, offer_id=sold.revision_id, terms=TERMS, sold=sold)
+        price = prices.price(tag, Offered(sold))
         assert price.prices.token_prompt == 60
 
     async def test_its_clock_is_the_databases(self, prices, sessions):
@@ -108,7 +122,7 @@ class TestLivePrices:
     async def test_an_unsellable_offer_is_told_of_once(self, prices, sold, capsys):
         nothing = OfferTerms()
         for terms in (nothing, nothing, TERMS, nothing):
-            prices.price(PriceTag(), offer_id=sold.revision_id, terms=terms, sold=sold)
+            prices.price(PriceTag(), Offered(sold, terms))
         told = capsys.readouterr()
         assert (told.out + told.err).count("offer.unsellable") == 2
         assert (told.out + told.err).count("offer.sellable") == 1
@@ -119,4 +133,4 @@ class TestLivePrices:
             async with asyncio.timeout(10), session_scope(make_sessions(engine)) as session:
                 await prices.load(session)
         await engine.dispose()
-        assert prices.price(PriceTag(), offer_id=sold.revision_id, terms=TERMS, sold=sold).prices is not None
+        assert prices.price(PriceTag(), Offered(sold)).prices is not None

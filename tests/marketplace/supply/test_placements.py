@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from sqlalchemy import select, text, update
 
@@ -85,6 +86,7 @@ class TestDesired:
             replicas_min=1,
             replicas_max=1,
             slots=4,
+            idle_s=300,
         )
         assert link.decode_control(link.encode(link.Desired(generation=1, placements=(placement,))))
 
@@ -196,6 +198,13 @@ class TestApplyReport:
         placement = await row_of(sessions, market)
         await report(sessions, market.pool, observed(placement, "running", replicas=2**62))
         assert (await row_of(sessions, market)).replicas_running == 1_000_000
+
+    async def test_replicas_that_died_are_counted_within_bounds(self, sessions: Sessions, market: Market):
+        placement = await row_of(sessions, market)
+        for told, kept in ((3, 3), (-1, 0), (10**12, 1_000_000)):
+            seen = observed(placement, "failed", reason="crash loop")
+            await report(sessions, market.pool, msgspec.structs.replace(seen, restarts=told))
+            assert (await row_of(sessions, market)).restarts == kept
 
     async def test_unchanged_report_writes_nothing(self, sessions: Sessions, market: Market):
         placement = await row_of(sessions, market)

@@ -7,6 +7,7 @@ import pytest
 from websockets.asyncio.server import serve
 
 from raymart_core.units import Fault
+from raymart_core.wire.bundle import pack_bundle
 from raymart_core.wire.link import (
     WINDOW_BYTES,
     Announce,
@@ -31,6 +32,8 @@ from raymart_core.wire.link import (
     pack_frame,
     unpack_frame,
 )
+from raymart_core.wire.replica import GenerateRequest, Sampling
+from raymart_core.wire.replica import encode as encode_json
 from raymart_providers.agent import NodeAgent
 from raymart_providers.errors import LinkRefused
 from raymart_providers.link.backoff import Backoff
@@ -408,3 +411,34 @@ class TestTunnelRules:
             async with asyncio.timeout(5):
                 while (await market.hear(Heartbeat)).running != {"replica-1": 1}:
                     pass
+
+
+class TestBundles:
+    async def test_the_agent_obeys_each_frame_of_a_bundle(self, tmp_path, replica):
+        async with linked(tmp_path, replica) as (market, _):
+            opening = OpenRequest(
+                replica_id="replica-1", method="POST", path="/v1/x", request_id="r", deadline_ms=5_000
+            )
+            frames = [
+                pack_frame(FrameType.OPEN, 1, encode(opening)),
+                pack_frame(
+                    FrameType.DATA,
+                    1,
+                    encode_json(GenerateRequest(sampling=Sampling(max_tokens=3), prompt="hi")),
+                ),
+                pack_frame(FrameType.END, 1),
+            ]
+            await market.socket.send(pack_bundle(frames))
+            await market.hear_frame(FrameType.END)
+
+    async def test_the_agent_says_that_it_takes_bundles(self, tmp_path):
+        said = []
+
+        async def hear(market):
+            await market.hear(Enrol)
+            await market.say(Enrolled(node_id="node_" + "1" * 32))
+            said.append(await market.hear(Hello))
+
+        async with hand_market(hear) as (where, _), agent_at(where, tmp_path / "node"):
+            await until(lambda: said)
+        assert said[0].bundles

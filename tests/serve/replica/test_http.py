@@ -21,8 +21,10 @@ from raymart_core.wire.replica import (
     Sampling,
     Stats,
     StepEvent,
+    decode_event,
     encode,
 )
+from raymart_serve.replica.generation_lines import TOKENS_COLLECTED_MAX
 from raymart_serve.replica.http_connection import HttpLimits
 from support.replica_client import ReplicaClient, Stream
 
@@ -112,6 +114,50 @@ class TestGenerate:
         chunks = data.partition(b"\r\n\r\n")[2].split(b"\r\n")[1::2]
         lines = [chunk for chunk in chunks if chunk]
         assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
+
+    def test_a_whole_answer_is_one_write_of_known_length(self, replica, client: ReplicaClient) -> None:
+        steps = list(client.generate(ask("What is 7 + 5?")).events())
+        body = encode(msgspec.structs.replace(ask("What is 7 + 5?"), whole=True))
+        with raw(replica.address) as peer:
+            peer.sendall(_head(replica.secret, body) + body)
+            head, _, content = peer.recv(65536).partition(b"\r\n\r\n")
+        assert f"content-length: {len(content)}".encode() in head.lower()
+        prompt, step, finish = map(decode_event, content.splitlines())
+        assert prompt == steps[0]
+        assert isinstance(finish, FinishEvent)
+        assert finish.finish is FinishReason.STOP
+        assert isinstance(step, StepEvent)
+        assert step.d == "".join(each.d for each in steps[1:-1])
+        assert step.t == tuple(token for each in steps[1:-1] for token in each.t)
+        assert (step.i, step.n, step.exact) == (0, steps[-2].n, True)
+
+    def test_a_long_whole_answer_comes_in_a_few_lines(self, client: ReplicaClient) -> None:
+        asked = msgspec.structs.replace(endless(max_tokens=300), whole=True)
+        steps = [event for event in client.generate(asked).events() if isinstance(event, StepEvent)]
+        assert [step.i for step in steps] == list(range(len(steps)))
+        assert steps[-1].n == 300
+        assert all(len(step.t) < 2 * TOKENS_COLLECTED_MAX for step in steps)
+        assert len(steps) < 30
+
+    def test_a_slow_whole_answer_shows_every_second_that_it_lives(self, run_replica, monkeypatch) -> None:
+        monkeypatch.setattr("raymart_serve.replica.generation_lines.FLUSH_S", 0.05)
+        replica = run_replica(step_delay_ms=20)
+        with ReplicaClient(replica.address, replica.secret) as client:
+            asked = msgspec.structs.replace(ask("Count to 5.", max_tokens=12, ignore_eos=True), whole=True)
+            events = list(client.generate(asked).events())
+        steps = [event for event in events if isinstance(event, StepEvent)]
+        assert len(steps) > 1
+        assert steps[-1].n == 12
+
+    def test_a_peer_that_leaves_a_whole_answer_stops_the_engine(self, run_replica) -> None:
+        replica = run_replica(step_delay_ms=20)
+        body = encode(msgspec.structs.replace(endless(), whole=True))
+        with ReplicaClient(replica.address, replica.secret) as other:
+            with raw(replica.address) as peer:
+                peer.sendall(_head(replica.secret, body) + body)
+                until(lambda: stats(other).running == 1)
+            until(lambda: stats(other).running == 0)
+            assert stats(other).requests_aborted_total == 1
 
     def test_prompt_ids_and_resumed_ids_continue_a_generation(self, client: ReplicaClient) -> None:
         events = list(client.generate(ask("What is the capital of Norway?")).events())

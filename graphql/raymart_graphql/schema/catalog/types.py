@@ -12,6 +12,7 @@ from raymart_graphql.context import Info
 from raymart_graphql.enums import Modality, RevisionState
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id, page_of_sequence
+from raymart_graphql.routing_enums import BreakerState, DataPolicy, Trust
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.pricing.types import RateCard
 from raymart_graphql.schema.pricing.units import UnitPrice, priced_units, unit_prices
@@ -21,9 +22,11 @@ from raymart_marketplace.pricing.effective import card_prices
 from raymart_marketplace.supply import live
 
 if TYPE_CHECKING:
+    from raymart_graphql.schema.supply.placing import ModelPlacement
     from raymart_graphql.schema.supply.types import Offer, Provider
 
 LazyOffer = Annotated["Offer", strawberry.lazy("raymart_graphql.schema.supply.types")]
+LazyModelPlacement = Annotated["ModelPlacement", strawberry.lazy("raymart_graphql.schema.supply.placing")]
 LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.supply.types")]
 
 
@@ -60,6 +63,11 @@ class Model(Node):
     async def aliases(self, info: Info) -> "list[ModelAlias]":
         """One of a name for each number format."""
         return await info.context.loaders.catalog.aliases_of_model.load(self.uuid)
+
+    @resolved("Whether it is placed, and if not, why; null before the planner has seen it.")
+    async def placement(self, info: Info) -> LazyModelPlacement | None:
+        """As of the planner's last pass."""
+        return await info.context.loaders.supply.standing_of_model.load(self.uuid)
 
     @listed("Open offers of any of its revisions, oldest first.")
     async def offers(self, info: Info, page: Page) -> Connection[LazyOffer]:
@@ -154,6 +162,45 @@ class ModelAlias:
         return await info.context.loaders.catalog.revision.load_known(self.revision_uuid)
 
 
+@strawberry.type(
+    description="Live figures of an endpoint: means in which an observation counts half as much after a minute. "
+    "Routing decides by them. An endpoint of which little has been seen is taken to be like the others of its model."
+)
+class LiveFigures:
+    """Of this process alone; `statistics` are of all, from what was recorded."""
+
+    first_token_ms: float | None = strawberry.field(
+        description="Milliseconds from the sending of a request to its first token; null when nothing is known."
+    )
+    inter_token_ms: float | None = strawberry.field(
+        description="Milliseconds from a token to the next; null when nothing is known."
+    )
+    tokens_per_second: float | None = strawberry.field(
+        description="Tokens of an answer by its whole duration; null when nothing is known."
+    )
+    error_rate: float = strawberry.field(
+        description="The share, 0 to 1, of what it was asked that failed by its fault."
+    )
+    observations: float = strawberry.field(
+        description="How many fresh observations of its own the figures are worth."
+    )
+
+    @classmethod
+    def of(cls, endpoint: live.LiveEndpoint) -> "LiveFigures":
+        """`endpoint`'s as the API shows them."""
+        return cls(
+            first_token_ms=_rounded(endpoint.first_token_ms),
+            inter_token_ms=_rounded(endpoint.inter_token_ms),
+            tokens_per_second=_rounded(endpoint.tokens_per_s),
+            error_rate=round(endpoint.error_rate, 4),
+            observations=round(endpoint.observations, 2),
+        )
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 3)
+
+
 @strawberry.type(description="Something that serves a model at this moment.")
 class LiveEndpoint:
     """A snapshot from this process's directory."""
@@ -173,6 +220,14 @@ class LiveEndpoint:
     quarantined: bool = strawberry.field(
         description="Whether recent failures keep it out of routing for now."
     )
+    breaker: BreakerState = strawberry.field(description="Whether requests go to it.")
+    trust: Trust = strawberry.field(description="How far its machine is trusted.")
+    data_policy: DataPolicy = strawberry.field(
+        description="What its provider says that becomes of prompts and answers."
+    )
+    figures: LiveFigures = strawberry.field(
+        description="How it does at this moment, as far as this process has seen."
+    )
 
     @classmethod
     def of(cls, endpoint: live.LiveEndpoint) -> "LiveEndpoint":
@@ -189,6 +244,10 @@ class LiveEndpoint:
             capacity=endpoint.capacity,
             running=endpoint.running,
             quarantined=endpoint.quarantined,
+            breaker=endpoint.breaker,
+            trust=endpoint.trust,
+            data_policy=endpoint.data_policy,
+            figures=LiveFigures.of(endpoint),
         )
 
     @resolved("How well it served; null when nothing was tried in the span.")

@@ -17,6 +17,7 @@ from raymart_graphql.relay import Connection, Node, Page, global_id, parse_globa
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.audit.types import AuditEntry, Entries
 from raymart_graphql.schema.billing.types import Balance
+from raymart_graphql.schema.inference_limits.shown import allowance_of_organization, limits_set_by_customer
 from raymart_graphql.schema.ledger.types import StatementLine, statement_of_organization
 from raymart_graphql.schema.usage.arguments import (
     By,
@@ -39,6 +40,7 @@ from raymart_marketplace.audit.search import AuditFilter as Wanted
 if TYPE_CHECKING:
     from raymart_graphql.schema.budgets.types import Budget
     from raymart_graphql.schema.deposits.types import Alert, BillingBlock, CreditGrant, Deposit
+    from raymart_graphql.schema.inference_limits.types import InferenceLimits
     from raymart_graphql.schema.invoices.types import BillingProfile, Invoice, Refund
     from raymart_graphql.schema.members.types import Invitation, Member, SupportAccess
     from raymart_graphql.schema.oversight.types import Suspension
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
 
 LazySuspension = Annotated["Suspension", strawberry.lazy("raymart_graphql.schema.oversight.types")]
 LazyBudget = Annotated["Budget", strawberry.lazy("raymart_graphql.schema.budgets.types")]
+LazyInferenceLimits = Annotated[
+    "InferenceLimits", strawberry.lazy("raymart_graphql.schema.inference_limits.types")
+]
 LazyProvider = Annotated["Provider", strawberry.lazy("raymart_graphql.schema.supply.types")]
 LazyInvoice = Annotated["Invoice", strawberry.lazy("raymart_graphql.schema.invoices.types")]
 LazyRefund = Annotated["Refund", strawberry.lazy("raymart_graphql.schema.invoices.types")]
@@ -150,6 +155,16 @@ class Organization(Node):
     async def budgets(self, info: Info) -> list[LazyBudget]:
         """Budgets of the organization as a whole."""
         return await info.context.loaders.budgets.budgets_of_scope.load((BudgetScope.ORGANIZATION, self.uuid))
+
+    @resolved("What it may ask of models by its members' own will; null when they have set nothing.")
+    async def inference_limits(self, info: Info) -> LazyInferenceLimits | None:
+        """Limits of the organization as a whole."""
+        return await limits_set_by_customer(info, self.uuid)
+
+    @resolved("What the marketplace allows all of it; the lower of this and its own limits binds.")
+    async def inference_allowance(self, info: Info) -> LazyInferenceLimits:
+        """Its own allowance, or the default."""
+        return await allowance_of_organization(info, self.uuid)
 
     @listed("What was posted on its balance, newest first, with the balance after each line.")
     async def statement(self, info: Info, page: Page) -> Connection[StatementLine]:
@@ -353,6 +368,11 @@ class Project(Node):
         """Budgets of the project."""
         return await info.context.loaders.budgets.budgets_of_scope.load((BudgetScope.PROJECT, self.uuid))
 
+    @resolved("What it may ask of models by its members' own will; null when they have set nothing.")
+    async def inference_limits(self, info: Info) -> LazyInferenceLimits | None:
+        """Limits of the project."""
+        return await limits_set_by_customer(info, self.uuid)
+
     @resolved("Its usage over a range with nothing left out, for charts. At most 744 points.")
     async def usage_series(
         self, info: Info, since: SinceMoment, until: UntilMoment, step: ByStep = Step.DAY, by: By = None
@@ -395,6 +415,9 @@ class ApiKey(Node):
     prompt_retention_days: int = strawberry.field(
         description="How many days prompts and completions of its requests are kept; 0 for not at all."
     )
+    answer_cache_seconds: int = strawberry.field(
+        description="How long its answers are given again where a request does not say; 0 for not at all."
+    )
 
     @classmethod
     def of(cls, row: ApiKeyRow) -> "ApiKey":
@@ -415,6 +438,7 @@ class ApiKey(Node):
             rotated_at=row.rotated_at,
             former_secret_ends_at=row.former_ends_at,
             prompt_retention_days=row.prompt_retention_days,
+            answer_cache_seconds=row.answer_cache_s,
         )
 
     async def owner(self, operation: Operation) -> UUID:
@@ -426,6 +450,11 @@ class ApiKey(Node):
     async def budgets(self, info: Info) -> list[LazyBudget]:
         """Budgets of the key."""
         return await info.context.loaders.budgets.budgets_of_scope.load((BudgetScope.API_KEY, self.uuid))
+
+    @resolved("What it may ask of models by its members' own will; null when they have set nothing.")
+    async def inference_limits(self, info: Info) -> LazyInferenceLimits | None:
+        """Limits of the key."""
+        return await limits_set_by_customer(info, self.uuid)
 
     @resolved("Why it is refused; null while it is not suspended.")
     async def suspension(self, info: Info) -> LazySuspension | None:

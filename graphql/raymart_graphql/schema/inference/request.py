@@ -1,5 +1,6 @@
 """From the API's input to the gateway's request. Ranges are checked there, once for every surface."""
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -12,28 +13,32 @@ from raymart_graphql.schema.inference.types import (
     ProviderPreferenceInput,
 )
 from raymart_marketplace.gateway.request import ChatRequest, Sampling
+from raymart_marketplace.gateway.required_parameters import capabilities_of
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference
 
+NANO_USD = 1_000_000_000
+"""One US dollar."""
 NANO_USD_PER_TOKEN = 1_000
 """One US dollar per million tokens, in nano-USD per token."""
 PROVIDERS_MAX = 100
-"""Slugs in one list of a provider preference."""
+"""Names in one list of a provider preference."""
 
 
 def chat_request(given: ChatCompletionInput) -> ChatRequest:
     """`given` as the gateway takes it. Raises: InvalidRequest with the input's field as `param`."""
+    sampling = Sampling(
+        max_tokens=given.max_tokens,
+        temperature=given.temperature,
+        top_p=given.top_p,
+        seed=given.seed,
+        stop=tuple(given.stop),
+        top_logprobs=given.top_logprobs,
+    )
     return ChatRequest(
         model=given.model,
         messages=chat_messages(given.messages),
-        sampling=Sampling(
-            max_tokens=given.max_tokens,
-            temperature=given.temperature,
-            top_p=given.top_p,
-            seed=given.seed,
-            stop=tuple(given.stop),
-            top_logprobs=given.top_logprobs,
-        ),
-        routing=routing_preference(given.provider),
+        sampling=sampling,
+        routing=routing_preference(given.provider, needed=capabilities_of(sampling, tools=False)),
     )
 
 
@@ -44,14 +49,23 @@ def chat_messages(given: Sequence[ChatMessageInput]) -> tuple[ChatMessage, ...]:
     )
 
 
-def routing_preference(given: ProviderPreferenceInput | None) -> RoutingPreference:
-    """`given` as routing takes it. Raises: InvalidRequest with the input's field as `param`."""
+def routing_preference(
+    given: ProviderPreferenceInput | None, *, needed: Sequence[str] = ()
+) -> RoutingPreference:
+    """`given` as routing takes it; `needed` are the capabilities that the request asks for. Raises: InvalidRequest with the input's field as `param`."""
     if given is None:
         return NO_PREFERENCE
-    for name, slugs in (("order", given.order), ("only", given.only), ("ignore", given.ignore)):
-        if len(slugs) > PROVIDERS_MAX:
+    lists = {
+        "order": given.order,
+        "only": given.only,
+        "ignore": given.ignore,
+        "quantizations": given.quantizations,
+        "regions": given.regions,
+    }
+    for name, names in lists.items():
+        if len(names) > PROVIDERS_MAX:
             raise InvalidRequest(
-                f"{len(slugs)} providers; the limit is {PROVIDERS_MAX}", param=f"provider.{name}"
+                f"{len(names)} names; the limit is {PROVIDERS_MAX}", param=f"provider.{name}"
             )
     limits = given.max_price or MaxPriceInput()
     return RoutingPreference(
@@ -59,16 +73,38 @@ def routing_preference(given: ProviderPreferenceInput | None) -> RoutingPreferen
         only=tuple(given.only),
         ignore=tuple(given.ignore),
         allow_fallbacks=given.allow_fallbacks,
+        allow_resume=given.allow_resume,
         sort=given.sort,
-        prompt_nano_usd_max=_nano_usd(limits.prompt_per_million, "prompt_per_million"),
-        completion_nano_usd_max=_nano_usd(limits.completion_per_million, "completion_per_million"),
+        quantizations=tuple(given.quantizations),
+        regions=tuple(given.regions),
+        trust=given.trust,
+        data_policy=given.data_policy,
+        prompt_nano_usd_max=_nano_usd(limits.prompt_per_million, NANO_USD_PER_TOKEN, "prompt_per_million"),
+        completion_nano_usd_max=_nano_usd(
+            limits.completion_per_million, NANO_USD_PER_TOKEN, "completion_per_million"
+        ),
+        request_nano_usd_max=_nano_usd(limits.per_request, NANO_USD, "per_request"),
+        image_nano_usd_max=_nano_usd(limits.per_picture, NANO_USD, "per_picture"),
+        capabilities=tuple(sorted(needed)) if given.require_parameters else (),
+        tokens_per_s_min_preferred=_pace(
+            given.tokens_per_second_min_preferred, "tokens_per_second_min_preferred"
+        ),
+        first_token_ms_max_preferred=_pace(
+            given.first_token_ms_max_preferred, "first_token_ms_max_preferred"
+        ),
     )
 
 
-def _nano_usd(per_million: Decimal | None, field: str) -> int | None:
-    """Dollars per million tokens as nano-USD per token, rounded down: prices are whole nano-USD."""
-    if per_million is None:
+def _pace(figure: float | None, field: str) -> float | None:
+    if figure is not None and not (math.isfinite(figure) and figure >= 0):
+        raise InvalidRequest(f"{figure!r} is not 0 or more", param=f"provider.{field}")
+    return figure
+
+
+def _nano_usd(dollars: Decimal | None, nano_usd: int, field: str) -> int | None:
+    """Dollars as nano-USD of what they are the price of, rounded down: prices are whole nano-USD."""
+    if dollars is None:
         return None
-    if per_million < 0:
-        raise InvalidRequest(f"{per_million:f} is below 0", param=f"provider.max_price.{field}")
-    return int(per_million * NANO_USD_PER_TOKEN)
+    if dollars < 0:
+        raise InvalidRequest(f"{dollars:f} is below 0", param=f"provider.max_price.{field}")
+    return int(dollars * nano_usd)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
+import msgspec
 import strawberry
 
 from raymart_core.errors import DomainError
@@ -12,10 +13,15 @@ from raymart_graphql.fields import subscription
 from raymart_graphql.relay import global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.inference.stream import inference_events
-from raymart_graphql.schema.inference.types import ChatCompletionChunk, ChatCompletionInput, TokenLogprob
+from raymart_graphql.schema.inference.types import (
+    ChatCompletionChunk,
+    ChatCompletionInput,
+    Resumption,
+    TokenLogprob,
+)
 from raymart_graphql.schema.usage.types import TokenUsage
 from raymart_graphql.schema.user_error import UserError
-from raymart_marketplace.gateway.events import Broken, Delta, Finished, InferenceEvent, Started
+from raymart_marketplace.gateway.events import Broken, Delta, Finished, Resumed, Started, Waiting
 
 
 @strawberry.type
@@ -38,6 +44,11 @@ class InferenceSubscription:
                         started = event
                         continue
                     assert started is not None
+                    if isinstance(event, Waiting):
+                        continue  # The socket has pings of its own.
+                    if isinstance(event, Resumed):
+                        started = msgspec.structs.replace(started, provider=event.provider)
+                        continue
                     yield _chunk(started, event)
                     # What the chunk's own fields read is done; no transaction waits for the next token.
                     await info.context.reading.aclose()
@@ -45,7 +56,7 @@ class InferenceSubscription:
             yield ChatCompletionChunk(user_errors=[UserError.of(error)])
 
 
-def _chunk(started: Started, event: InferenceEvent) -> ChatCompletionChunk:
+def _chunk(started: Started, event: Delta | Finished | Broken) -> ChatCompletionChunk:
     request_id = global_id(Prefix.REQUEST, started.request_id)
     if isinstance(event, Delta):
         return ChatCompletionChunk(
@@ -55,7 +66,6 @@ def _chunk(started: Started, event: InferenceEvent) -> ChatCompletionChunk:
             delta=event.text,
             logprobs=[TokenLogprob.of(found) for found in event.logprobs] if event.logprobs else None,
         )
-    assert isinstance(event, Finished | Broken)
     return ChatCompletionChunk(
         request_id=request_id,
         model=started.model,
@@ -64,5 +74,6 @@ def _chunk(started: Started, event: InferenceEvent) -> ChatCompletionChunk:
         usage=TokenUsage.of(tokens_prompt=event.tokens_prompt, tokens_completion=event.tokens_completion),
         cost=Money.of(event.cost),
         attempts=event.attempts,
+        resumed=[Resumption.of(resumed) for resumed in event.resumed],
         user_errors=[UserError.of(event.error)] if isinstance(event, Broken) else [],
     )

@@ -9,11 +9,13 @@ from raymart_core.wire import replica
 from raymart_graphql.context import Info
 from raymart_graphql.enums import FinishReason, expose
 from raymart_graphql.fields import resolved
+from raymart_graphql.routing_enums import DataPolicy, Trust
 from raymart_graphql.scalars import BigInt, Money
 from raymart_graphql.schema.inference.roles import ChatRole
 from raymart_graphql.schema.supply.types import Provider
 from raymart_graphql.schema.usage.types import TokenUsage
 from raymart_graphql.schema.user_error import Payload, UserError
+from raymart_marketplace.gateway.events import Resumed
 from raymart_marketplace.routing.preference import Sort
 
 expose(
@@ -21,9 +23,15 @@ expose(
     name="ProviderSort",
     description="What decides among endpoints that meet every need.",
     values={
+        "BALANCED": "At random, weighted by the inverse square of the price.",
         "PRICE": "The cheapest for this request's bounds.",
-        "LATENCY": "The least busy.",
-        "THROUGHPUT": "As LATENCY, until throughput is measured.",
+        "LATENCY": "The one that has begun to answer soonest of late.",
+        "THROUGHPUT": "The one that has generated fastest of late.",
+        "LEAST_LOADED": "The one with the smallest share of its slots taken.",
+        "HEALTH": "The one that can be expected to begin soonest, failures and load counted in.",
+        "ROUND_ROBIN": "One after the other.",
+        "WEIGHTED": "At random, weighted by slots.",
+        "AFFINITY": "Where conversations that begin alike went before, for the engine's cache.",
     },
 )
 
@@ -37,13 +45,19 @@ class ChatMessageInput:
     name: str | None = strawberry.field(default=None, description="Name of the speaker among several.")
 
 
-@strawberry.input(description="Highest acceptable prices, in US dollars per million tokens.")
+@strawberry.input(description="Highest acceptable prices, in US dollars.")
 class MaxPriceInput:
     """OpenRouter's `max_price`."""
 
     prompt_per_million: Decimal | None = strawberry.field(default=None, description="Of prompt tokens.")
     completion_per_million: Decimal | None = strawberry.field(
         default=None, description="Of generated tokens."
+    )
+    per_request: Decimal | None = strawberry.field(
+        default=None, description="Of a request as such, in US dollars."
+    )
+    per_picture: Decimal | None = strawberry.field(
+        default=None, description="The most that one picture may come to, in US dollars."
     )
 
 
@@ -57,8 +71,35 @@ class ProviderPreferenceInput:
     allow_fallbacks: bool = strawberry.field(
         default=True, description="Whether providers outside `order` may serve."
     )
-    sort: Sort = strawberry.field(default=Sort.PRICE, description="What decides among the rest.")
+    allow_resume: bool = strawberry.field(
+        default=True, description="Whether another endpoint may go on with a stream that broke."
+    )
+    sort: Sort | None = strawberry.field(
+        default=None,
+        description="What decides among the rest; without it the marketplace's own way, `BALANCED`.",
+    )
     max_price: MaxPriceInput | None = strawberry.field(default=None, description="What it may cost at most.")
+    quantizations: list[str] = strawberry.field(
+        default_factory=list, description="Weights in one of these number formats only."
+    )
+    regions: list[str] = strawberry.field(
+        default_factory=list,
+        description="In one of these only: a region or its beginning, so that 'eu' takes 'eu-west' too.",
+    )
+    trust: Trust | None = strawberry.field(default=None, description="Machines trusted so far at least.")
+    data_policy: DataPolicy | None = strawberry.field(
+        default=None, description="Only providers that say so of what they keep."
+    )
+    require_parameters: bool = strawberry.field(
+        default=False,
+        description="Only revisions that promise what the request asks for: `seed`, `stop`, log-probabilities.",
+    )
+    tokens_per_second_min_preferred: float | None = strawberry.field(
+        default=None, description="Those that generated slower of late come last."
+    )
+    first_token_ms_max_preferred: float | None = strawberry.field(
+        default=None, description="Those that took longer to begin of late come last."
+    )
 
 
 @strawberry.input(description="A chat completion to stream: OpenAI's body in camelCase.")
@@ -143,6 +184,28 @@ class CreateChatCompletionPayload(Payload):
     )
 
 
+@strawberry.type(description="Where another provider went on with a stream that lost its endpoint.")
+class Resumption:
+    """One join of an answer in parts."""
+
+    position: int = strawberry.field(description="Completion tokens that were delivered before.")
+    seed: BigInt | None = strawberry.field(
+        description="What the rest was sampled with; null when it is greedy."
+    )
+    provider_slug: strawberry.Private[str]
+
+    @resolved("Who went on; null only if the provider was renamed meanwhile.")
+    async def provider(self, info: Info) -> Provider | None:
+        """The provider by slug."""
+        return await info.context.loaders.supply.provider_by_slug.load(self.provider_slug)
+
+    @classmethod
+    def of(cls, resumed: Resumed) -> "Resumption":
+        """`resumed` as the API shows it."""
+        seed = None if resumed.seed is None else BigInt(resumed.seed)
+        return cls(position=resumed.position, seed=seed, provider_slug=resumed.provider)
+
+
 @strawberry.type(description="A piece of a streamed chat completion. The last one carries usage and cost.")
 class ChatCompletionChunk:
     """Deltas, then one chunk with the totals."""
@@ -166,6 +229,10 @@ class ChatCompletionChunk:
     cost: Money | None = strawberry.field(default=None, description="What it cost; only in the last chunk.")
     attempts: int | None = strawberry.field(
         default=None, description="Endpoints tried; only in the last chunk."
+    )
+    resumed: list[Resumption] = strawberry.field(
+        default_factory=list,
+        description="Where the text was taken up by another provider, in order; only in the last chunk.",
     )
     user_errors: list[UserError] = strawberry.field(
         default_factory=list, description="Why it was refused or broke off; only in the last chunk."

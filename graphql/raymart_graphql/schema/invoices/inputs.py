@@ -159,4 +159,9 @@ class RefundRequestInput:
 class RefundRequestPayload(Payload):
     """The refund, or why there is none."""
 
-    refund: Refund | None = strawberry.field(default=None, description="Null when there are user errors.")
+    refund: Refund | None = strawberry.field(
+        default=None, description="The first of them; null when there are user errors."
+    )
+    refunds: list[Refund] | None = strawberry.field(
+        default=None, description="One for each part of the answer that is given back; null like `refund`."
+    )

@@ -133,7 +133,7 @@ class InvoiceMutation:
         request_id = parse_global_id(Prefix.REQUEST, input_.request_id, field="request_id")
         amount = None if input_.amount is None else _amount(input_.amount, field="amount")
         async with info.context.writing() as session:
-            refund = await refunds.refund_request(
+            paid = await refunds.refund_request(
                 session,
                 request_id=request_id,
                 amount=amount,
@@ -142,7 +142,7 @@ class InvoiceMutation:
                 key=input_.idempotency_key,
                 actor_id=await _actor(info),
             )
-        return RefundRequestPayload(refund=Refund.of(refund))
+        return RefundRequestPayload(refund=Refund.of(paid[0]), refunds=[Refund.of(refund) for refund in paid])
 
 
 async def _actor(info: Info) -> UUID:

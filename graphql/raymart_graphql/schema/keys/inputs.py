@@ -73,10 +73,18 @@ class UpdateApiKeyInput:
     expires_at: datetime | None = strawberry.field(
         default=strawberry.UNSET, description="When it ends by itself; null for never."
     )
+    answer_cache_seconds: int | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="How long its answers are given again, at a share of their price, where a request does not say; 0 to 86,400.",
+    )
 
     def change(self) -> KeyChange:
         """As the service takes it. Raises: InvalidRequest for a null where there must be a value."""
-        for field, value in (("name", self.name), ("scopes", self.scopes)):
+        for field, value in (
+            ("name", self.name),
+            ("scopes", self.scopes),
+            ("answer_cache_seconds", self.answer_cache_seconds),
+        ):
             if value is None:
                 raise InvalidRequest(f"{field} may not be null; leave it out to keep it", param=field)
         return KeyChange(
@@ -84,6 +92,9 @@ class UpdateApiKeyInput:
             scopes=self.scopes if isinstance(self.scopes, list) else UNCHANGED,
             models=UNCHANGED if self.models is strawberry.UNSET else self.models,
             expires_at=UNCHANGED if self.expires_at is strawberry.UNSET else self.expires_at,
+            answer_cache_s=(
+                self.answer_cache_seconds if isinstance(self.answer_cache_seconds, int) else UNCHANGED
+            ),
         )
 
 

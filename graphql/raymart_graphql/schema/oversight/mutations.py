@@ -103,10 +103,10 @@ class OversightMutation:
     @mutation("End a flag on usage. For administrators.")
     async def clear_usage_flag(self, info: Info, input_: ClearUsageFlagInput) -> ClearUsageFlagPayload:
         """It stays in the list of those that were."""
-        usage_id = parse_global_id(Prefix.REQUEST, input_.request_id, field="request_id")
+        request_id = parse_global_id(Prefix.REQUEST, input_.request_id, field="request_id")
         async with info.context.writing() as session:
             row = await usage_flags.clear_flag(
-                session, usage_id, reason=input_.reason, actor_id=await _person(info)
+                session, request_id, reason=input_.reason, actor_id=await _person(info)
             )
         return ClearUsageFlagPayload(flag=UsageFlag.of(row))
 

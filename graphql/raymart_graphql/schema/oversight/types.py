@@ -78,7 +78,6 @@ class UsageFlag:
     actor_uuid: strawberry.Private[UUID]
     provider_uuid: strawberry.Private[UUID]
     organization_uuid: strawberry.Private[UUID]
-    request_id: strawberry.ID = strawberry.field(description="Id of the request that was billed.")
     reason: str = strawberry.field(description="Why.")
     created_at: datetime = strawberry.field(description="Since when.")
     cleared_at: datetime | None = strawberry.field(description="When it ended; null while it stands.")
@@ -92,12 +91,17 @@ class UsageFlag:
             actor_uuid=row.actor_id,
             provider_uuid=row.provider_id,
             organization_uuid=row.organization_id,
-            request_id=global_id(Prefix.REQUEST, row.usage_id),
             reason=row.reason,
             created_at=row.created_at,
             cleared_at=row.cleared_at,
             cleared_reason=row.cleared_reason,
         )
+
+    @resolved("Id of the request that was billed.")
+    async def request_id(self, info: Info) -> strawberry.ID:
+        """The request's own, also where a later part of it is flagged."""
+        record = await info.context.loaders.usage.usage_record.load(self.usage_uuid)
+        return global_id(Prefix.REQUEST, self.usage_uuid if record is None else record.request_uuid)
 
     @resolved("What was billed.")
     async def usage_record(self, info: Info) -> LazyUsageRecord | None:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, select
 
 from raymart_billing.ledger.models import Transfer
 from raymart_billing.payouts import models
-from raymart_billing.payouts.drill_down import request_of, usage_listing_of
+from raymart_billing.payouts.drill_down import usage_listing_of, usage_of
 from raymart_billing.payouts.policy import present_policy
 from raymart_billing.payouts.policy_models import PayoutPolicy as PolicyRow
 from raymart_billing.payouts.policy_models import PayoutSwitch
@@ -158,5 +158,5 @@ class PayoutQuery:
 
 def _paid_usage(row: Transfer) -> PaidUsage:
     return PaidUsage(
-        request_uuid=request_of(row.key), amount=Money.of_nano_usd(row.amount), booked_at=row.created_at
+        usage_uuid=usage_of(row.key), amount=Money.of_nano_usd(row.amount), booked_at=row.created_at
     )

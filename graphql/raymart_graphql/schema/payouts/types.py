@@ -285,13 +285,13 @@ class UnpaidEarning:
 class PaidUsage:
     """One transfer of the ledger, within the range of the epoch's earnings."""
 
-    request_uuid: strawberry.Private[UUID | None]
+    usage_uuid: strawberry.Private[UUID | None]
     amount: Money = strawberry.field(description="The provider's part of it.")
     booked_at: datetime = strawberry.field(description="When it was booked.")
 
     @resolved("What was used; null once its record is archived.")
     async def usage(self, info: Info) -> LazyUsageRecord | None:
         """The usage record."""
-        if self.request_uuid is None:
+        if self.usage_uuid is None:
             return None
-        return await info.context.loaders.usage.usage_record.load(self.request_uuid)
+        return await info.context.loaders.usage.usage_record.load(self.usage_uuid)

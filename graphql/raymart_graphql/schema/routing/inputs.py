@@ -1,8 +1,12 @@
 """What is looked for, and the request whose way is to be explained."""
 
+import re
+from dataclasses import replace
+
 import strawberry
 
 from raymart_core.errors import InvalidRequest
+from raymart_graphql.routing_enums import DataPolicy, Trust
 from raymart_graphql.scalars import BigInt
 from raymart_graphql.schema.inference.request import PROVIDERS_MAX, chat_messages, routing_preference
 from raymart_graphql.schema.inference.types import ChatMessageInput, ProviderPreferenceInput
@@ -10,6 +14,7 @@ from raymart_graphql.schema.pricing.units import UnitPriceInput, parse_prices
 from raymart_marketplace.catalog.reference import read_reference
 from raymart_marketplace.gateway.quote import needs_of
 from raymart_marketplace.gateway.request import ChatRequest, Sampling
+from raymart_marketplace.gateway.slug_suffix import without_suffix
 from raymart_marketplace.routing.preference import RoutingPreference, Sort
 from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.routing.search import Wish
@@ -19,6 +24,7 @@ TOKENS_MAX = 10_000_000
 WISHES_MAX = 100
 """Values in one list of a filter."""
 CHARACTERS_MAX = 200
+SEED = re.compile("[0-9a-f]{16}")
 
 
 @strawberry.input(description="What an offer must be. What is left out is no wish.")
@@ -45,6 +51,10 @@ class OfferFilter:
     context_length_min: int = strawberry.field(
         default=1, description="Tokens that prompt and completion together must have room for."
     )
+    trust: Trust | None = strawberry.field(default=None, description="Machines trusted so far at least.")
+    data_policy: DataPolicy | None = strawberry.field(
+        default=None, description="Only providers that say so of what they keep."
+    )
     only: list[str] = strawberry.field(default_factory=list, description="No other providers; by slug.")
     ignore: list[str] = strawberry.field(
         default_factory=list, description="None of these providers; by slug."
@@ -57,7 +67,13 @@ class OfferFilter:
         """As the search takes it. Raises: InvalidRequest naming the field."""
         self._check()
         return Wish(
-            preference=RoutingPreference(only=tuple(self.only), ignore=tuple(self.ignore), sort=sort),
+            preference=RoutingPreference(
+                only=tuple(self.only),
+                ignore=tuple(self.ignore),
+                sort=sort,
+                trust=self.trust,
+                data_policy=self.data_policy,
+            ),
             model_slug=self.model,
             prices_max=parse_prices(self.max_prices, field="filter.max_prices"),
             regions=frozenset(self.regions),
@@ -110,6 +126,19 @@ class ExplainRouteInput:
         default=None, description="Which providers may serve."
     )
 
+    seed: str | None = strawberry.field(
+        default=None,
+        description="16 hexadecimal digits of an earlier explanation, to let chance decide as it did.",
+    )
+
+    def chance(self) -> int | None:
+        """The seed, or None for a new one. Raises: InvalidRequest naming the field."""
+        if self.seed is None:
+            return None
+        if SEED.fullmatch(self.seed) is None:
+            raise InvalidRequest(f"{self.seed[:40]!r} is not 16 hexadecimal digits", param="seed")
+        return int(self.seed, 16)
+
     def needs(self) -> Needs:
         """What such a request needs, as the gateway counts it. Raises: InvalidRequest naming the field."""
         if (self.messages is None) == (self.tokens_prompt_max is None):
@@ -129,7 +158,7 @@ class ExplainRouteInput:
             raise InvalidRequest(
                 f"{self.tokens_prompt_max} tokens are outside 1 to {TOKENS_MAX}", param="tokens_prompt_max"
             )
-        reference = read_reference(self.model)
+        reference = read_reference(without_suffix(self.model)[0])
         return Needs(
             model_slug=reference.slug,
             revision=reference.revision,
@@ -140,7 +169,9 @@ class ExplainRouteInput:
 
     def preference(self) -> RoutingPreference:
         """Its wishes. Raises: InvalidRequest naming the field."""
-        return routing_preference(self.provider)
+        wish = routing_preference(self.provider)
+        _, sort = without_suffix(self.model)
+        return wish if sort is None or wish.sort is not None else replace(wish, sort=sort)
 
 
 assert PROVIDERS_MAX == WISHES_MAX, "a search allows what a request does"

@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
 import strawberry
+from msgspec import structs
 
 from raymart_core.errors import DomainError, ModelNotFound
 from raymart_core.ids import Prefix
@@ -25,10 +25,11 @@ from raymart_graphql.schema.routing.types import (
 )
 from raymart_marketplace.db.tenancy import Confinement
 from raymart_marketplace.gateway.inference import Inference
-from raymart_marketplace.gateway.route_plan import RoutePlan
+from raymart_marketplace.gateway.route_plan import NOWHERE, RoutePlan, RouteReport
 from raymart_marketplace.routing import search
-from raymart_marketplace.routing.preference import RoutingPreference, Sort
-from raymart_marketplace.routing.route import Needs, Routing
+from raymart_marketplace.routing.preference import Sort
+from raymart_marketplace.routing.ranking import Routing
+from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.supply.places import load_places
 
 Filter = Annotated[
@@ -76,35 +77,39 @@ class RoutingQuery:
         """The gateway's decision, by the gateway's own function."""
         needs = input_.needs()
         inference = info.context.services.inference
-        plan = await _planned(inference, input_.preference(), needs, info.context.reading.confinement)
+        report = await _reported(inference, input_, needs, info.context.reading.confinement)
+        plan, routing = report.plan, report.routing
         hold = Money.of(inference.quote(plan.tried, needs)) if plan.tried else None
         return RouteExplanation.of(
             Explained(
                 needs=needs,
                 ranked=tuple(
-                    (endpoint, Money.of(inference.quote([endpoint], needs)))
-                    for endpoint in plan.routing.ranked
+                    (endpoint, Money.of(inference.quote([endpoint], needs)), score)
+                    for endpoint, score in zip(routing.ranked, routing.scores, strict=True)
                 ),
+                trace=plan.trace,
                 tried=len(plan.tried),
-                rejected=(*_left_out(plan), *await _absent(info.context, plan, needs)),
+                rejected=(*_left_out(routing), *await _absent(info.context, routing, needs)),
                 hold=hold,
                 refusal=plan.refusal,
             )
         )
 
 
-async def _planned(
-    inference: Inference, preference: RoutingPreference, needs: Needs, viewer: Confinement | None
-) -> RoutePlan:
-    """The gateway's plan for the viewer, a refusal of any kind included."""
+async def _reported(
+    inference: Inference, asked: ExplainRouteInput, needs: Needs, viewer: Confinement | None
+) -> RouteReport:
+    """The gateway's decision for the viewer, a refusal of any kind included."""
+    preference, seed = asked.preference(), asked.chance()
     try:
         for organization_id in viewer.organizations if viewer is not None else ():
             # A private model is there for some organizations only; the viewer may be of several.
             with contextlib.suppress(ModelNotFound):
-                return await inference.plan(preference, replace(needs, organization_id=organization_id))
-        return await inference.plan(preference, needs)
+                theirs = structs.replace(needs, organization_id=organization_id)
+                return await inference.explain(preference, theirs, seed=seed)
+        return await inference.explain(preference, needs, seed=seed)
     except DomainError as error:  # There is no such model, or the catalog is away.
-        return RoutePlan(routing=Routing(ranked=(), rejected=()), tried=(), refusal=error)
+        return RouteReport(plan=RoutePlan(tried=(), refusal=error), routing=NOWHERE)
 
 
 async def _search(operation: Operation, given: OfferFilter | None, sort: Sort) -> search.Found:
@@ -124,7 +129,7 @@ async def _places(operation: Operation, model_slug: str | None) -> Sequence[sear
         )
 
 
-def _left_out(plan: RoutePlan) -> list[tuple[UUID, RouteRejection]]:
+def _left_out(routing: Routing) -> list[tuple[UUID, RouteRejection]]:
     """Live endpoints, as routing left them out."""
     return [
         (
@@ -137,14 +142,14 @@ def _left_out(plan: RoutePlan) -> list[tuple[UUID, RouteRejection]]:
                 detail=rejection.detail,
             ),
         )
-        for rejection in plan.routing.rejected
+        for rejection in routing.rejected
     ]
 
 
-async def _absent(operation: Operation, plan: RoutePlan, needs: Needs) -> list[tuple[UUID, RouteRejection]]:
+async def _absent(operation: Operation, routing: Routing, needs: Needs) -> list[tuple[UUID, RouteRejection]]:
     """Open offers that routing does not even see."""
-    seen = {endpoint.id for endpoint in plan.routing.ranked}
-    seen |= {rejection.endpoint.id for rejection in plan.routing.rejected}
+    seen = {endpoint.id for endpoint in routing.ranked}
+    seen |= {rejection.endpoint.id for rejection in routing.rejected}
     found = []
     for place in await _places(operation, needs.model_slug):
         if place.id in seen:

@@ -17,7 +17,9 @@ from raymart_graphql.schema.pricing.units import UnitPrice, priced_units
 from raymart_graphql.schema.statistics.types import OfSpan, ServiceStatistics, Span
 from raymart_graphql.schema.supply.types import Offer, Provider
 from raymart_graphql.schema.user_error import UserError
+from raymart_marketplace.gateway.route_plan import Trace
 from raymart_marketplace.routing import search
+from raymart_marketplace.routing.preference import Sort
 from raymart_marketplace.routing.route import Needs, Reason, Verdict
 from raymart_marketplace.supply import live
 
@@ -33,12 +35,16 @@ expose(
         "IGNORED": "Its provider is ruled out.",
         "NOT_IN_ORDER": "An order of providers is named without it, and fallbacks are forbidden.",
         "PRICE": "It costs more than is accepted.",
+        "TRUST": "Its machine is trusted less than is asked for.",
+        "DATA_POLICY": "Its provider does not say what is asked of those who see prompts.",
+        "CROWDED": "As many requests of one gateway as may be under way at its provider are.",
         "CONTEXT": "Its context cannot hold what is asked for.",
         "QUARANTINED": "It failed a moment ago and is left alone for seconds.",
         "FALLBACK": "Another provider ranks first, and fallbacks are forbidden.",
         "UNSELLABLE": "It has no price at which it may be sold.",
         "OFFLINE": "No ready replica of it is on line.",
         "REGION": "It is not in an acceptable region.",
+        "PARAMETERS": "Its revision does not promise what the request requires.",
         "QUANTIZATION": "Its weights are in another number format.",
         "GPU_MODEL": "It has no GPU of that name.",
         "GPU_MEMORY": "None of its GPUs has that much memory.",
@@ -186,6 +192,10 @@ class RouteChoice:
         description="Whether a request would get this far: so many endpoints are tried at most."
     )
     quote: Money = strawberry.field(description="The most that the request can cost there.")
+    score: float = strawberry.field(
+        description="The strategy's figure for it, of which the lowest is the best. Before it count the customer's order "
+        "of providers, a free slot, and a revision that was not superseded."
+    )
     endpoint: LiveEndpoint = strawberry.field(description="Where it would go.")
 
 
@@ -212,8 +222,9 @@ class Explained:
     """What the gateway would do with a request."""
 
     needs: Needs
-    ranked: tuple[tuple[live.LiveEndpoint, Money], ...]
-    """Best first, each with the most that it can cost."""
+    ranked: tuple[tuple[live.LiveEndpoint, Money, float], ...]
+    """Best first, each with the most that it can cost and its score."""
+    trace: Trace | None
     tried: int
     rejected: tuple[tuple[UUID, RouteRejection], ...]
     hold: Money | None
@@ -235,6 +246,15 @@ class RouteExplanation:
         description="What would be held until it is billed: the dearest of the endpoints that would be tried; "
         "null when the request would be refused."
     )
+    sort: Sort | None = strawberry.field(
+        description="The strategy that decided; null when nothing serves the model."
+    )
+    seed: str | None = strawberry.field(
+        description="What chance decided by, 16 hexadecimal digits; sent as `seed`, it decides so again."
+    )
+    is_last_resort: bool = strawberry.field(
+        description="Whether those ranked failed a moment ago: nothing better is left."
+    )
     refusal: UserError | None = strawberry.field(
         description="Why the request would be refused; null when it would be served. Balance and budgets are not looked at."
     )
@@ -247,6 +267,9 @@ class RouteExplanation:
             model_slug=explained.needs.model_slug,
             tokens_prompt_max=explained.needs.tokens_prompt_max,
             hold=explained.hold,
+            sort=None if explained.trace is None else explained.trace.sort,
+            seed=None if explained.trace is None else f"{explained.trace.toss.seed:016x}",
+            is_last_resort=explained.trace is not None and explained.trace.is_last_resort,
             refusal=None if explained.refusal is None else UserError.of(explained.refusal),
         )
 
@@ -261,6 +284,7 @@ class RouteExplanation:
                 position=choice[0],
                 tried=choice[0] < tried,
                 quote=choice[1][1],
+                score=choice[1][2],
                 endpoint=LiveEndpoint.of(choice[1][0]),
             )
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable
 from decimal import Decimal
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from raymart_graphql.schema.pricing.reprice import reprice
 from raymart_graphql.schema.pricing.units import UnitAskInput, offer_asks
 from raymart_graphql.schema.supply.types import Offer, ProviderNode
 from raymart_graphql.schema.user_error import Payload
-from raymart_marketplace.supply import models, service
+from raymart_marketplace.supply import draining, models, service
 
 NULL = "Null when there are user errors."
 
@@ -67,6 +68,11 @@ class DrainNodeInput:
     """What runs there goes on."""
 
     node_id: strawberry.ID = strawberry.field(description="Which machine.")
+    notice_seconds: int = strawberry.field(
+        default=0,
+        description="What still runs after so long may be cut, at most a day; 0 lets all of it end by itself.",
+    )
+    reason: str = strawberry.field(default="", description="Why, for the machine's history.")
 
 
 @strawberry.input(description="A drained machine that is to get requests again.")
@@ -81,6 +87,7 @@ class RetireNodeInput:
     """Its key is revoked; drain it first and wait, if requests that run there matter."""
 
     node_id: strawberry.ID = strawberry.field(description="Which machine.")
+    reason: str = strawberry.field(default="", description="Why, for the machine's history.")
 
 
 @strawberry.type(description="What openOffer gives back.")
@@ -169,17 +176,18 @@ class SupplyLifecycleMutation:
     @mutation("Send a machine no new requests; what runs there goes on. A repeat changes nothing.")
     async def drain_node(self, info: Info, input_: DrainNodeInput) -> DrainNodePayload:
         """In this process at once, in the others within seconds."""
-        return DrainNodePayload(node=await _node(info, service.drain_node, input_.node_id))
+        change = partial(draining.drain_node, notice_s=input_.notice_seconds, reason=input_.reason)
+        return DrainNodePayload(node=await _node(info, change, input_.node_id))
 
     @mutation("Send a drained machine requests again. A repeat changes nothing.")
     async def resume_node(self, info: Info, input_: ResumeNodeInput) -> ResumeNodePayload:
         """As soon as its link is up."""
-        return ResumeNodePayload(node=await _node(info, service.resume_node, input_.node_id))
+        return ResumeNodePayload(node=await _node(info, draining.resume_node, input_.node_id))
 
     @mutation("Take a machine out for good: its key is revoked and its link ends.")
     async def retire_node(self, info: Info, input_: RetireNodeInput) -> RetireNodePayload:
         """Its name and its hardware may enrol again."""
-        node = await _node(info, service.revoke_node, input_.node_id)
+        node = await _node(info, partial(service.revoke_node, reason=input_.reason), input_.node_id)
         node_id = parse_global_id(Prefix.NODE, input_.node_id, field="node_id")
         info.context.services.link.disconnect(node_id)
         return RetireNodePayload(node=node)

@@ -16,6 +16,7 @@ from raymart_graphql.fields import mutation
 from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.pricing.reprice import reprice
 from raymart_graphql.schema.pricing.units import UnitAskInput, offer_asks
+from raymart_graphql.schema.supply.join_tokens import JoinToken
 from raymart_graphql.schema.supply.types import Offer, Pool
 from raymart_graphql.schema.user_error import Payload
 from raymart_marketplace.supply import models, service
@@ -51,6 +52,9 @@ class CreateJoinTokenPayload(Payload):
     )
     pool: Pool | None = strawberry.field(
         default=None, description="The pool; null when there are user errors."
+    )
+    join_token: JoinToken | None = strawberry.field(
+        default=None, description="What is kept of it, to revoke it by; null when there are user errors."
     )
 
 
@@ -101,8 +105,10 @@ class SupplyMutation:
                 user_id=principal.user_id,
                 ttl_s=input_.ttl_seconds,
             )
-            await session.refresh(row, ["expires_at"])
-        return CreateJoinTokenPayload(token=token, expires_at=row.expires_at, pool=Pool.of(pool))
+            await session.refresh(row, ["created_at", "expires_at"])
+        return CreateJoinTokenPayload(
+            token=token, expires_at=row.expires_at, pool=Pool.of(pool), join_token=JoinToken.of(row)
+        )
 
     @mutation("Change what an offer asks, from the next request on.")
     async def set_offer_asks(self, info: Info, input_: SetOfferAsksInput) -> SetOfferAsksPayload:

@@ -12,6 +12,7 @@ from raymart_core.ids import Prefix
 from raymart_core.units import Unit
 from raymart_graphql.context import Info, Operation
 from raymart_graphql.enums import (
+    DriftKind,
     NodeRole,
     NodeState,
     OfferState,
@@ -22,17 +23,23 @@ from raymart_graphql.enums import (
 )
 from raymart_graphql.fields import listed, resolved
 from raymart_graphql.relay import Connection, Node, Page, global_id
+from raymart_graphql.routing_enums import DataPolicy
 from raymart_graphql.scalars import BigInt
 from raymart_graphql.schema.billing.types import Earnings
 from raymart_graphql.schema.catalog.types import LiveEndpoint, ModelRevision, live_endpoint_page
+from raymart_graphql.schema.machines.fields import MachineFields
 from raymart_graphql.schema.prices import TokenPrices
 from raymart_graphql.schema.pricing.types import OfferPrice, OfferWindow
 from raymart_graphql.schema.pricing.units import UnitPrice, priced_units, unit_prices
 from raymart_graphql.schema.provider_payouts.fields import ProviderPayouts
+from raymart_graphql.schema.supply.life_fields import NodeLife, ProviderLife
+from raymart_graphql.schema.supply.placing import OfferPlacement, PlacementRejection
 from raymart_graphql.schema.usage.arguments import ByStep, Since, SinceMoment, Until, UntilMoment
 from raymart_graphql.schema.usage.filters import Attempts, ProviderAttemptFilter
 from raymart_marketplace.pricing import effective
-from raymart_marketplace.supply import models
+from raymart_marketplace.supply import drift, models
+from raymart_marketplace.supply.planning.choices import Choices
+from raymart_marketplace.supply.planning.loading import choices_of
 
 if TYPE_CHECKING:
     from raymart_graphql.schema.oversight.types import Suspension
@@ -49,7 +56,7 @@ LazyEarningsBucket = Annotated["EarningsBucket", strawberry.lazy("raymart_graphq
 
 
 @strawberry.type(description="An organization that sells inference.")
-class Provider(ProviderPayouts, Node):
+class Provider(ProviderPayouts, ProviderLife, Node):
     """Its name and offers are public; machines and earnings are for its members."""
 
     uuid: strawberry.Private[UUID]
@@ -57,6 +64,9 @@ class Provider(ProviderPayouts, Node):
     slug: str = strawberry.field(description="Unique name; what a request's provider preference lists.")
     name: str = strawberry.field(description="Name for people.")
     state: ProviderState = strawberry.field(description="Where it stands.")
+    data_policy: DataPolicy = strawberry.field(
+        description="What it says that becomes of prompts and answers."
+    )
 
     @classmethod
     def of(cls, row: models.Provider) -> "Provider":
@@ -68,6 +78,7 @@ class Provider(ProviderPayouts, Node):
             slug=row.slug,
             name=row.name,
             state=row.state,
+            data_policy=row.data_policy,
         )
 
     async def owner(self, _operation: Operation) -> UUID:
@@ -150,6 +161,54 @@ class Pool(Node):
             region=row.region,
         )
 
+    async def owner(self, operation: Operation) -> UUID | None:
+        """The organization of its provider; a house pool is the platform's."""
+        if self.provider_uuid is None:
+            return None
+        provider = await operation.loaders.supply.provider.load(self.provider_uuid)
+        return None if provider is None else await provider.owner(operation)
+
+    @resolved(
+        "Where it is not as the marketplace wants it, the gravest first; at most 200 places. For members of its provider, "
+        "and of a house pool for the platform's people."
+    )
+    async def drift(self, info: Info) -> "list[PoolDrift]":
+        """By the last report."""
+        return await info.context.loaders.supply.drift_of_pool.load(self.uuid)
+
+
+@strawberry.type(description="A place where a pool is not as the marketplace wants it.")
+class PoolDrift:
+    """Computed from the last report of the pool's controller."""
+
+    kind: DriftKind = strawberry.field(description="What is not as it should be.")
+    subject: str = strawberry.field(description="Name of the node, model or application it is about.")
+    node: str | None = strawberry.field(description="Name of the node; null where it is about none.")
+    revision: str | None = strawberry.field(
+        description="Digest of the revision; null where it is about none."
+    )
+    reason: str = strawberry.field(description="What was seen, and the next step where there is one.")
+
+    @classmethod
+    def of(cls, found: drift.Drift) -> "PoolDrift":
+        """`found` as the API shows it."""
+        return cls(
+            kind=found.kind,
+            subject=found.subject,
+            node=found.node,
+            revision=found.revision,
+            reason=found.reason,
+        )
+
+
+@strawberry.type(description="One slice of a partitioned GPU.")
+class GpuSlice:
+    """From NVML."""
+
+    uuid: str = strawberry.field(description="The driver's id of the slice.")
+    profile: str = strawberry.field(description="Such as '1g.18gb'.")
+    memory_bytes: BigInt = strawberry.field(description="Memory of the slice, in bytes.")
+
 
 @strawberry.type(description="One GPU as its driver reports it.")
 class Gpu:
@@ -159,6 +218,12 @@ class Gpu:
     model: str = strawberry.field(description="Such as 'NVIDIA H200'.")
     memory_bytes: BigInt = strawberry.field(description="Memory of the card, in bytes.")
     driver: str = strawberry.field(description="Version of the driver.")
+    compute_capability: str = strawberry.field(description="Such as '9.0'; empty where it is not told.")
+    multiprocessors: int = strawberry.field(description="Streaming multiprocessors; 0 where not told.")
+    ecc: bool | None = strawberry.field(
+        description="Whether memory errors are corrected; null where there is no such thing."
+    )
+    slices: list[GpuSlice] = strawberry.field(description="Of a partitioned card; at most seven.")
 
 
 @strawberry.type(description="What a machine is made of, as its agent reported it.")
@@ -170,10 +235,14 @@ class Hardware:
     cpu_count: int = strawberry.field(description="Logical processors.")
     memory_bytes: BigInt = strawberry.field(description="Main memory, in bytes.")
     gpus: list[Gpu] = strawberry.field(description="Its GPUs; at most a few.")
+    os: str = strawberry.field(description="Its operating system; empty where it is not told.")
+    kernel: str = strawberry.field(description="Version of the kernel; empty where it is not told.")
+    cuda: str = strawberry.field(description="Highest CUDA version of the driver; empty without GPUs.")
+    disk_bytes: BigInt = strawberry.field(description="Size of the disk that models are kept on, in bytes.")
 
 
 @strawberry.type(description="A provider's machine (Relay's interface already has the name Node).")
-class ProviderNode(Node):
+class ProviderNode(MachineFields, NodeLife, Node):
     """Visible to the provider's members."""
 
     uuid: strawberry.Private[UUID]
@@ -253,6 +322,13 @@ class Placement(Node):
     replicas_max: int = strawberry.field(description="Most replicas.")
     replicas_running: int = strawberry.field(description="Replicas that serve now.")
     slots: int = strawberry.field(description="Generations at once per replica.")
+    restarts: int = strawberry.field(description="Replicas that died since it was applied.")
+    confirm_by: datetime | None = strawberry.field(
+        description="When the reservation ends unless the pool's controller confirms it; null once it has."
+    )
+    cold_start_ms: int | None = strawberry.field(
+        description="How long the last replica took from being asked for to being ready, in milliseconds; never billed."
+    )
 
     @classmethod
     def of(cls, row: models.Placement) -> "Placement":
@@ -269,6 +345,9 @@ class Placement(Node):
             replicas_max=row.replicas_max,
             replicas_running=row.replicas_running,
             slots=row.slots,
+            restarts=row.restarts,
+            confirm_by=row.confirm_by,
+            cold_start_ms=row.cold_start_ms,
         )
 
     async def owner(self, operation: Operation) -> UUID | None:
@@ -289,6 +368,7 @@ class Offer(Node):
     uuid: strawberry.Private[UUID]
     provider_uuid: strawberry.Private[UUID]
     revision_uuid: strawberry.Private[UUID]
+    choices: strawberry.Private[Choices]
     state: OfferState = strawberry.field(description="Whether it sells.")
     created_at: datetime = strawberry.field(description="When it was made.")
 
@@ -300,6 +380,7 @@ class Offer(Node):
             uuid=row.id,
             provider_uuid=row.provider_id,
             revision_uuid=row.revision_id,
+            choices=choices_of(row),
             state=row.state,
             created_at=row.created_at,
         )
@@ -325,6 +406,16 @@ class Offer(Node):
     async def unit_asks(self, info: Info) -> list[UnitPrice]:
         """Its own asks."""
         return unit_prices((await info.context.loaders.pricing.terms_of_offer.load(self.uuid)).asks)
+
+    @resolved("What its provider chose of where and when it runs. For the provider's members.")
+    async def placement(self, _info: Info) -> OfferPlacement:
+        """Its choices."""
+        return OfferPlacement.of(self.choices)
+
+    @listed("The provider's machines on which it is not placed, and why. For the provider's members.")
+    async def rejections(self, info: Info, page: Page) -> Connection[PlacementRejection]:
+        """By id."""
+        return await info.context.loaders.supply.rejections_of_offer.load((self.uuid, page))
 
     @resolved("The least it sells at, by unit. For the provider's members.")
     async def floors(self, info: Info) -> list[UnitPrice]:
@@ -390,12 +481,27 @@ def _hardware(found: dict[str, Any]) -> Hardware:
         cpu_model=str(found.get("cpu_model", "")),
         cpu_count=int(found.get("cpu_count", 0)),
         memory_bytes=BigInt(int(found.get("memory_bytes", 0))),
+        os=str(found.get("os", "")),
+        kernel=str(found.get("kernel", "")),
+        cuda=str(found.get("cuda", "")),
+        disk_bytes=BigInt(int(found.get("disk_bytes", 0))),
         gpus=[
             Gpu(
                 uuid=str(gpu.get("uuid", "")),
                 model=str(gpu.get("model", "")),
                 memory_bytes=BigInt(int(gpu.get("memory_bytes", 0))),
                 driver=str(gpu.get("driver", "")),
+                compute_capability=str(gpu.get("compute_capability", "")),
+                multiprocessors=int(gpu.get("multiprocessors", 0)),
+                ecc=gpu.get("ecc"),
+                slices=[
+                    GpuSlice(
+                        uuid=str(part["uuid"]),
+                        profile=str(part["profile"]),
+                        memory_bytes=BigInt(int(part["memory_bytes"])),
+                    )
+                    for part in gpu.get("mig", ())
+                ],
             )
             for gpu in found.get("gpus", ())
         ],

@@ -31,6 +31,7 @@ from raymart_graphql.schema.usage.series import (
 )
 from raymart_graphql.schema.usage.types import Attempt, Request, UsageRecord
 from raymart_marketplace.metering import models as metering
+from raymart_marketplace.metering.parts import of_requests
 
 
 class UsageLoaders(LoaderPart):
@@ -41,6 +42,7 @@ class UsageLoaders(LoaderPart):
         self.request = self._known(metering.Request, Request.of)
         self.attempts_of_request: DataLoader[UUID, list[Attempt]] = DataLoader(load_fn=self._attempts)
         self.usage_record = self._known(metering.UsageRecord, UsageRecord.of)
+        self.usage_of_request: DataLoader[UUID, list[UsageRecord]] = DataLoader(load_fn=self._usage)
         self.usage_of_organization = self._pages(USAGE, metering.UsageRecord.organization_id)
         self.usage_by_day: DataLoader[Days, list[UsageBucket]] = self._each(days_of)
         self.usage_by_hour: DataLoader[Hours, list[UsageBucket]] = self._each(hours_of)
@@ -61,6 +63,19 @@ class UsageLoaders(LoaderPart):
         async with self._reading.session() as session:
             for row in await session.scalars(statement):
                 found[row.request_id].append(Attempt.of(row))
+        return [found[request_id] for request_id in request_ids]
+
+    async def _usage(self, request_ids: list[UUID]) -> list[list[UsageRecord]]:
+        statement = (
+            select(metering.UsageRecord)
+            .where(of_requests(request_ids))
+            .order_by(metering.UsageRecord.part, metering.UsageRecord.id)
+        )
+        found: dict[UUID, list[UsageRecord]] = {request_id: [] for request_id in request_ids}
+        async with self._reading.session() as session:
+            for row in await session.scalars(statement):
+                record = UsageRecord.of(row)
+                found[record.request_uuid].append(record)
         return [found[request_id] for request_id in request_ids]
 
 

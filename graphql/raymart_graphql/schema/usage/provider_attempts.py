@@ -36,7 +36,7 @@ class ProviderAttempt:
     tokens_delivered: int = strawberry.field(description="Tokens that reached the customer.")
     created_at: datetime = strawberry.field(description="When it began.")
     first_token_ms: int | None = strawberry.field(
-        description="Milliseconds to its first token; null without one."
+        description="Milliseconds to its first token; null without one, and for most answers that are not streamed."
     )
     duration_ms: int = strawberry.field(description="Milliseconds to its end.")
 
@@ -71,8 +71,16 @@ class ProviderAttempt:
         "What the provider earned by it; null when the request was not billed, or not for this attempt."
     )
     async def earned(self, info: Info) -> Money | None:
-        """The provider's part of the request's usage."""
-        record = await info.context.loaders.usage.usage_record.load(self.request_uuid)
-        if record is None or record.row.endpoint_id != self.endpoint_uuid or not self.tokens_delivered:
+        """The provider's part of what the attempt delivered of the request."""
+        if not self.tokens_delivered:
             return None
-        return record.provider_amount()
+        records = await info.context.loaders.usage.usage_of_request.load(self.request_uuid)
+        attempts = await info.context.loaders.usage.attempts_of_request.load(self.request_uuid)
+        # An endpoint that delivered twice has as many records as attempts, in the same order.
+        before = sum(
+            bool(attempt.tokens_delivered) and attempt.endpoint_id == self.endpoint_id
+            for attempt in attempts
+            if attempt.position < self.position
+        )
+        own = [record for record in records if record.row.endpoint_id == self.endpoint_uuid]
+        return own[before].provider_amount() if before < len(own) else None

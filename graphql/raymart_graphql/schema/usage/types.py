@@ -49,11 +49,15 @@ class TokenUsage:
         )
 
 
-@strawberry.type(description="What a request was billed.")
+@strawberry.type(description="What a request was billed for what one provider delivered of it.")
 class UsageRecord(Node):
-    """Visible to the customer's members; there is at most one per request."""
+    """Visible to the customer's members; one per request, and one more for each provider that went on with it."""
 
     row: strawberry.Private[models.UsageRecord]
+    request_uuid: strawberry.Private[UUID]
+    part: int = strawberry.field(
+        description="0 for the request's first part, which pays the prompt; later ones pay their completion tokens."
+    )
     exact: bool = strawberry.field(description="Whether every token was known by its id.")
     created_at: datetime = strawberry.field(description="When it was recorded.")
     posted_at: datetime | None = strawberry.field(
@@ -66,6 +70,8 @@ class UsageRecord(Node):
         return cls(
             id=global_id(Prefix.USAGE_RECORD, row.id),
             row=row,
+            request_uuid=row.continues_id or row.id,
+            part=row.part,
             exact=row.exact,
             created_at=row.created_at,
             posted_at=row.posted_at,
@@ -116,7 +122,7 @@ class UsageRecord(Node):
             return None
         return await info.context.loaders.oversight.flag_of_usage.load(self.row.id)
 
-    request: "Request" = reference("The request that was billed.", key="row.id", loader="usage.request")
+    request: "Request" = reference("The request that was billed.", key="request_uuid", loader="usage.request")
     project: Project = reference(
         "The project it belongs to.", key="row.project_id", loader="identity.project"
     )
@@ -150,6 +156,14 @@ class UsageRecord(Node):
         return await loaders.pricing.rate_card_at.load((revision.model_uuid, revision_id, at))
 
 
+@strawberry.type(description="What one endpoint delivered of a request, where others went on.")
+class UsagePart:
+    """A request has a handful at most."""
+
+    part: int = strawberry.field(description="0 for the first.")
+    record: UsageRecord = strawberry.field(description="Who delivered it, how much, and what it was billed.")
+
+
 @strawberry.type(description="One inference request, kept without its text unless its key asks for that.")
 class Request(Node):
     """Visible to the customer's members. Its id is the one that `x-request-id` shows."""
@@ -167,7 +181,7 @@ class Request(Node):
     streamed: bool = strawberry.field(description="Whether the answer was streamed.")
     created_at: datetime = strawberry.field(description="When it arrived.")
     first_token_ms: int | None = strawberry.field(
-        description="Milliseconds to the first token; null without one."
+        description="Milliseconds to the first token; null without one, and for most answers that are not streamed."
     )
     duration_ms: int = strawberry.field(description="Milliseconds to its end.")
 
@@ -207,10 +221,18 @@ class Request(Node):
         found = await info.context.loaders.retention.of_request.load(self.uuid)
         return None if found is None else RetainedExchange.of(found, info.context.services.people.box)
 
-    @resolved("What it was billed; null when nothing was delivered.")
+    @resolved(
+        "What it was billed, or its first part where several providers delivered it; null when nothing was delivered."
+    )
     async def usage_record(self, info: Info) -> UsageRecord | None:
-        """Its usage record; both have one id."""
+        """Its first usage record; both have one id."""
         return await info.context.loaders.usage.usage_record.load(self.uuid)
+
+    @resolved("What it was billed by each endpoint that delivered a part of it, in the order of delivery.")
+    async def usage_parts(self, info: Info) -> list[UsagePart]:
+        """None when nothing was delivered."""
+        records = await info.context.loaders.usage.usage_of_request.load(self.uuid)
+        return [UsagePart(part=record.part, record=record) for record in records]
 
 
 @strawberry.type(description="One try of a request on one endpoint.")
@@ -230,7 +252,7 @@ class Attempt:
     tokens_delivered: int = strawberry.field(description="Tokens that reached the customer.")
     created_at: datetime = strawberry.field(description="When it began.")
     first_token_ms: int | None = strawberry.field(
-        description="Milliseconds to its first token; null without one."
+        description="Milliseconds to its first token; null without one, and for most answers that are not streamed."
     )
     duration_ms: int = strawberry.field(description="Milliseconds to its end.")
 

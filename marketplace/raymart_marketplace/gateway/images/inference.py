@@ -10,6 +10,7 @@ Invariants, beside those of `gateway.inference`:
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from types import MappingProxyType
 from uuid import UUID
 
@@ -24,6 +25,10 @@ from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.scopes import KeyScope
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.gateway.admission import Admission
+from raymart_marketplace.gateway.asked_deadline import check_deadline
+from raymart_marketplace.gateway.awakening import Awakening, NeverAsleep
+from raymart_marketplace.gateway.endpoint import Headers
+from raymart_marketplace.gateway.entrance import Entrance
 from raymart_marketplace.gateway.images.attempt import ImageAttempt
 from raymart_marketplace.gateway.images.events import (
     Picture,
@@ -38,6 +43,7 @@ from raymart_marketplace.gateway.quote import quote
 from raymart_marketplace.gateway.replica_attempt import AttemptFailed
 from raymart_marketplace.gateway.route_plan import Plan
 from raymart_marketplace.gateway.settlement import Settlement, exhausted
+from raymart_marketplace.gateway.shedding.shedder import LoadShedder
 from raymart_marketplace.metering.models import Surface
 from raymart_marketplace.objects.keys import image_key
 from raymart_marketplace.objects.store import Objects
@@ -66,6 +72,8 @@ class ImageInference:
         limits: InferenceLimits,
         admission: Admission,
         objects: Objects,
+        awakening: Awakening | None = None,
+        entrance: Entrance | None = None,
     ) -> None:
         """`plan`: `Inference.plan`, so that pictures are routed as text is."""
         self._directory = directory
@@ -73,6 +81,8 @@ class ImageInference:
         self._rater = rater
         self._limits = limits
         self._admission = admission
+        self._entrance = entrance or Entrance(shedder=LoadShedder(directory))
+        self._awakening = awakening or NeverAsleep()
         self._objects = objects
         self._settlement = Settlement(
             directory=directory, hold_gate=hold_gate, usage_sink=usage_sink, limits=limits
@@ -87,6 +97,7 @@ class ImageInference:
         streamed: bool,
         keep: bool,
         request_id: UUID | None = None,
+        deadline_s: float | None = None,
     ) -> AsyncGenerator[PictureEvent, None]:
         """Serve `request` for `caller`: `PictureProgress`..., `Picture`s in their order, then `PicturesFinished`.
 
@@ -96,7 +107,7 @@ class ImageInference:
         is stopped, and whole pictures are billed. `request_id` lets an edge name the request in an error.
         Raises, before any picture: InvalidRequest, InsufficientFunds, ModelNotFound, NoEndpoint, UpstreamFailed,
         DeadlineExceeded, Unavailable, and what leaves no trace: ScopeMissing, ModelNotAllowed, what `Admission.check`
-        raises.
+        and `Entrance.enter` raise. `deadline_s`: the client waits no longer.
         """
         caller.require(KeyScope.INFERENCE)
         caller.require_model(request.reference.slug)
@@ -107,11 +118,13 @@ class ImageInference:
             request,
             surface=surface,
             streamed=streamed,
-            limits=self._limits,
+            limits=self._limits.within(deadline_s),
             rater=self._rater,
         )
         try:
+            await self._entrance.enter(life)
             plan = await self._route(life)
+            check_deadline(life.patience, plan)
             await self._settlement.hold(life, self.quote(plan, request))
             async with aclosing(self._tried(life, plan, keep=keep)) as events:
                 async for event in events:
@@ -120,6 +133,7 @@ class ImageInference:
             await self._settlement.interrupted(life, error)
             raise
         finally:
+            self._entrance.leave(life)
             if life.attempt is not None:
                 await life.attempt.close()
             life.patience.close()
@@ -128,6 +142,10 @@ class ImageInference:
     def limits(self) -> InferenceLimits:
         """The bounds of every request."""
         return self._limits
+
+    def headers_of(self, caller: Caller) -> Headers:
+        """How the caller's limits stand, for its answers."""
+        return self._entrance.headers(caller)
 
     async def drain(self, *, timeout_s: float) -> None:
         """Wait for settlements that are still under way, at most `timeout_s`; called at shutdown."""
@@ -138,8 +156,19 @@ class ImageInference:
         return quote(self._rater, plan, needs_of(request))
 
     async def _route(self, life: ImageLife) -> Sequence[LiveEndpoint]:
-        """The endpoints to try, best first. Raises: ModelNotFound, InvalidRequest for another kind of model, NoEndpoint."""
-        plan = await self._plan(life.request.routing, life.needs, modalities=_MODALITIES)
+        """The endpoints to try, best first; what sleeps is waited for.
+
+        Raises: ModelNotFound, InvalidRequest for another kind of model, NoEndpoint, DeadlineExceeded.
+        """
+        again = partial(self._plan, life.request.routing, life.needs, modalities=_MODALITIES)
+        plan = await self._awakening.wait(
+            await again(),
+            again,
+            preference=life.request.routing,
+            needs=life.needs,
+            modalities=_MODALITIES,
+            patience=life.patience,
+        )
         if plan.refusal is not None:
             raise await self._settlement.give_up(life, plan.refusal)
         return plan.tried
@@ -148,8 +177,10 @@ class ImageInference:
         self, life: ImageLife, plan: Sequence[LiveEndpoint], *, keep: bool
     ) -> AsyncGenerator[PictureEvent, None]:
         """Try the endpoints of `plan` until one has made everything, or has begun to hand out."""
-        failures = []
+        failures: list[AttemptFailed] = []
         for endpoint in plan:
+            if failures and not self._entrance.may_retry():
+                break
             lease = self._directory.acquire(endpoint.id)
             if lease is None:
                 continue
@@ -166,6 +197,7 @@ class ImageInference:
                 life.attempt_failed(failure)
                 await attempt.close()
                 self._settlement.blame(attempt, failure)
+                self._entrance.failed(life, failure)
                 if not failure.retry:
                     raise await self._settlement.give_up(life, failure.error) from None
                 failures.append(failure)
@@ -189,7 +221,7 @@ class ImageInference:
                 yield picture
             else:
                 made.append(event)
-        self._directory.report_success(attempt.endpoint.id)
+        self._directory.report_success(attempt.endpoint.id, attempt.served())
         pictures = [await self._picture(life, one, keep=keep) for one in made]
         try:
             await self._settlement.record(life, life.complete())

@@ -1,7 +1,8 @@
 """What is known of one request for pictures while it runs, and the events that follow from it."""
 
-from dataclasses import replace
 from uuid import UUID
+
+from msgspec import structs
 
 from raymart_core.errors import DomainError
 from raymart_core.money import ZERO, Money
@@ -45,7 +46,7 @@ class ImageLife(Life[ImageAttempt]):
         self.request = request
         self.body = encode(request.wire())
         """The request as any replica is asked for it."""
-        self.needs = replace(needs_of(request), organization_id=caller.organization_id)
+        self.needs = structs.replace(needs_of(request), organization_id=caller.organization_id)
         self.handed_out = False
         """Whether the customer has a picture; from then on no other endpoint may take over."""
         self._pixel_steps_handed_out = 0
@@ -137,4 +138,5 @@ def needs_of(request: PictureRequest) -> Needs:
         tokens_completion_max=0,
         tokens_min=0,
         pixel_steps=request.pixel_steps,
+        pictures=request.count,
     )

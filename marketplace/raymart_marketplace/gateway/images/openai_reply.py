@@ -5,9 +5,12 @@ has none, goes between: clients pass over types that they do not know.
 """
 
 from base64 import b64encode
+from uuid import UUID
 
 import msgspec
 
+from raymart_core.errors import DomainError
+from raymart_core.money import Money
 from raymart_marketplace.gateway.error_reply import ErrorObject, error_object
 from raymart_marketplace.gateway.images.events import (
     Picture,
@@ -137,6 +140,12 @@ def error_event(broken: PicturesBroken) -> bytes:
     """Why no more comes, and what is billed all the same."""
     error = error_object(broken.error, request_id=broken.request_id)
     return _event(_Failed(type="error", error=error, usage=_usage(broken)))
+
+
+def failure_event(error: DomainError, *, request_id: UUID) -> bytes:
+    """Why no picture comes at all; nothing is billed."""
+    nothing = ImageUsage(cost=decimal_text(Money(0)), pixel_steps=0)
+    return _event(_Failed(type="error", error=error_object(error, request_id=request_id), usage=nothing))
 
 
 def _event(event: _Progress | _Completed | _Failed) -> bytes:

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator
 from starlette.types import Receive, Scope
 
 from raymart_core import clock
-from raymart_core.errors import InvalidRequest, Unavailable
+from raymart_core.errors import DomainError, InvalidRequest, Unavailable
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.gateway.asked_deadline import asked_deadline_s
 from raymart_marketplace.gateway.body import header, read_body
-from raymart_marketplace.gateway.chat_route import READ_GRACE_S, STREAM_HEADERS
 from raymart_marketplace.gateway.endpoint import Answer, Endpoint
+from raymart_marketplace.gateway.generation_route import READ_GRACE_S, STREAM_HEADERS
 from raymart_marketplace.gateway.images.events import (
     Picture,
     PictureEvent,
@@ -31,11 +32,13 @@ from raymart_marketplace.gateway.images.openai_reply import (
     completed_event,
     datum,
     error_event,
+    failure_event,
     progress_event,
     reply_body,
 )
 from raymart_marketplace.gateway.openai_usage import decimal_text
 from raymart_marketplace.gateway.presence import Presence
+from raymart_marketplace.gateway.served_headers import served_headers
 from raymart_marketplace.metering.models import Surface
 from raymart_marketplace.objects.store import Objects
 
@@ -55,6 +58,7 @@ class _ImagesRoute(Endpoint):
         url_ttl_s: float,
     ) -> None:
         super().__init__(authenticator)
+        self.headers_of = images.headers_of
         self._images = images
         self._objects = objects
         self._body_bytes_max = body_bytes_max
@@ -82,11 +86,12 @@ class _ImagesRoute(Endpoint):
             streamed=parsed.stream,
             keep=parsed.as_url,
             request_id=answer.request_id,
+            deadline_s=asked_deadline_s(scope),
         )
-        async with Presence(receive, limit_s=self._limit_s) as presence:
+        async with Presence(scope, limit_s=self._limit_s) as presence:
             try:
                 if parsed.stream:
-                    await self._stream(events, parsed, answer, presence)
+                    await self._stream_to_its_end(events, parsed, answer, presence)
                 else:
                     await self._reply(events, answer, presence)
             finally:
@@ -105,11 +110,26 @@ class _ImagesRoute(Endpoint):
                 # Base64 of many megabytes: not in the event loop.
                 body = await asyncio.to_thread(reply_body, data, pictures[0], event)
                 headers = (
-                    (b"x-raymart-provider", event.provider.encode()),
-                    (b"x-raymart-attempts", str(event.attempts).encode()),
+                    *served_headers(event, attempts=event.attempts),
                     (b"x-raymart-cost", decimal_text(event.cost).encode()),
                 )
                 await answer.json(body, headers)
+
+    async def _stream_to_its_end(
+        self,
+        events: AsyncGenerator[PictureEvent, None],
+        parsed: ParsedImages,
+        answer: Answer,
+        presence: Presence,
+    ) -> None:
+        """Raises: what fails before anything was sent. After that, steps were told and no picture: an event says why."""
+        try:
+            await self._stream(events, parsed, answer, presence)
+        except DomainError as error:
+            if not answer.begun:
+                raise
+            presence.dismiss()
+            await answer.write(failure_event(error, request_id=answer.request_id), more=False)
 
     async def _stream(
         self,

@@ -10,11 +10,13 @@ from raymart_core.money import Money
 from raymart_core.wire.embedding import EmbedReply
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.gateway.asked_deadline import asked_deadline_s
 from raymart_marketplace.gateway.body import read_body
-from raymart_marketplace.gateway.chat_route import READ_GRACE_S
 from raymart_marketplace.gateway.endpoint import Answer, Endpoint, Headers
+from raymart_marketplace.gateway.generation_route import READ_GRACE_S
 from raymart_marketplace.gateway.openai_usage import decimal_text
 from raymart_marketplace.gateway.presence import Presence
+from raymart_marketplace.gateway.served_headers import served_headers
 from raymart_marketplace.gateway.vectors.inference import VectorInference
 from raymart_marketplace.gateway.vectors.life import Answered
 from raymart_marketplace.gateway.vectors.meter import PAUSE_BYTES, floats
@@ -60,6 +62,7 @@ class EmbeddingsRoute(Endpoint):
         self, authenticator: Authenticator, *, inference: VectorInference, body_bytes_max: int
     ) -> None:
         super().__init__(authenticator)
+        self.headers_of = inference.headers_of
         self._inference = inference
         self._body_bytes_max = body_bytes_max
         self._limit_s = inference.limits.request_deadline_s + READ_GRACE_S
@@ -67,9 +70,13 @@ class EmbeddingsRoute(Endpoint):
     async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
         """Answer one request. Raises: whatever `VectorInference.run` raises."""
         parsed = parse_embedding(await read_body(scope, receive, bytes_max=self._body_bytes_max))
-        async with Presence(receive, limit_s=self._limit_s) as presence:
+        async with Presence(scope, limit_s=self._limit_s) as presence:
             answered = await self._inference.run(
-                caller, parsed.request, surface=Surface.REST, request_id=answer.request_id
+                caller,
+                parsed.request,
+                surface=Surface.REST,
+                request_id=answer.request_id,
+                deadline_s=asked_deadline_s(scope),
             )
             presence.dismiss()
             body = await _body(answered, base64_=parsed.base64)
@@ -79,8 +86,7 @@ class EmbeddingsRoute(Endpoint):
 def headers_of(answered: Answered[Reply]) -> Headers:
     """Who served, how often it was tried, and the price."""
     return (
-        (b"x-raymart-provider", answered.provider.encode()),
-        (b"x-raymart-attempts", str(answered.attempts).encode()),
+        *served_headers(answered, attempts=answered.attempts),
         (b"x-raymart-cost", decimal_text(answered.cost).encode()),
     )
 

@@ -1,6 +1,5 @@
 """What is known of one request while it runs, and what its caller is told at the end."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Generic
 from uuid import UUID
@@ -11,6 +10,7 @@ from raymart_core.money import ZERO, Money
 from raymart_core.ports import Quantities, Rater
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.gateway.limits import InferenceLimits
+from raymart_marketplace.gateway.quote import BYTES_PER_TOKEN
 from raymart_marketplace.gateway.request_life import Life
 from raymart_marketplace.gateway.vectors.attempt import VectorAttempt
 from raymart_marketplace.gateway.vectors.request import Reply, VectorRequest
@@ -61,7 +61,7 @@ class VectorLife(Life[VectorAttempt[Reply]], Generic[Reply]):
         self.request = request
         self.body = request.body()
         """The request as any replica is asked for it."""
-        self.needs = replace(needs_of(request), organization_id=caller.organization_id)
+        self.needs = msgspec.structs.replace(needs_of(request), organization_id=caller.organization_id)
 
     def new_attempt(self, endpoint: LiveEndpoint, lease: Lease) -> VectorAttempt[Reply]:
         """Make the next try, on `endpoint`."""
@@ -74,6 +74,11 @@ class VectorLife(Life[VectorAttempt[Reply]], Generic[Reply]):
     def tokens(self) -> int:
         """None: what is made has no tokens."""
         return 0
+
+    @property
+    def tokens_expected(self) -> int:
+        """A guess: text has about four bytes a token, and the bound counts bytes."""
+        return self.request.tokens_max // BYTES_PER_TOKEN + 1
 
     def quantities(self) -> Quantities | None:
         """Every token that was read, once the answer is whole."""

@@ -10,9 +10,10 @@ from raymart_core.ids import Prefix, show
 from raymart_core.wire.embedding import RerankReply
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.gateway.asked_deadline import asked_deadline_s
 from raymart_marketplace.gateway.body import read_body
-from raymart_marketplace.gateway.chat_route import READ_GRACE_S
 from raymart_marketplace.gateway.endpoint import Answer, Endpoint
+from raymart_marketplace.gateway.generation_route import READ_GRACE_S
 from raymart_marketplace.gateway.presence import Presence
 from raymart_marketplace.gateway.vectors.embeddings_route import VectorUsage, headers_of, vector_usage
 from raymart_marketplace.gateway.vectors.inference import VectorInference
@@ -51,6 +52,7 @@ class RerankRoute(Endpoint):
         self, authenticator: Authenticator, *, inference: VectorInference, body_bytes_max: int
     ) -> None:
         super().__init__(authenticator)
+        self.headers_of = inference.headers_of
         self._inference = inference
         self._body_bytes_max = body_bytes_max
         self._limit_s = inference.limits.request_deadline_s + READ_GRACE_S
@@ -58,9 +60,13 @@ class RerankRoute(Endpoint):
     async def serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
         """Answer one request. Raises: whatever `VectorInference.run` raises."""
         parsed = parse_rerank(await read_body(scope, receive, bytes_max=self._body_bytes_max))
-        async with Presence(receive, limit_s=self._limit_s) as presence:
+        async with Presence(scope, limit_s=self._limit_s) as presence:
             answered = await self._inference.run(
-                caller, parsed.request, surface=Surface.REST, request_id=answer.request_id
+                caller,
+                parsed.request,
+                surface=Surface.REST,
+                request_id=answer.request_id,
+                deadline_s=asked_deadline_s(scope),
             )
             presence.dismiss()
             body = _body(parsed, answered, request_id=answer.request_id)

@@ -1,6 +1,7 @@
 """The ASGI app of the route `/link`: admits proven nodes, one live link each, and keeps them until they end."""
 
 import asyncio
+import random
 from collections.abc import MutableMapping
 from typing import Any
 from uuid import UUID
@@ -11,14 +12,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from raymart_core.clock import Clock, SystemClock
 from raymart_core.wire.link import Refuse, Welcome
 from raymart_marketplace.db.session import Sessions, session_scope
+from raymart_marketplace.supply.benchmarks import BenchmarkDesk
+from raymart_marketplace.supply.demand_board import DemandBoard
 from raymart_marketplace.supply.directory import Directory
-from raymart_marketplace.supply.enrolment import LinkRefused, NodeIdentity, mark_offline
+from raymart_marketplace.supply.enrolment import LinkRefused, NodeIdentity
 from raymart_marketplace.supply.holders import Holders
 from raymart_marketplace.supply.link.context import LinkContext
 from raymart_marketplace.supply.link.duties import ControllerDuty, NodeDuty
-from raymart_marketplace.supply.link.handshake import Handshake
+from raymart_marketplace.supply.link.handshake import Handshake, Proven
 from raymart_marketplace.supply.link.limits import LinkLimits
-from raymart_marketplace.supply.link.session import LinkSession
+from raymart_marketplace.supply.link.roll import RollCall
+from raymart_marketplace.supply.link.session import Duty, LinkSession
 from raymart_marketplace.supply.link.socket import (
     CLOSE_REFUSED,
     LinkClosed,
@@ -28,12 +32,17 @@ from raymart_marketplace.supply.link.socket import (
     Send,
     control_frame,
 )
+from raymart_marketplace.supply.link.wanted import WantedRounds
+from raymart_marketplace.supply.membership import PoolDesk
 from raymart_marketplace.supply.models import NodeRole
+from raymart_marketplace.supply.pool_control import give_control_up
+from raymart_marketplace.supply.telemetry import TelemetryBook
 from raymart_marketplace.supply.weights import WeightsDesk
 
 log = structlog.get_logger()
 
 _REFUSAL_TIMEOUT_S = 2.0
+_LOOK_OVER_S = 5.0
 
 
 class LinkEndpoint:
@@ -50,6 +59,10 @@ class LinkEndpoint:
         limits: LinkLimits | None = None,
         clock: Clock | None = None,
         weights: WeightsDesk | None = None,
+        pools: PoolDesk | None = None,
+        benchmarks: BenchmarkDesk | None = None,
+        telemetry: TelemetryBook | None = None,
+        demand: DemandBoard | None = None,
     ) -> None:
         assert heartbeat_s < lease_s, "a node must be able to miss a heartbeat"
         self._sessions = sessions
@@ -57,17 +70,32 @@ class LinkEndpoint:
         self._heartbeat_s = heartbeat_s
         self._lease_s = lease_s
         self._limits = limits or LinkLimits()
+        self._server_name = server_name
+        self._roll = RollCall(
+            sessions, recheck_s=self._limits.recheck_s, timeout_s=self._limits.step_timeout_s
+        )
         self._handshake = Handshake(
             sessions=sessions,
+            roll=self._roll,
             server_name=server_name,
             step_timeout_s=self._limits.step_timeout_s,
             clock=clock or SystemClock(),
         )
         self._weights = weights
+        self._wanted = (
+            WantedRounds(weights, directory, timeout_s=self._limits.step_timeout_s)
+            if weights is not None
+            else None
+        )
+        self._pools = pools
+        self._benchmarks = benchmarks
+        self._telemetry = telemetry
+        self._demand = demand
         self.holders = Holders()
         """Which of this process's nodes share which revisions."""
         self._handshakes = 0
         self._links: dict[UUID, LinkSession] = {}
+        self._duties: dict[UUID, tuple[NodeIdentity, Duty]] = {}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one WebSocket from upgrade to close."""
@@ -75,11 +103,11 @@ class LinkEndpoint:
         socket = LinkSocket(receive, send)
         try:
             await socket.accept()
-            identity = await self._admit(socket)
+            proven = await self._admit(socket)
         except LinkClosed:
             return
-        if identity is not None:
-            await self._serve(socket, identity)
+        if proven is not None:
+            await self._serve(socket, proven)
 
     def disconnect(self, node_id: UUID) -> None:
         """End the node's live link after its key was revoked; without this it ends within `limits.recheck_s`."""
@@ -94,8 +122,26 @@ class LinkEndpoint:
                 )
             )
 
-    async def _admit(self, socket: LinkSocket) -> NodeIdentity | None:
-        """The proven identity, or None after a refusal. Raises: LinkClosed."""
+    def look_at_node(self, node_id: UUID) -> None:
+        """Somebody changed the node: its link ends if it is revoked, and it is told how it stands."""
+        if node_id in self._duties:
+            self._duties[node_id][1].look()
+
+    def look_at_provider(self, provider_id: UUID) -> None:
+        """Somebody changed the provider: the links of one that is suspended end."""
+        for identity, duty in self._duties.values():
+            if identity.provider_id == provider_id:
+                duty.look()
+
+    def look_at_all(self) -> None:
+        """News may have been missed: each link looks again, over the next seconds, so that they do not all ask at once."""
+        loop = asyncio.get_running_loop()
+        for node_id in self._duties:
+            # A look at a node whose link is gone by then does nothing.
+            loop.call_later(random.uniform(0, _LOOK_OVER_S), self.look_at_node, node_id)  # noqa: S311  (no secret)
+
+    async def _admit(self, socket: LinkSocket) -> Proven | None:
+        """The proven node, or None after a refusal. Raises: LinkClosed."""
         if self._handshakes >= self._limits.handshakes_max:
             await _refuse(socket, "limit", "too many nodes are connecting at once; try again", retry=True)
             return None
@@ -113,8 +159,11 @@ class LinkEndpoint:
             self._handshakes -= 1
         return None
 
-    async def _serve(self, socket: LinkSocket, identity: NodeIdentity) -> None:
-        link = LinkSession(socket, name=identity.name, lease_s=self._lease_s, limits=self._limits)
+    async def _serve(self, socket: LinkSocket, proven: Proven) -> None:
+        identity = proven.identity
+        link = LinkSession(
+            socket, name=identity.name, lease_s=self._lease_s, limits=self._limits, bundles=proven.bundles
+        )
         older = self._links.get(identity.node_id)
         self._links[identity.node_id] = link
         if older is not None:
@@ -126,9 +175,17 @@ class LinkEndpoint:
             sessions=self._sessions,
             limits=self._limits,
             holders=self.holders,
+            roll=self._roll,
             weights=self._weights,
+            wanted=self._wanted,
+            pools=self._pools,
+            benchmarks=self._benchmarks,
+            telemetry=self._telemetry,
+            server_name=self._server_name,
+            demand=self._demand,
         )
         duty = NodeDuty(context) if identity.role is NodeRole.NODE else ControllerDuty(context)
+        self._duties[identity.node_id] = identity, duty
         link.outbox.frame(
             control_frame(
                 Welcome(
@@ -136,25 +193,30 @@ class LinkEndpoint:
                     lease_s=self._lease_s,
                     pool=identity.pool_slug,
                     name=identity.name,
+                    pool_kind=identity.pool_kind.value,
+                    bundles=True,
                 )
             )
         )
         log.info("link.up", node=identity.name, pool=identity.pool_slug, role=identity.role)
         try:
-            await link.run(duty)
+            with self._roll.called(identity.node_id, context.link_id, duty.look):
+                await link.run(duty)
         finally:
             newest = self._links.get(identity.node_id) is link
             if newest:
-                del self._links[identity.node_id]
+                del self._links[identity.node_id], self._duties[identity.node_id]
         log.info("link.down", node=identity.name)
         if newest:
-            await self._note_offline(identity)
+            await self._note_lost(identity, context.link_id)
 
-    async def _note_offline(self, identity: NodeIdentity) -> None:
+    async def _note_lost(self, identity: NodeIdentity, link_id: UUID) -> None:
         try:
             async with asyncio.timeout(self._limits.step_timeout_s):
-                async with session_scope(self._sessions) as session:
-                    await mark_offline(session, identity.node_id)
+                await self._roll.lost(identity.node_id, link_id)
+                if identity.may_control:
+                    async with session_scope(self._sessions) as session:
+                        await give_control_up(session, link_id)
         except (SQLAlchemyError, OSError) as error:
             # Routing does not depend on this row; the node's next link puts it right.
             log.warning("link.database_away", node=identity.name, reason=str(error)[:200])

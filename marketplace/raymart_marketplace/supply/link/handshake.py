@@ -20,11 +20,21 @@ from raymart_core.wire.link import (
     proof_transcript,
 )
 from raymart_marketplace.db.session import Sessions, session_scope
-from raymart_marketplace.supply.enrolment import LinkRefused, NodeIdentity, enrol, enrolling, node_for_hello
+from raymart_marketplace.supply.enrolment import LinkRefused, NodeIdentity, enrol, enrolling
+from raymart_marketplace.supply.link.roll import RollCall
 from raymart_marketplace.supply.link.socket import LinkSocket, protocol_error
 from raymart_marketplace.supply.models import NodeRole
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A node that proved its key, and what its end of the link can do."""
+
+    identity: NodeIdentity
+    bundles: bool
+    """Whether it takes several frames in one message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +42,13 @@ class Handshake:
     """How this marketplace proves its nodes."""
 
     sessions: Sessions
+    roll: RollCall
     server_name: str
     """Signed into each proof: one recorded elsewhere is worthless here."""
     step_timeout_s: float
     clock: Clock
 
-    async def run(self, socket: LinkSocket) -> NodeIdentity:
+    async def run(self, socket: LinkSocket) -> Proven:
         """Enrol when asked, then challenge and check the proof.
 
         No transaction is open while the peer is waited for. Raises: LinkRefused (tell the peer), LinkEnded,
@@ -49,7 +60,7 @@ class Handshake:
             message = await socket.read_control(timeout_s=self.step_timeout_s)
         if not isinstance(message, Hello):
             raise protocol_error(f"{type(message).__name__} where Hello (or Enrol, then Hello) was expected")
-        return await self._challenge(socket, message)
+        return Proven(await self._challenge(socket, message), bundles=message.bundles)
 
     async def _enrol(self, socket: LinkSocket, message: Enrol) -> None:
         _check_version(message.version)
@@ -89,8 +100,8 @@ class Handshake:
             node_id = parse(Prefix.NODE, hello.node_id)
         except ValueError as error:
             raise LinkRefused("unknown_node", f"{error}; enrol this machine again", retry=False) from None
-        async with asyncio.timeout(self.step_timeout_s), session_scope(self.sessions) as session:
-            return await node_for_hello(session, node_id, NodeRole(hello.role))
+        async with asyncio.timeout(self.step_timeout_s):
+            return await self.roll.identity(node_id, NodeRole(hello.role))
 
     def _clock_ms(self) -> int:
         return int(self.clock.now().timestamp() * 1000)

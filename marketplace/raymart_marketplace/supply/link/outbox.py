@@ -11,9 +11,11 @@ from raymart_marketplace.supply.link.socket import LinkSocket, control_frame
 class Outbox:
     """The only writer of a live link. Control never waits; data waits while the queue is full."""
 
-    def __init__(self, socket: LinkSocket) -> None:
+    def __init__(self, socket: LinkSocket, *, bundles: bool) -> None:
+        """`bundles` says whether the peer takes several frames in one message."""
         self._socket = socket
         self._queue = FrameQueue()
+        self._next_message = self._queue.pop_message if bundles else self._queue.pop
         self._filled = asyncio.Event()
         self._room_waiters: deque[asyncio.Future[None]] = deque()
         self._loop = asyncio.get_running_loop()
@@ -50,10 +52,10 @@ class Outbox:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while (frame := self._queue.pop()) is not None:
+            while (message := self._next_message()) is not None:
                 # A time kept here and looked at by the watchdog is cheaper than a timeout around each frame.
                 self._write_began_at = self._loop.time()
-                await self._socket.write(frame)
+                await self._socket.write(message)
                 self._write_began_at = None
                 if self._room_waiters and self._queue.has_room:
                     self._wake_producers()

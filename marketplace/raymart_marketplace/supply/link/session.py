@@ -26,6 +26,8 @@ from raymart_marketplace.supply.upstream import Upstream, UpstreamBroken
 log = structlog.get_logger()
 
 _FAREWELL_TIMEOUT_S = 2.0
+# A member of an enumeration costs a look-up each time, and these are compared for each frame.
+_CONTROL, _DATA, _WINDOW = FrameType.CONTROL, FrameType.DATA, FrameType.WINDOW
 
 
 class Duty(Protocol):
@@ -37,6 +39,9 @@ class Duty(Protocol):
     async def run(self) -> None:
         """The duty's own work, such as the database's; cancelled when the link ends. Raises: LinkEnded."""
 
+    def look(self) -> None:
+        """Somebody changed the node or its provider; look at once what that means for the link."""
+
     def lost(self) -> None:
         """The link is gone; called at once, before any stream fails."""
 
@@ -44,9 +49,12 @@ class Duty(Protocol):
 class LinkSession:
     """A proven peer on one WebSocket. `run` lives as long as the link does."""
 
-    def __init__(self, socket: LinkSocket, *, name: str, lease_s: float, limits: LinkLimits) -> None:
+    def __init__(
+        self, socket: LinkSocket, *, name: str, lease_s: float, limits: LinkLimits, bundles: bool = False
+    ) -> None:
+        """`bundles` says whether the peer takes several frames in one message."""
         self.name = name
-        self.outbox = Outbox(socket)
+        self.outbox = Outbox(socket, bundles=bundles)
         self._socket = socket
         self._lease_s = lease_s
         self._limits = limits
@@ -61,6 +69,11 @@ class LinkSession:
         self._lost = False
 
     # What the rest of the marketplace does with a live link.
+
+    @property
+    def streams_open(self) -> int:
+        """Requests that are under way on this link."""
+        return len(self._streams)
 
     def upstream(self, replica_id: str) -> Upstream:
         """The way to one replica of this node."""
@@ -138,12 +151,13 @@ class LinkSession:
     async def _read(self, duty: Duty) -> None:
         try:
             while True:
-                kind, stream_id, payload = await self._socket.read()
+                frames = await self._socket.read()
                 self._heard_at = self._loop.time()
-                if kind is FrameType.CONTROL:
-                    self._take_control(duty, stream_id, payload)
-                else:
-                    self._take_frame(kind, stream_id, payload)
+                for kind, stream_id, payload in frames:
+                    if kind is _CONTROL:
+                        self._take_control(duty, stream_id, payload)
+                    else:
+                        self._take_frame(kind, stream_id, payload)
         except LinkClosed:
             # Here and not only in `run`: streams must fail in the same loop turn in which the socket did.
             self._lose(duty, f"the link of {self.name} broke")
@@ -179,7 +193,7 @@ class LinkSession:
     def _take_frame(self, kind: FrameType, stream_id: int, payload: bytes) -> None:
         stream = self._streams.get(stream_id)
         # Frames for a stream that was reset here may be in flight still; more than that is abuse.
-        if (stream is None or kind is FrameType.WINDOW) and not self._stray_bucket.take():
+        if (stream is None or kind is _WINDOW) and not self._stray_bucket.take():
             raise LinkEnded(
                 "limit",
                 f"more than {self._limits.strays_per_s:g} frames a second that carry nothing",
@@ -188,9 +202,11 @@ class LinkSession:
         if stream is None:
             return
         try:
-            stream.feed(kind, payload)
-            if kind is FrameType.DATA:
+            if kind is _DATA:
+                stream.feed_data(payload)
                 self._charge(len(payload))
+                return
+            stream.feed(kind, payload)
         except StreamAbuse as abuse:
             log.warning("stream.abused", node=self.name, stream=stream_id, reason=abuse.reset.message)
             self.outbox.frame(reset_frame(stream_id, abuse.reset))

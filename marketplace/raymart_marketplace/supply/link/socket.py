@@ -1,10 +1,11 @@
 """One WebSocket of the route `/link`, as frames. Knows ASGI; knows nothing of nodes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from raymart_core.wire.link import Control, FrameType, decode_control, encode, pack_frame, unpack_frame
+from raymart_core.wire.bundle import Frame, unpack_message
+from raymart_core.wire.link import Control, FrameType, decode_control, encode, pack_frame
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -54,8 +55,8 @@ class LinkSocket:
             raise LinkClosed
         await self._send({"type": "websocket.accept"})
 
-    async def read(self) -> tuple[FrameType, int, bytes]:
-        """The next frame. Raises: LinkClosed; LinkEnded for anything that is not a frame."""
+    async def read(self) -> Sequence[Frame]:
+        """The next message's frames. Raises: LinkClosed; LinkEnded for anything that is not frames."""
         message = await self._receive()
         if message["type"] != "websocket.receive":
             raise LinkClosed
@@ -63,15 +64,16 @@ class LinkSocket:
         if data is None:
             raise protocol_error("a text message; the link carries binary frames only")
         try:
-            return unpack_frame(data)
+            return unpack_message(data)
         except ValueError as error:
             raise protocol_error(str(error)) from None
 
     async def read_control(self, *, timeout_s: float) -> Control:
         """The next frame, which must be a control message. Raises: LinkClosed, LinkEnded, TimeoutError."""
         async with asyncio.timeout(timeout_s):
-            kind, stream_id, payload = await self.read()
-        if kind is not FrameType.CONTROL or stream_id != 0:
+            frames = await self.read()
+        kind, stream_id, payload = frames[0]
+        if len(frames) > 1 or kind is not FrameType.CONTROL or stream_id != 0:
             raise protocol_error(f"a {kind.name} frame before the link is live; the handshake comes first")
         return read_control(payload)
 

@@ -1,8 +1,8 @@
 """One tunnelled request as the marketplace sees it: what the node has answered so far, and how much may be sent."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
+from typing import Self
 
 from raymart_core.units import Fault
 from raymart_core.wire.flow import ReceiveWindow, SendWindow
@@ -41,7 +41,7 @@ class TunnelStream:
     """
 
     __slots__ = (
-        "_chunks", "_ended", "_failure", "_head", "_release", "_send_frame", "_waiter", "_window", "id", "send_window",
+        "_chunks", "_ended", "_failure", "_head", "_loop", "_release", "_send_frame", "_waiter", "_window", "id", "send_window",
     )  # fmt: skip
 
     def __init__(
@@ -50,7 +50,8 @@ class TunnelStream:
         self.id = stream_id
         self.send_window = SendWindow()
         self._window = ReceiveWindow()
-        self._chunks: deque[bytes] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._chunks: list[bytes] = []
         self._head: ResponseHead | None = None
         self._ended = False
         self._failure: UpstreamBroken | None = None
@@ -73,11 +74,20 @@ class TunnelStream:
         """DATA that the consumer has not taken yet."""
         return sum(map(len, self._chunks))
 
+    def feed_data(self, payload: bytes) -> None:
+        """Take a piece of the response's body. Raises: StreamAbuse."""
+        if self._head is None:
+            raise protocol_abuse("DATA before HEAD")
+        try:
+            self._window.arrived(len(payload))
+        except ValueError as error:
+            raise StreamAbuse(Reset(code="limit", message=str(error), fault=Fault.PROVIDER)) from None
+        self._chunks.append(payload)
+        self._wake()
+
     def feed(self, kind: FrameType, payload: bytes) -> None:
-        """Take one frame from the node. Raises: StreamAbuse."""
-        if kind is FrameType.DATA:
-            self._feed_data(payload)
-        elif kind is FrameType.WINDOW:
+        """Take any other frame from the node. Raises: StreamAbuse."""
+        if kind is FrameType.WINDOW:
             self._feed_credit(payload)
         elif kind is FrameType.HEAD:
             self._feed_head(payload)
@@ -99,9 +109,9 @@ class TunnelStream:
 
     async def wait(self) -> None:
         """Return after the next frame or failure. One consumer at a time; the caller bounds the wait."""
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter = self._loop.create_future()
         try:
-            await self._waiter
+            await waiter
         finally:
             self._waiter = None
 
@@ -113,18 +123,29 @@ class TunnelStream:
             await self.wait()
         return self._head
 
-    async def next_chunk(self) -> bytes | None:
-        """The next piece of the body, None at its end. Raises: UpstreamBroken."""
-        while not self._chunks:
+    def __aiter__(self) -> Self:
+        """The body as it arrives."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """What has arrived of the body since the last time, in one piece. Raises: UpstreamBroken."""
+        chunks = self._chunks
+        while not chunks:
             if self._failure is not None:
                 raise self._failure
             if self._ended:
-                return None
-            await self.wait()
-        chunk = self._chunks.popleft()
-        self._release(len(chunk))
-        credit = self._window.consumed(len(chunk))
-        if credit and not self.over:
+                raise StopAsyncIteration
+            # As in `wait`, without the coroutine around it: this runs for each token of each customer.
+            self._waiter = waiter = self._loop.create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        size = len(chunk)
+        self._release(size)
+        if (credit := self._window.consumed(size)) and not self.over:
             self._send_frame(pack_frame(FrameType.WINDOW, self.id, pack_credit(credit)))
         return chunk
 
@@ -132,15 +153,6 @@ class TunnelStream:
         """Drop what was buffered; the consumer has left."""
         self._release(self.buffered_bytes)
         self._chunks.clear()
-
-    def _feed_data(self, payload: bytes) -> None:
-        if self._head is None:
-            raise protocol_abuse("DATA before HEAD")
-        try:
-            self._window.arrived(len(payload))
-        except ValueError as error:
-            raise StreamAbuse(Reset(code="limit", message=str(error), fault=Fault.PROVIDER)) from None
-        self._chunks.append(payload)
 
     def _feed_credit(self, payload: bytes) -> None:
         try:
@@ -160,8 +172,9 @@ class TunnelStream:
         self._head = head
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 def reset_frame(stream_id: int, reset: Reset) -> bytes:

@@ -44,10 +44,14 @@ class LinkResponse:
         self._tunnel = tunnel
         self._stream = stream
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    @property
+    def has_ended(self) -> bool:
+        """Whether the whole body is here and was read."""
+        return self._stream.over and not self._stream.buffered_bytes
+
+    def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises: UpstreamBroken when the link or the replica breaks before its end."""
-        while (chunk := await self._stream.next_chunk()) is not None:
-            yield chunk
+        return self._stream
 
     async def aclose(self) -> None:
         """Reset the stream unless it is over; the node then closes its connection to the replica."""

@@ -1,6 +1,7 @@
 """One node's link, as far as weights go: it is told what to hold, and its asks are answered, one after the other."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -11,16 +12,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from raymart_core.errors import DomainError, Unavailable
 from raymart_core.wire.link import ArtifactAsk, ArtifactRefusal, ModelCache, Prefetch
 from raymart_marketplace.catalog.grants import RevisionGrant
-from raymart_marketplace.supply.holders import Holder, is_loopback
+from raymart_marketplace.supply.holders import Holder, cached_digests, is_loopback
 from raymart_marketplace.supply.link.context import LinkContext
+from raymart_marketplace.supply.link.wanted import WantedRounds
 from raymart_marketplace.supply.weights import WeightsDesk
 
 log = structlog.get_logger()
 
 _ASKS_MAX = 64
 """Asks of one node that wait; one more is refused."""
-_LOOK_S = 5.0
-"""How often it is looked whether placements have changed; local changes are told at once."""
+_AGAIN_S = 5.0
+"""After the database was away."""
 _GRANT_KEPT_S = 30.0
 """A model of many files is asked for page by page; the database is asked once."""
 
@@ -28,22 +30,26 @@ _GRANT_KEPT_S = 30.0
 class WeightsDuty:
     """Told of the node's announcements and asks by its `NodeDuty`, which runs it beside its own work."""
 
-    def __init__(self, context: LinkContext, desk: WeightsDesk) -> None:
+    def __init__(self, context: LinkContext, desk: WeightsDesk, wanted: WantedRounds) -> None:
         self._context = context
         self._desk = desk
+        self._wanted = wanted
         self._cache: ModelCache | None = None
         self._asks: deque[ArtifactAsk] = deque()
         self._kick = asyncio.Event()
-        self._look = True
         self._told: tuple[str, ...] | None = None
+        self._kept: tuple[str, ...] | None = None
         self._grant: RevisionGrant | None = None
         self._grant_at = 0.0
-        self._unsubscribe = context.directory.subscribe(self._changed)
 
     def announced(self, cache: ModelCache | None) -> None:
         """What the node's cache holds; None for a node without one, which is told nothing."""
-        self._cache = cache
-        if cache is not None:
+        first, self._cache = self._cache is None, cache
+        if cache is None:
+            self._wanted.forget(self._context.identity.node_id, self._tell_wanted)
+        else:
+            if first:
+                self._wanted.watch(self._context.identity.node_id, self._tell_wanted)
             self._context.holders.announce(self._context.identity, self._context.link, cache)
             self._kick.set()
 
@@ -61,22 +67,15 @@ class WeightsDuty:
             self._kick.clear()
             while self._asks:
                 await self._answer(self._asks.popleft())
-            if self._cache is not None:
-                await self._tell_wanted()
-            try:
-                async with asyncio.timeout(_LOOK_S):
+            is_kept = self._cache is None or await self._keep_cached(self._cache)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if is_kept else _AGAIN_S):
                     await self._kick.wait()
-            except TimeoutError:
-                self._look = True
 
     def lost(self) -> None:
         """The link is gone."""
-        self._unsubscribe()
+        self._wanted.forget(self._context.identity.node_id, self._tell_wanted)
         self._context.holders.forget(self._context.identity.node_id, self._context.link)
-
-    def _changed(self) -> None:
-        self._look = True
-        self._kick.set()
 
     async def _answer(self, ask: ArtifactAsk) -> None:
         try:
@@ -106,19 +105,25 @@ class WeightsDuty:
         from_loopback = cache is not None and is_loopback(cache.address)
         return self._context.holders.of(revision, asker=self._context.identity, from_loopback=from_loopback)
 
-    async def _tell_wanted(self) -> None:
-        if not self._look:
-            return
-        self._look = False
+    def _tell_wanted(self, digests: Sequence[str]) -> None:
+        wanted = tuple(digests)
+        if wanted != self._told:
+            self._told = wanted
+            self._context.link.outbox.control(Prefetch(revisions=wanted))
+
+    async def _keep_cached(self, cache: ModelCache) -> bool:
+        """Keep what the node holds, for planning, by other processes too; False when the database was away."""
+        held = cached_digests(cache)
+        if held == self._kept:
+            return True
         try:
             async with asyncio.timeout(self._context.limits.step_timeout_s):
-                wanted = await self._desk.wanted(self._context.identity.node_id)
+                await self._desk.keep_cached(self._context.identity.node_id, held)
         except (SQLAlchemyError, OSError) as error:
             log.warning("link.database_away", node=self._context.link.name, reason=str(error)[:200])
-            return
-        if wanted != self._told:
-            self._context.link.outbox.control(Prefetch(revisions=wanted))
-            self._told = wanted
+            return False
+        self._kept = held
+        return True
 
     def _refuse(self, ask: ArtifactAsk, message: str, *, retry: bool) -> None:
         self._context.link.outbox.control(ArtifactRefusal(ask=ask.ask, message=message[:500], retry=retry))

@@ -115,7 +115,7 @@ class ChunkReader:
             self._textless = piece
             return []
         pieces, stopped = self._hold_back.push(piece)
-        events = self._steps(pieces, last=stopped)
+        events = self._steps(pieces, ends=FinishReason.STOP if stopped else None)
         if stopped:
             events.append(self._finish(FinishReason.STOP, cached=0))
         return events
@@ -161,7 +161,7 @@ class ChunkReader:
         if rest is not None:
             pieces.append(rest)
         reason = FinishReason.LENGTH if verbose.stop_type == "limit" else FinishReason.STOP
-        return [*self._steps(pieces, last=True), self._finish(reason, cached=cached)]
+        return [*self._steps(pieces, ends=reason), self._finish(reason, cached=cached)]
 
     def _tail(self, unseen: int, *, by_eos: bool) -> Piece | None:
         """Tokens without text at the end: control tokens, and the beginning of a character that was never completed.
@@ -177,13 +177,13 @@ class ChunkReader:
             return None
         return Piece(count=count, ids=ids, text="", exact=held.exact and len(ids) == count)
 
-    def _steps(self, pieces: list[Piece], *, last: bool = False) -> list[GenerationEvent]:
+    def _steps(self, pieces: list[Piece], *, ends: FinishReason | None) -> list[GenerationEvent]:
         """One step of `pieces` and those before them, or none while their text may yet be a call or none."""
         text = "".join(piece.text for piece in pieces)
         deltas: tuple[ToolDelta, ...] = ()
         pieces = [*self._undecided, *pieces]
         if self._tools is not None:
-            text, deltas = self._tools.read(text, last=last)
+            text, deltas = self._tools.read(text, last=ends is not None)
             if self._tools.undecided:
                 self._undecided = pieces
                 return []
@@ -199,6 +199,7 @@ class ChunkReader:
             exact=all(piece.exact for piece in pieces),
             logprobs=None if self._top_logprobs is None else logprobs,
             tool_deltas=deltas,
+            ends=ends,
         )
         return [step]
 

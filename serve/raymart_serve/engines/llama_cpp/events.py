@@ -62,4 +62,5 @@ def _joined(steps: Sequence[GenerationStep]) -> GenerationStep:
         exact=all(step.exact for step in steps),
         logprobs=None if entries[0] is None else tuple(one for some in entries for one in some or ()),
         tool_deltas=tuple(delta for step in steps for delta in step.tool_deltas),
+        ends=steps[-1].ends,
     )

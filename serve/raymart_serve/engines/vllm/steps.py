@@ -74,12 +74,12 @@ class StepReader:
             raise EngineFailed(f"vLLM ended the generation with {output.finish!r}")
         pieces, stopped = self._pushed(output)
         if stopped:
-            return [*self._step(pieces, finished=True), self._finish(FinishReason.STOP)]
+            return [*self._step(pieces, ends=FinishReason.STOP), self._finish(FinishReason.STOP)]
         if output.finish is None:
-            return self._step(pieces, finished=False)
+            return self._step(pieces, ends=None)
         pieces += self._rest()
         reason = FinishReason.LENGTH if output.finish == "length" else FinishReason.STOP
-        return [*self._step(pieces, finished=True), self._finish(reason)]
+        return [*self._step(pieces, ends=reason), self._finish(reason)]
 
     def _pushed(self, output: Output) -> tuple[list[Piece], bool]:
         if not output.ids and not output.text:
@@ -115,7 +115,8 @@ class StepReader:
             logprobs=logprobs,
         )
 
-    def _step(self, pieces: Sequence[Piece], *, finished: bool) -> list[GenerationEvent]:
+    def _step(self, pieces: Sequence[Piece], *, ends: FinishReason | None) -> list[GenerationEvent]:
+        finished = ends is not None
         if not pieces and not finished:
             return []
         ids = tuple(token for piece in pieces for token in piece.ids)
@@ -129,6 +130,7 @@ class StepReader:
             count=self.delivered,
             text=delta.text,
             reasoning=delta.reasoning,
+            ends=ends,
             tool_deltas=delta.tools,
             logprobs=tuple(entry for piece in pieces for entry in piece.logprobs or ()) if logged else None,
         )

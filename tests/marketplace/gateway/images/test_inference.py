@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 
+import msgspec
 import pytest
 
 from raymart_core.errors import (
@@ -43,7 +44,7 @@ def ask_first(market: ImageMarket, replica: ScriptedReplica) -> None:
     """Make the endpoint of `replica` the cheapest."""
     endpoint_id = list(market.directory.endpoints)[market.replicas.index(replica)]
     endpoint = market.directory.endpoints[endpoint_id]
-    market.directory.endpoints[endpoint_id] = dataclasses.replace(endpoint, prices=prices(1))
+    market.directory.endpoints[endpoint_id] = msgspec.structs.replace(endpoint, prices=prices(1))
 
 
 class TestRun:

@@ -137,6 +137,23 @@ class TestGenerations:
         assert events[1][1]["error"]["code"] == "upstream_failed"
         assert events[1][1]["usage"]["pixel_steps"] == PIXEL_STEPS
 
+    async def test_a_stream_that_told_of_steps_only_ends_with_an_error_and_costs_nothing(
+        self, market, client
+    ):
+        async def a_step_and_out(exchange: Exchange) -> None:
+            exchange.head()
+            progress(exchange, 1, 4)
+            exchange.cut()
+
+        (await market.add_painter()).script = a_step_and_out
+        answer = await client.post("/v1/images/generations", json=body(market, stream=True))
+        events = stream_of(answer.text)
+        assert [name for name, _ in events] == ["image_generation.progress", "error"]
+        assert events[1][1]["error"]["code"] == "upstream_failed"
+        assert (events[1][1]["usage"]["cost"], events[1][1]["usage"]["pixel_steps"]) == ("0.000000000", 0)
+        await market.wait_for_no_hold()
+        assert await market.balance() == (FUNDED, 0)
+
     async def test_a_stream_without_a_first_event_fails_with_a_status(self, market, client):
         answer = await client.post("/v1/images/generations", json=body(market, stream=True))
         assert answer.status_code == 503

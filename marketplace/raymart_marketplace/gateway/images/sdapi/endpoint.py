@@ -6,11 +6,12 @@ import binascii
 import msgspec
 from starlette.types import Scope, Send
 
-from raymart_core.errors import DomainError, NotAuthenticated, Overloaded
+from raymart_core.errors import DomainError, NotAuthenticated
 from raymart_core.ids import Prefix, show
 from raymart_marketplace.gateway.body import header
 from raymart_marketplace.gateway.endpoint import Answer, Endpoint
 from raymart_marketplace.gateway.error_reply import ErrorObject, error_object
+from raymart_marketplace.gateway.retry_after import retry_after_s
 
 
 class ErrorDetail(msgspec.Struct):
@@ -34,6 +35,7 @@ class SdapiAnswer(Answer):
         shown = error_object(error, request_id=self.request_id)
         body = msgspec.json.encode(ErrorDetail(error=shown, detail=error.message, errors=error.message))
         headers = [
+            *(() if self.headers_of_caller is None else self.headers_of_caller()),
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", show(Prefix.REQUEST, self.request_id).encode()),
@@ -42,8 +44,9 @@ class SdapiAnswer(Answer):
             headers.append(
                 (b"www-authenticate", b'Basic realm="Raymart: any user, your API key as the password"')
             )
-        if isinstance(error, Overloaded):
-            headers.append((b"retry-after", str(error.retry_after_s).encode()))
+        seconds = retry_after_s(error)
+        if seconds is not None:
+            headers.append((b"retry-after", b"%d" % seconds))
         await self._send_it({"type": "http.response.start", "status": error.status, "headers": headers})
         await self._send_it({"type": "http.response.body", "body": body})
 

@@ -12,9 +12,10 @@ from raymart_core.errors import InvalidRequest
 from raymart_core.ids import Prefix, show
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
+from raymart_marketplace.gateway.asked_deadline import asked_deadline_s
 from raymart_marketplace.gateway.body import read_body
-from raymart_marketplace.gateway.chat_route import READ_GRACE_S
 from raymart_marketplace.gateway.endpoint import Answer
+from raymart_marketplace.gateway.generation_route import READ_GRACE_S
 from raymart_marketplace.gateway.images.decoding import ResizeMode, prepared
 from raymart_marketplace.gateway.images.events import Picture, PictureProgress, PicturesFinished
 from raymart_marketplace.gateway.images.inference import ImageInference
@@ -60,6 +61,7 @@ class _GenerateRoute(SdapiEndpoint):
         body_bytes_max: int,
     ) -> None:
         super().__init__(authenticator)
+        self.headers_of = images.headers_of
         self._images = images
         self._checkpoints = checkpoints
         self._jobs = jobs
@@ -74,13 +76,19 @@ class _GenerateRoute(SdapiEndpoint):
         """Answer one request. Raises: whatever `ImageInference.run` raises."""
         body = await read_body(scope, receive, bytes_max=self._body_bytes_max)
         asked, request = await self.parse(caller, body)
-        async with Presence(receive, limit_s=self._limit_s) as presence:
-            written = await self._written(caller, asked, request, answer)
+        async with Presence(scope, limit_s=self._limit_s) as presence:
+            written = await self._written(caller, asked, request, answer, deadline_s=asked_deadline_s(scope))
             presence.dismiss()
             await answer.json(written)
 
     async def _written(
-        self, caller: Caller, asked: TextToImage, request: PictureRequest, answer: Answer
+        self,
+        caller: Caller,
+        asked: TextToImage,
+        request: PictureRequest,
+        answer: Answer,
+        *,
+        deadline_s: float | None,
     ) -> bytes:
         """Make the pictures and write the answer."""
         pictures: list[Picture] = []
@@ -92,6 +100,7 @@ class _GenerateRoute(SdapiEndpoint):
             streamed=False,
             keep=False,
             request_id=answer.request_id,
+            deadline_s=deadline_s,
         )
         with self._jobs.running(caller, pictures=request.count) as job:
             try:

@@ -1,0 +1,2 @@
+drop table pool_member;
+drop table pool_authority;

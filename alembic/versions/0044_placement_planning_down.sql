@@ -1,0 +1,21 @@
+drop table model_placement;
+drop table placement_rejection;
+alter table node drop column cached;
+alter table placement
+    drop column idle_s,
+    drop column memory_bytes,
+    drop column gpus,
+    drop column state_at,
+    drop column confirm_by,
+    drop column confirmed_at,
+    drop column retry_at,
+    drop column releases,
+    drop column cold_start_ms;
+alter table offer
+    drop column warmth,
+    drop column replicas_max,
+    drop column nodes_max,
+    drop column gpus_max,
+    drop column idle_s,
+    drop column hours,
+    drop column node_ids;

@@ -1,0 +1,4 @@
+drop table node_telemetry;
+drop table benchmark_check;
+drop table benchmark;
+drop table gpu;

@@ -1,0 +1,26 @@
+"""Providers' life, maintenance windows, and news of both for every process. The SQL is `0047_supply_life.sql`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alembic import op
+
+revision: str = "0047"
+down_revision: str | Sequence[str] | None = "0046"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    run("0047_supply_life.sql")
+
+
+def downgrade() -> None:
+    run("0047_supply_life_down.sql")
+
+
+def run(name: str) -> None:
+    # SQLAlchemy would take the colons of casts and keys for its own parameters.
+    op.execute((HERE / name).read_text().replace(":", r"\:"))

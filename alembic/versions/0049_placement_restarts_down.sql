@@ -1,0 +1,1 @@
+alter table placement drop column restarts;

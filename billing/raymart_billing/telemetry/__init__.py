@@ -1,0 +1,1 @@
+"""Telemetry of machines, from Redis into hours in Postgres; no money."""

@@ -1,0 +1,1 @@
+"""What machines have, can do and are doing."""

@@ -1,0 +1,9 @@
+"""Our own HTTP/1.1 server: what uvicorn's loop gives a connection to. Give `HttpServerProtocol` to uvicorn as `http=`.
+
+`protocol` is a connection, `exchange` one request and its answer as an ASGI application sees them, `answer_head`,
+`target` and `refusal` are the bytes of each.
+"""
+
+from raymart_marketplace.gateway.http_server.protocol import HttpServerProtocol
+
+__all__ = ["HttpServerProtocol"]

@@ -1,0 +1,1 @@
+"""The commands of `raymart-provider`, by what they are for: `serving` runs until a signal, `asking` answers at once."""

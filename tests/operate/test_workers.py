@@ -1,0 +1,138 @@
+"""Several API processes on one port: replaced when they die, replaced without a dropped stream, gone with their parent."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+import support
+from raymart_graphql.operator.workers import listen_together
+
+SUPERVISOR = Path(support.__path__[0]) / "worker_supervisor.py"
+WAIT_S = 60
+
+
+class Stack:
+    """A supervisor and its port."""
+
+    def __init__(self, process, port):
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+
+    async def ask(self) -> int:
+        """The pid of whoever answers on a new connection."""
+        async with httpx.AsyncClient(timeout=WAIT_S) as client:
+            return int((await client.get(self.url)).text.split()[0])
+
+    async def pids(self, *, count: int = 2, without: frozenset[int] = frozenset()) -> frozenset[int]:
+        """Those who serve, once `count` do of whom none is in `without`."""
+        found: set[int] = set()
+        async with asyncio.timeout(WAIT_S):
+            while len(found) < count:
+                found |= {await self.ask()} - without
+        return frozenset(found)
+
+    async def stream(self, pieces: int, pause_s: float, begun: asyncio.Event | None = None) -> list[str]:
+        """The lines of a stream; raises where it was cut."""
+        async with (
+            httpx.AsyncClient(timeout=WAIT_S) as client,
+            client.stream("GET", f"{self.url}/?{pieces},{pause_s}") as answer,
+        ):
+            lines = []
+            async for line in answer.aiter_lines():
+                lines.append(line)
+                if begun is not None:
+                    begun.set()
+            return lines
+
+
+@contextlib.asynccontextmanager
+async def supervised(*arguments: str):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(SUPERVISOR), *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        port = int(await process.stdout.readline())
+        yield Stack(process, port)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        async with asyncio.timeout(WAIT_S):
+            await process.wait()
+            await process.stdout.read()  # All who inherited it have ended: nobody is left behind.
+
+
+async def gone(pid: int) -> None:
+    """Wait until no process has this id."""
+    async with asyncio.timeout(WAIT_S):
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(pid, 0)
+                await asyncio.sleep(0.02)
+
+
+class TestWorkers:
+    async def test_streams_survive_a_rolling_restart_and_a_stop(self):
+        """Replaced one by one under load: no request fails, no stream is cut; then SIGTERM lets the last ones finish."""
+        async with supervised() as stack:
+            first = await stack.pids()
+            streams = [asyncio.create_task(stack.stream(40, 0.05)) for _ in range(20)]
+            asked = 0
+            stack.process.send_signal(signal.SIGHUP)
+            async with asyncio.timeout(WAIT_S):
+                while len({pid for _ in range(4) if (pid := await stack.ask()) not in first}) < 2:
+                    asked += 4
+            for lines in await asyncio.gather(*streams):
+                assert len(lines) == 41
+                assert lines[-1] == "end"
+            for pid in first:
+                await gone(pid)
+            begun = asyncio.Event()
+            last = asyncio.create_task(stack.stream(10, 0.05, begun))
+            await begun.wait()
+            stack.process.terminate()
+            assert (await last)[-1] == "end"
+            assert await stack.process.wait() == 0
+
+    @pytest.mark.slow
+    async def test_a_worker_that_dies_is_replaced_and_one_that_lives_serves_on(self):
+        async with supervised() as stack:
+            first = await stack.pids()
+            victim, other = first
+            os.kill(victim, signal.SIGKILL)
+            after = await stack.pids(without=frozenset({victim}))
+            assert other in after
+
+    @pytest.mark.slow
+    async def test_workers_end_with_their_supervisor(self):
+        async with supervised() as stack:
+            pids = await stack.pids()
+            stack.process.kill()
+            for pid in pids:
+                await gone(pid)
+
+    async def test_workers_that_do_not_start_are_an_error(self):
+        async with supervised("does-not-start") as stack:
+            assert await asyncio.wait_for(stack.process.wait(), WAIT_S) == 1
+
+
+class TestOnePort:
+    @pytest.mark.parametrize(("count", "is_shared"), [(1, False), (2, True)])
+    def test_only_several_workers_share_a_port(self, count, is_shared):
+        listeners = listen_together("127.0.0.1", 0, count=count)
+        port = listeners[0].getsockname()[1]
+        with contextlib.ExitStack() as stack:
+            for listener in listeners:
+                stack.enter_context(listener)
+            assert {each.getsockname()[1] for each in listeners} == {port}
+            if is_shared:
+                for listener in listen_together("127.0.0.1", port, count=2):
+                    stack.enter_context(listener)
+            else:
+                with pytest.raises(OSError, match="in use"):
+                    listen_together("127.0.0.1", port, count=2)
