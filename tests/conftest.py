@@ -1,11 +1,13 @@
 """What every test may use: a real, migrated PostgreSQL per session (and per xdist worker)."""
 
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -25,6 +27,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Properties are about values. On a machine that is busy elsewhere an example may take longer than the default 0.2 s.
 settings.register_profile("raymart", deadline=None)
 settings.load_profile("raymart")
+
+# Commands run inside this process have its standard streams replaced (`support.command_line`). What a thread of
+# another test logs meanwhile must not become a line of theirs.
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
