@@ -11,12 +11,11 @@ from raymart_core.errors import DomainError
 from raymart_core.wire.replica import TokenLogprob
 from raymart_marketplace.gateway.answers import Whole
 from raymart_marketplace.gateway.choices import Asked
+from raymart_marketplace.gateway.chunks import OpenAIChunks
 from raymart_marketplace.gateway.error_reply import ErrorObject, error_object
-from raymart_marketplace.gateway.events import Broken, Delta, Finished, Resumed, Started
+from raymart_marketplace.gateway.events import Delta, Started
 from raymart_marketplace.gateway.openai_reply import fingerprint
-from raymart_marketplace.gateway.openai_stream import DONE
 from raymart_marketplace.gateway.openai_usage import UsageObject, usage_of
-from raymart_marketplace.gateway.resumption import failover_field
 
 _encode = msgspec.json.Encoder().encode
 
@@ -72,18 +71,16 @@ def text_body(asked: Asked, choices: Sequence[Whole | DomainError]) -> bytes:
     )
 
 
-class TextStream:
-    """Writes one choice of a stream. Implements `Chunks`."""
+class TextStream(OpenAIChunks):
+    """Writes one choice of a stream."""
+
+    object_name = b"text_completion"
+    no_more = no_text = b'"text":""'
 
     def __init__(self, asked: Asked, started: Started, index: int) -> None:
-        self._request_id = started.request_id
-        self._include_usage = asked.include_usage
+        super().__init__(started, completion_id=_id(started), index=index, include_usage=asked.include_usage)
         self._echoed = echoed(asked, index)
         self._offset = 0
-        self._index = index
-        self._started = started
-        self._tail = b',"usage":null}\n\n' if self._include_usage else b"}\n\n"
-        self._name(started.provider)
 
     def role(self) -> bytes:
         """The prompt, where it is to be echoed."""
@@ -97,73 +94,16 @@ class TextStream:
         self._offset += sum(len(each.token) for each in delta.logprobs)
         return self._chunk(delta.text, logprobs=logprobs)
 
-    def resume(self, resumed: Resumed) -> None:
-        """Another provider goes on; it is named from here on."""
-        self._name(resumed.provider)
-
-    def end(self, finished: Finished) -> bytes:
-        """The finish, the usage if it was asked for, and the terminator."""
-        return self.finish(finished) + self.close([finished])
-
-    def error(self, broken: Broken) -> bytes:
-        """The last event of a stream that broke; no terminator follows."""
-        return b'%b"","logprobs":null,"finish_reason":"error"}]%b,"error":%b,"usage":%b}\n\n' % (
-            self._before,
-            failover_field(broken),
-            self._encoded(broken.error),
-            _encode(usage_of(broken)),
-        )
-
-    def finish(self, finished: Finished) -> bytes:
-        """The finish alone."""
-        return b'%b"","logprobs":null,"finish_reason":%b}]%b%b' % (
-            self._before,
-            _encode(finished.finish_reason.value),
-            failover_field(finished),
-            self._tail,
-        )
-
-    def failed(self, error: DomainError) -> bytes:
-        """The end of one choice of several that broke."""
-        return b'%b"","logprobs":null,"finish_reason":"error","error":%b}]%b' % (
-            self._before,
-            self._encoded(error),
-            self._tail,
-        )
-
-    def note(self, field: bytes) -> bytes:
-        """A chunk without choices that carries `field`."""
-        return b'%b,"choices":[],%b%b' % (self._head, field, self._tail)
-
-    def close(self, ended: Sequence[Finished | Broken]) -> bytes:
-        """The usage of all choices if it was asked for, and the terminator."""
-        if not self._include_usage:
-            return DONE
-        return b'%b,"choices":[],"usage":%b}\n\n%b' % (self._head, _encode(usage_of(*ended)), DONE)
-
-    def _name(self, provider: str) -> None:
-        started = self._started
-        self._head = b'data: {"id":%b,"object":"text_completion","created":%d,"model":%b,"provider":%b,' % (
-            _encode(_id(started)),
-            int(started.created_at.timestamp()),
-            _encode(started.model),
-            _encode(provider),
-        ) + b'"system_fingerprint":%b' % _encode(fingerprint(started))
-        self._before = b'%b,"choices":[{"index":%d,"text":' % (self._head, self._index)
-
     def _text(self, text: str) -> bytes:
         return self._chunk(text, logprobs=b"null")
 
     def _chunk(self, text: str, *, logprobs: bytes) -> bytes:
-        return b'%b%b,"logprobs":%b,"finish_reason":null}]%b' % (
+        return b'%b"text":%b,"logprobs":%b,"finish_reason":null}]%b' % (
             self._before,
             _encode(text),
             logprobs,
             self._tail,
         )
-
-    def _encoded(self, error: DomainError) -> bytes:
-        return _encode(error_object(error, request_id=self._request_id))
 
 
 def echoed(asked: Asked, index: int) -> str:
