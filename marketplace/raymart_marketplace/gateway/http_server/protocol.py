@@ -7,23 +7,25 @@ one task, one write, and no timer of their own.
 
 import asyncio
 from collections import deque
-from itertools import chain
 from typing import Any, ClassVar
 
 import httptools
 from starlette.types import ASGIApp, Scope
 from uvicorn.config import Config
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from raymart_marketplace.gateway.http_server.connection import Connection
 from raymart_marketplace.gateway.http_server.exchange import ON_LEAVE, Exchange
 from raymart_marketplace.gateway.http_server.refusal import (
     BAD_REQUEST,
     HEAD_TOO_LARGE,
     TOO_MANY_AHEAD,
     Refusal,
+    RequestRefused,
 )
+from raymart_marketplace.gateway.http_server.request_head import check_head, head_bytes
 from raymart_marketplace.gateway.http_server.target import read_target
+from raymart_marketplace.gateway.http_server.websocket import asks_for_websocket, hand_over
 
 BUFFERED_BYTES_MAX = 64 * 1024
 """Of bodies that no application has taken; beyond, the connection is not read."""
@@ -39,15 +41,7 @@ SILENCE_S = 1.0
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
-class RequestRefused(Exception):
-    """Raised within the parser's callbacks, which ends its work."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
-
-
-class HttpServerProtocol(asyncio.Protocol):
+class HttpServerProtocol(Connection):
     """One connection. uvicorn makes it, and asks it to `shutdown`."""
 
     receipt_timeout_s: ClassVar[float] = 15.0
@@ -55,8 +49,6 @@ class HttpServerProtocol(asyncio.Protocol):
     unread_timeout_s: ClassVar[float] = 60.0
     """How long a client may leave an answer unread before it counts as gone."""
     head_bytes_max: ClassVar[int] = 32 * 1024
-
-    transport: asyncio.Transport
 
     def __init__(
         self,
@@ -66,13 +58,11 @@ class HttpServerProtocol(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """As uvicorn calls it; of `config` only the application, headers, keep-alive and WebSockets' settings are used."""
+        super().__init__(server_state, _loop or asyncio.get_running_loop())
         self._config = config
         self._app: ASGIApp = config.loaded_app
-        self._server_state = server_state
         self._app_state = app_state
-        self._loop = _loop or asyncio.get_running_loop()
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        self._common: tuple[list[tuple[bytes, bytes]] | None, bytes] = (None, b"")
         self._timer: asyncio.TimerHandle | None = None
 
         self._url = b""
@@ -91,13 +81,8 @@ class HttpServerProtocol(asyncio.Protocol):
         """Who may answer."""
         self._ahead: deque[tuple[Exchange, Scope]] = deque()
         self._buffered_bytes = 0
-        self._is_read_paused = False
         self._refusal: Refusal | None = None
         self._is_draining = False
-
-        self.is_write_paused = False
-        self._writable = asyncio.Event()
-        self._unread_since = 0.0
         self._waits_since = 0.0
         """Since when the client keeps us waiting, where it does."""
 
@@ -105,10 +90,7 @@ class HttpServerProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP and TLS only
         """Begin to wait for the first request."""
-        self.transport = transport
-        self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn lists its own classes
-        self._server, self._client = get_local_addr(transport), get_remote_addr(transport)
-        self._scheme = "https" if is_ssl(transport) else "http"
+        super().connection_made(transport)
         self._is_receiving = True
         self._waits_since = self._loop.time()
         self._timer = self._loop.call_later(self.receipt_timeout_s, self._look)
@@ -124,32 +106,16 @@ class HttpServerProtocol(asyncio.Protocol):
             if self._head_bytes > self.head_bytes_max:
                 self._refuse(HEAD_TOO_LARGE)
 
-    def eof_received(self) -> None:
-        """A client that says no more has left: closing its half is what clients do that give up."""
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who answers, at once."""
-        self._server_state.connections.discard(self)
+        super().connection_lost(exc)
         self._stop_looking()
         self._parser = None  # It holds this object.
-        self.is_write_paused = False
-        self._writable.set()
         for exchange, _ in self._ahead:
             exchange.leave()
         self._ahead.clear()
         if self._current is not None:
             self._current.leave()
-
-    def pause_writing(self) -> None:
-        """The client does not keep up."""
-        self.is_write_paused = True
-        self._writable.clear()
-        self._unread_since = self._loop.time()
-
-    def resume_writing(self) -> None:
-        """The client has read on."""
-        self.is_write_paused = False
-        self._writable.set()
 
     # uvicorn
 
@@ -182,7 +148,7 @@ class HttpServerProtocol(asyncio.Protocol):
         self._is_in_head, self._is_in_body = False, True
         assert self._parser is not None
         version = self._parser.get_http_version()
-        expects_continue = self._check_head(version)
+        expects_continue = check_head(self._url, self._headers, version, bytes_max=self.head_bytes_max)
         method = self._method = self._parser.get_method()
         if self._parser.should_upgrade():
             if method == b"CONNECT":
@@ -234,19 +200,6 @@ class HttpServerProtocol(asyncio.Protocol):
         """Whether the answer that begins now is the connection's last."""
         return self._is_draining and not self._ahead
 
-    def common_lines(self) -> bytes:
-        """The header lines of every answer, which uvicorn renews each second."""
-        headers, lines = self._common
-        if headers is not self._server_state.default_headers:
-            headers = self._server_state.default_headers
-            lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-            self._common = headers, lines
-        return lines
-
-    async def drain(self) -> None:
-        """Wait until the client reads on, or is gone."""
-        await self._writable.wait()
-
     def body_taken(self, size: int) -> None:
         """The application took, or will never take, this many bytes of a body."""
         self._buffered_bytes -= size
@@ -282,42 +235,20 @@ class HttpServerProtocol(asyncio.Protocol):
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
-                if self._asks_for_websocket():
+                # And may have one: nothing of before it is still to be answered.
+                if self._current is None and asks_for_websocket(self._headers, self._config):
                     self._hand_over(data)
                     return
                 # To whatever else we answer in HTTP/1.1, as a server may. The parser would take a body for what
                 # follows in the other protocol, so it reads the head once more without the wish.
                 self._parser = httptools.HttpRequestParser(self)
-                data = self._head_again(without=b"upgrade") + data
+                data = head_bytes(self._method, self._url, self._headers, without=b"upgrade") + data
             except httptools.HttpParserError as error:
                 cause = error.__context__
                 self._refuse(cause.refusal if isinstance(cause, RequestRefused) else BAD_REQUEST)
                 return
             else:
                 return
-
-    def _check_head(self, version: str) -> bool:
-        """Whether the client waits for a `100 Continue`. Raises: RequestRefused."""
-        size, hosts, expects_continue = len(self._url), 0, False
-        size += sum(map(len, chain.from_iterable(self._headers)))
-        for name, value in self._headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"expect":
-                expects_continue = value.lower() == b"100-continue"
-        if size > self.head_bytes_max:
-            raise RequestRefused(HEAD_TOO_LARGE)
-        # RFC 9112, section 3.2: exactly one; two could mean two things to two parsers.
-        if hosts > 1 or (hosts == 0 and version == "1.1"):
-            raise RequestRefused(BAD_REQUEST)
-        return expects_continue and version == "1.1"
-
-    def _asks_for_websocket(self) -> bool:
-        """And may have one: nothing of before it is still to be answered."""
-        if self._current is not None:
-            return False
-        wanted = [value.lower() for name, value in self._headers if name == b"upgrade"]
-        return wanted == [b"websocket"] and self._config.ws_protocol_class is not None
 
     def _scope(self, method: str, version: str, exchange: Exchange) -> Scope:
         path, raw_path, query = read_target(self._url)
@@ -343,25 +274,18 @@ class HttpServerProtocol(asyncio.Protocol):
         self._server_state.tasks.add(self._loop.create_task(exchange.run(self._app, scope)))
 
     def _hand_over(self, rest: bytes) -> None:
-        """Give the connection to uvicorn's WebSocket protocol, which reads the head once more."""
+        """Give the connection to uvicorn's WebSocket protocol."""
         self._stop_looking()
         self._server_state.connections.discard(self)
-        protocol: Any = self._config.ws_protocol_class(  # type: ignore[call-arg, misc]  # as uvicorn calls it
-            config=self._config, server_state=self._server_state, app_state=self._app_state
-        )
-        head = self._head_again()
         self._parser = None
-        protocol.connection_made(self.transport)
-        protocol.data_received(head)
-        if rest:
-            protocol.data_received(rest)
-        self.transport.set_protocol(protocol)
-
-    def _head_again(self, *, without: bytes = b"") -> bytes:
-        """The head that the parser has just read, in bytes."""
-        lines = [b"%b %b HTTP/1.1" % (self._method, self._url)]
-        lines += [b"%b: %b" % header for header in self._headers if header[0] != without]
-        return b"\r\n".join([*lines, b"", b""])
+        hand_over(
+            self.transport,
+            config=self._config,
+            server_state=self._server_state,
+            app_state=self._app_state,
+            head=head_bytes(self._method, self._url, self._headers),
+            rest=rest,
+        )
 
     def _refuse(self, refusal: Refusal) -> None:
         """Serve what came before, then say `refusal` and close."""
@@ -409,14 +333,8 @@ class HttpServerProtocol(asyncio.Protocol):
         is_full = self._buffered_bytes > BUFFERED_BYTES_MAX or len(self._ahead) > AHEAD_MAX
         if not is_full:
             self._resume_reading()
-        elif not self._is_read_paused and not self.transport.is_closing():
-            self._is_read_paused = True
-            self.transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._is_read_paused and not self.transport.is_closing():
-            self._is_read_paused = False
-            self.transport.resume_reading()
+        else:
+            self._pause_reading()
 
     # Patience: one timer for the connection's whole life, which looks now and then instead of being set each time.
 

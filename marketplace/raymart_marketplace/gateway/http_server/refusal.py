@@ -33,6 +33,14 @@ class Refusal:
         )
 
 
+class RequestRefused(Exception):
+    """Raised within the parser's callbacks, which ends its work."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
 BAD_REQUEST = Refusal(
     HTTPStatus.BAD_REQUEST, "bad_request", "this is no HTTP/1.1 request that every server would read alike"
 )
