@@ -162,6 +162,7 @@ class ReplicaBook:
 
     def _announced(self, local: LocalReplica) -> Replica:
         registration = local.registration
+        direct = registration.direct_address or registration.address
         return Replica(
             replica_id=registration.replica_id,
             revision=registration.revision,
@@ -170,8 +171,9 @@ class ReplicaBook:
             capacity=registration.capacity,
             context_length=registration.context_length,
             state="draining" if local.retired or registration.state == "draining" else "ready",
-            address=registration.address if self._direct else None,
+            address=direct if self._direct else None,
             secret=registration.secret if self._direct else None,
+            certificate_sha256=(registration.certificate_sha256 or None) if self._direct else None,
         )
 
 

@@ -37,7 +37,8 @@ class ReplicaSettings(ProcessSettings):
     agent_file: Path | None = None
     """RAYMART_AGENT_FILE: JSON file with the url and token of this machine's node agent."""
     replica_host: str = "127.0.0.1"
-    """RAYMART_REPLICA_HOST: address the replica's HTTP server binds; loopback, or the pool's private address."""
+    """RAYMART_REPLICA_HOST: address where gateways reach the replica's HTTP server: loopback, or the machine's address in
+    the pool's private network, where it speaks TLS only."""
     replica_step_delay_ms: float = Field(default=0.0, ge=0)
     """RAYMART_REPLICA_STEP_DELAY_MS: for tests only, pause before each step, so that a stream lasts long enough to be
     broken."""

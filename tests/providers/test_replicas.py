@@ -3,6 +3,7 @@ import contextlib
 
 import pytest
 
+from raymart_core.wire.link import CACHED_MAX, FRAME_BYTES_MAX, Announce, Hardware, ModelCache, encode
 from raymart_providers.replicas import REPLICAS_MAX, ReplicaBook, split_address
 from raymart_serve.replica.registration import ReplicaRegistration
 from support.link_market import until
@@ -69,6 +70,41 @@ class TestRegister:
         direct = ReplicaBook(on_change=lambda: None, direct=True)
         direct.register(registration(replica.address))
         assert (direct.announced()[0].address, direct.announced()[0].secret) == (replica.address, "s")
+        await direct.close()
+
+    async def test_a_direct_way_is_announced_with_its_certificate_and_not_watched(self, book, replica):
+        """The agent itself stays on loopback, where it needs no TLS."""
+        theirs = {"direct_address": "10.0.0.6:9000", "certificate_sha256": "ab" * 32}
+        book.register(registration(replica.address, **theirs))
+        assert book.announced()[0].certificate_sha256 is None
+        direct = ReplicaBook(on_change=lambda: None, direct=True)
+        direct.register(registration(replica.address, **theirs))
+        (announced,) = direct.announced()
+        assert (announced.address, announced.certificate_sha256) == ("10.0.0.6:9000", "ab" * 32)
+        await until(lambda: replica.connections == 2)
+        await direct.close()
+
+    async def test_as_many_as_may_be_here_fit_into_one_frame(self, replica):
+        direct = ReplicaBook(on_change=lambda: None, direct=True)
+        for number in range(REPLICAS_MAX):
+            direct.register(
+                registration(
+                    replica.address,
+                    replica_id=f"{number:032x}",
+                    revision="sha256:" + "ab" * 32,
+                    model="meta-llama/Llama-4-Maverick-17B-128E-Instruct",
+                    engine="vllm 0.32.0",
+                    secret="s" * 43,
+                    direct_address="192.168.100.100:54321",
+                    certificate_sha256="ab" * 32,
+                )
+            )
+        announcement = Announce(
+            hardware=Hardware(hostname="h", cpu_model="c", cpu_count=1, memory_bytes=1),
+            cache=ModelCache(revisions=("sha256:" + "ab" * 32,) * CACHED_MAX),
+            replicas=direct.announced(),
+        )
+        assert len(encode(announcement)) <= FRAME_BYTES_MAX
         await direct.close()
 
     async def test_draining_and_gone_are_told_at_once(self, book, replica):

@@ -4,6 +4,7 @@ A script is a coroutine that gets an `Exchange` and writes whatever it wants, by
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
@@ -111,8 +112,9 @@ async def answer(exchange: Exchange) -> None:
 class ScriptedReplica:
     """The server. `script` serves every request that `scripts` (one each, in order) does not."""
 
-    def __init__(self, script: Script = answer) -> None:
+    def __init__(self, script: Script = answer, *, tls: ssl.SSLContext | None = None) -> None:
         self.script = script
+        self._tls = tls
         self.scripts: list[Script] = []
         self.exchanges: list[Exchange] = []
         self.connections = 0
@@ -125,7 +127,9 @@ class ScriptedReplica:
         return f"{host}:{port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Wire(self), "127.0.0.1", 0)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Wire(self), "127.0.0.1", 0, ssl=self._tls
+        )
         return self
 
     async def __aexit__(

@@ -19,14 +19,17 @@ from cryptography.x509.oid import NameOID
 _PIECE_BYTES = 64 * 1024
 
 
-def make_certificate(folder: Path, *, name: str, address: str) -> tuple[Path, Path, Path]:
-    """Paths of a certificate for the host `name`, its key, and the authority that a machine has to trust."""
+def make_certificate(folder: Path, *, name: str, address: str, days: int = 2) -> tuple[Path, Path, Path]:
+    """Paths of a certificate for the host `name`, its key, and the authority that a machine has to trust.
+
+    It is good until `days` from now; negative for one that has expired.
+    """
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of a test")])
     authority = _signed(issuer, authority_key, issuer, authority_key, is_authority=True)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address(address))])
-    certificate = _signed(subject, key, issuer, authority_key, is_authority=False, names=names)
+    certificate = _signed(subject, key, issuer, authority_key, is_authority=False, names=names, days=days)
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "certificate.pem", folder / "key.pem", folder / "authority.pem"
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
@@ -47,6 +50,7 @@ def _signed(
     *,
     is_authority: bool,
     names: x509.SubjectAlternativeName | None = None,
+    days: int = 2,
 ) -> x509.Certificate:
     now = dt.datetime.now(dt.UTC)
     builder = (
@@ -55,8 +59,8 @@ def _signed(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=2))
+        .not_valid_before(now - dt.timedelta(days=3))
+        .not_valid_after(now + dt.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
     )
     if names is not None:

@@ -241,6 +241,8 @@ class Replica(msgspec.Struct, frozen=True, omit_defaults=True):
     address: str | None = None
     """host:port, only where the gateway can reach it directly (house pool)."""
     secret: str | None = None
+    certificate_sha256: str | None = None
+    """Of the certificate (DER) that the replica shows at `address`, 64 hex digits; None where it speaks no TLS."""
 
 
 CACHED_MAX = 128

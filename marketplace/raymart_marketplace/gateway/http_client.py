@@ -11,12 +11,14 @@ import asyncio
 import select
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from math import inf
 from typing import Self, cast
 
 import httptools
 
 from raymart_core.units import Fault
+from raymart_marketplace.gateway.replica_connection import PinnedCertificate, open_connection, whose
 from raymart_marketplace.supply.upstream import UpstreamBroken
 
 BUFFERED_BYTES_MAX = 256 * 1024
@@ -30,6 +32,7 @@ class ClientLimits:
 
     connections_max: int = 512
     connect_timeout_s: float = 3.0
+    """Longest wait for a connection, its TLS handshake included."""
     head_timeout_s: float = 120.0
     """Longest wait for the head of an answer. A backstop: the gateway's own timeouts are shorter."""
     idle_s: float = 30.0
@@ -42,15 +45,30 @@ DEFAULT_LIMITS = ClientLimits()
 class DirectUpstream:
     """A replica that the gateway reaches over TCP itself; implements `supply.upstream.Upstream`."""
 
-    def __init__(self, address: str, secret: str, *, limits: ClientLimits = DEFAULT_LIMITS) -> None:
-        """`address` is host:port, `secret` the bearer token. Raises: ValueError when either is malformed."""
+    def __init__(
+        self,
+        address: str,
+        secret: str,
+        certificate_sha256: str | None = None,
+        *,
+        limits: ClientLimits = DEFAULT_LIMITS,
+    ) -> None:
+        """`address` is IP:port, `secret` the bearer token, `certificate_sha256` the fingerprint of what is shown there.
+
+        Without a fingerprint there is no TLS. Raises: ValueError when one is malformed, and for an address other than
+        loopback without TLS.
+        """
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError(f"{address!r} is not host:port")
         for text in (address, secret):  # Both come from a provider's machine and go into a request's head.
             if not text.isascii() or not text.isprintable() or " " in text:
                 raise ValueError("address and secret must be printable ASCII without spaces")
-        self._pool = ConnectionPool(host.strip("[]"), int(port), limits=limits)
+        pinned = None if certificate_sha256 is None else PinnedCertificate(certificate_sha256)
+        host = host.strip("[]")
+        if pinned is None and not ip_address(host).is_loopback:
+            raise ValueError(f"{address!r} is another machine and gives no certificate to know it by")
+        self._pool = ConnectionPool(host, int(port), pinned=pinned, limits=limits)
         self._headers = (
             f" HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {secret}\r\n"
             "Content-Type: application/json\r\nX-Request-Id: "
@@ -180,9 +198,12 @@ class HttpResponse:
 class ConnectionPool:
     """Connections to one host and port; the most recently used one is reused first."""
 
-    def __init__(self, host: str, port: int, *, limits: ClientLimits) -> None:
+    def __init__(
+        self, host: str, port: int, *, pinned: PinnedCertificate | None, limits: ClientLimits
+    ) -> None:
         self._host = host
         self._port = port
+        self._pinned = pinned
         self._limits = limits
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
@@ -218,16 +239,13 @@ class ConnectionPool:
             )
         self._connecting += 1
         try:
-            async with asyncio.timeout(self._limits.connect_timeout_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: _Connection(idle=self._idle.append, lost=self._lost), self._host, self._port
-                )
-        except TimeoutError:
-            raise UpstreamBroken(
-                f"no connection within {self._limits.connect_timeout_s:g} s", fault=Fault.NETWORK
-            ) from None
-        except OSError as error:
-            raise UpstreamBroken(f"cannot connect: {error.strerror or error}", fault=_whose(error)) from None
+            connection = await open_connection(
+                lambda: _Connection(idle=self._idle.append, lost=self._lost),
+                self._host,
+                self._port,
+                pinned=self._pinned,
+                timeout_s=self._limits.connect_timeout_s,
+            )
         finally:
             self._connecting -= 1
         self._open.add(connection)
@@ -275,7 +293,11 @@ class _Connection(asyncio.Protocol):
         return self._response
 
     def is_fresh(self, *, idle_s: float) -> bool:
-        """Whether the connection may be used again: open, not idle for too long, and nothing to read (not even EOF)."""
+        """Whether the connection may be used again: open, not idle for too long, and nothing to read (not even EOF).
+
+        Under TLS the poll sees records. What may come between answers is a farewell or a session ticket; a ticket that
+        is not read yet costs a connection, and replicas send none.
+        """
         if self._transport.is_closing() or self._loop.time() - self._idle_since > idle_s:
             return False
         return not self._poll.poll(0)
@@ -310,7 +332,7 @@ class _Connection(asyncio.Protocol):
             )
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._break(UpstreamBroken("the replica closed the connection", fault=_whose(error)))
+        self._break(UpstreamBroken("the replica closed the connection", fault=whose(error)))
         self._on_lost(self)
 
     # httptools
@@ -370,9 +392,3 @@ class _Connection(asyncio.Protocol):
             self.abort(f"no answer within {self._head_timeout_s:g} s", fault=Fault.PROVIDER)
         elif self._head_due_at < inf:
             self._head_timer = self._loop.call_at(self._head_due_at, self._check_head)
-
-
-def _whose(error: BaseException | None) -> Fault:
-    """A peer that closed, reset or refused is the provider's doing; anything else is the network's."""
-    closed = error is None or isinstance(error, ConnectionError)
-    return Fault.PROVIDER if closed else Fault.NETWORK

@@ -33,8 +33,8 @@ from raymart_marketplace.supply.upstream import Upstream
 
 log = structlog.get_logger()
 
-DirectUpstreamFactory = Callable[[str, str], Upstream]
-"""Makes the direct way to a replica from its address (host:port) and secret."""
+DirectUpstreamFactory = Callable[[str, str, str | None], Upstream]
+"""Makes the direct way to a replica from its address (IP:port), secret and, unless it speaks no TLS, certificate's SHA-256."""
 
 FEE_BASIS_POINTS = 1_000
 """The platform's share where nothing else says so."""
@@ -272,10 +272,7 @@ class Directory:
 
     def _entry(self, node: _NodeEntry, known: dict[str, ReplicaEntry], replica: Replica) -> ReplicaEntry:
         entry = known.get(replica.replica_id)
-        if entry is not None and (entry.replica.address, entry.replica.secret) == (
-            replica.address,
-            replica.secret,
-        ):
+        if entry is not None and _reached_by(entry.replica) == _reached_by(replica):
             entry.replica = replica
             return entry
         direct = self._direct_way(node, replica)
@@ -291,7 +288,7 @@ class Directory:
         if node.identity.pool_slug not in self._direct_pools:
             return None
         try:
-            return self._direct(replica.address, replica.secret)
+            return self._direct(replica.address, replica.secret, replica.certificate_sha256)
         except ValueError as error:
             log.warning("replica.address_unusable", node=node.identity.name, reason=str(error))
             return None
@@ -348,6 +345,10 @@ class Directory:
         if node is not None:
             for row in tuple(node.endpoints.values()):
                 self._remove(node, row)
+
+
+def _reached_by(replica: Replica) -> tuple[str | None, ...]:
+    return replica.address, replica.secret, replica.certificate_sha256
 
 
 def _ready_replicas(node: _NodeEntry, digest: str) -> tuple[ReplicaEntry, ...]:

@@ -7,8 +7,14 @@ one that never showed the secret goes first.
 
 import asyncio
 import socket
+import ssl
 
 from raymart_serve.replica.http_connection import Connection, Handler, HttpLimits
+
+_HANDSHAKE_TIMEOUT_S = 5.0
+"""From a TLS connection's first byte to the end of its handshake; only then it is counted among the connections."""
+_SHUTDOWN_TIMEOUT_S = 2.0
+"""How long a TLS peer's farewell is waited for."""
 
 
 class HttpServer:
@@ -18,31 +24,40 @@ class HttpServer:
         self.handler = handler
         self.secret = secret.encode("ascii")
         self.limits = limits
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         # In order of arrival; a dict because a set has no order.
         self._connections: dict[Connection, None] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
-    async def start(self, host: str, port: int = 0) -> str:
-        """Listen on `host`; returns "host:port", with the port that the system gave for 0."""
+    async def start(self, host: str, port: int = 0, *, tls: ssl.SSLContext | None = None) -> str:
+        """Listen on `host`, with TLS where `tls` is given; returns "host:port", with the port that the system gave for 0.
+
+        May be called again, for another address of the same server.
+        """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         # Accepted sockets inherit it; set any later, the kernel's own tuning would have taken its place.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
         listener.bind((host, port))
-        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=listener)
-        bound_host, bound_port = self._server.sockets[0].getsockname()[:2]
-        return f"{bound_host}:{bound_port}"
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self),
+            sock=listener,
+            ssl=tls,
+            ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S if tls is not None else None,
+            ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S if tls is not None else None,
+        )
+        self._servers.append(server)
+        bound_host, bound_port = server.sockets[0].getsockname()[:2]
+        return f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}"
 
     async def close(self, *, flush_timeout_s: float = 0.0) -> None:
         """Stop listening and end every connection; running handlers are cancelled.
 
         Answers that are complete but still on their way to a slow reader get `flush_timeout_s` to arrive.
         """
-        if self._server is None:
-            return
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in tuple(self._connections):
             connection.leave()
         try:

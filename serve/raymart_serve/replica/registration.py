@@ -30,7 +30,7 @@ class ReplicaRegistration(msgspec.Struct, frozen=True, omit_defaults=True):
     """Model slug, such as "raymart/demo-chat"."""
     engine: str
     address: str
-    """host:port of the replica's own HTTP server."""
+    """host:port of the replica's own HTTP server, as the agent reaches it: without TLS, mostly on loopback."""
     secret: str
     """Bearer token of that server."""
     pid: int
@@ -40,6 +40,10 @@ class ReplicaRegistration(msgspec.Struct, frozen=True, omit_defaults=True):
     state: Literal["ready", "draining", "gone"] = "ready"
     waiting: int = 0
     """Requests in the replica's queue."""
+    direct_address: str = ""
+    """host:port where gateways reach the same server over TLS; empty where it listens on loopback only."""
+    certificate_sha256: str = ""
+    """Of the certificate shown there (DER), 64 hex digits."""
 
 
 decode_registration = msgspec.json.Decoder(ReplicaRegistration).decode

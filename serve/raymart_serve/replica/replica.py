@@ -5,6 +5,7 @@ import contextlib
 import os
 import secrets
 import time
+from ipaddress import ip_address
 
 import structlog
 
@@ -15,6 +16,7 @@ from raymart_serve.models import checked_out
 from raymart_serve.replica.config import ReplicaConfig
 from raymart_serve.replica.http_connection import HttpLimits
 from raymart_serve.replica.http_server import HttpServer
+from raymart_serve.replica.own_certificate import make_own_certificate
 from raymart_serve.replica.registration import AgentRegistration, ReplicaRegistration
 from raymart_serve.replica.routes import Routes
 from raymart_serve.settings import ReplicaSettings
@@ -45,7 +47,10 @@ class Replica:
         self.revision = config.revision
         self.secret = secrets.token_urlsafe(32)
         self.address = ""
-        """host:port once `start` has begun to listen."""
+        """host:port on loopback, without TLS, once `start` has begun to listen."""
+        self.direct_address = ""
+        """host:port on another address of this machine, with TLS; empty where the settings name none."""
+        self._certificate_sha256 = ""
         self._host = settings.replica_host
         self._routes = Routes(self)
         self._server = HttpServer(self._routes, secret=self.secret, limits=limits or HttpLimits())
@@ -70,7 +75,7 @@ class Replica:
     async def start(self) -> None:
         """Listen, load the model, then announce. Raises: WeightsUnavailable, UnknownEngine, EngineFailed."""
         started_at = time.monotonic()
-        self.address = await self._server.start(self._host)
+        await self._listen()
         try:
             await self._load()
         except BaseException:
@@ -101,6 +106,8 @@ class Replica:
             context_length=self.engine.context_length,
             state="gone" if self._gone else "draining" if self._draining else "ready",
             waiting=self.stats().waiting,
+            direct_address=self.direct_address,
+            certificate_sha256=self._certificate_sha256,
         )
 
     async def health(self) -> Health:
@@ -163,6 +170,17 @@ class Replica:
         await self.engine.close()
         await self._weights.aclose()
         log.info("replica.gone", replica_id=self.replica_id)
+
+    async def _listen(self) -> None:
+        host = ip_address(self._host)
+        if host.is_loopback:
+            self.address = await self._server.start(self._host)
+            return
+        # The agent of this machine needs no TLS: what it may read of the replica it is told anyway.
+        self.address = await self._server.start("127.0.0.1" if host.version == 4 else "::1")
+        certificate = make_own_certificate(host)
+        self._certificate_sha256 = certificate.sha256
+        self.direct_address = await self._server.start(self._host, tls=certificate.context)
 
     async def _load(self) -> None:
         config = self.config

@@ -9,6 +9,7 @@ from raymart_core.units import Unit
 from raymart_core.wire.link import Replica
 from raymart_marketplace.catalog.models import ModelRevision
 from raymart_marketplace.db.session import make_engine, make_sessions, session_scope
+from raymart_marketplace.gateway.http_client import DirectUpstream
 from raymart_marketplace.pricing.effective import Window
 from raymart_marketplace.pricing.service import set_price_cap
 from raymart_marketplace.pricing.windows import Hours
@@ -262,7 +263,7 @@ class TestDirect:
         directory = Directory(sessions, direct=lambda *where: asked.append(where) or "direct", **settings)
         link = Link()
         directory.link_up(identity, link)
-        announced = replica(supply, address="10.0.0.9:8100", secret="s")
+        announced = replica(supply, address="10.0.0.9:8100", secret="s", certificate_sha256="ab" * 32)
         directory.announce(identity.node_id, link, [announced])
         directory.announce(identity.node_id, link, [announced])
         return directory, asked
@@ -272,7 +273,18 @@ class TestDirect:
         await directory.load(identity.node_id)
         (endpoint,) = directory.live(supply.model_slug)
         assert directory.acquire(endpoint.id).upstream == "direct"
-        assert asked == [("10.0.0.9:8100", "s")]
+        assert asked == [("10.0.0.9:8100", "s", "ab" * 32)]
+
+    async def test_another_machine_without_a_certificate_is_reached_by_its_link(
+        self, sessions, identity, supply
+    ):
+        directory = Directory(sessions, direct=DirectUpstream, direct_pools={identity.pool_slug})
+        link = Link()
+        directory.link_up(identity, link)
+        directory.announce(identity.node_id, link, [replica(supply, address="10.0.0.9:8100", secret="s")])
+        await directory.load(identity.node_id)
+        (endpoint,) = directory.live(supply.model_slug)
+        assert directory.acquire(endpoint.id).upstream == "tunnel to r1"
 
     async def test_an_address_of_any_other_pool_is_not_dialled(self, sessions, identity, supply):
         """Else a provider could make the gateway connect to whatever it names."""
