@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from sqlalchemy.orm import configure_mappers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
@@ -22,7 +23,7 @@ from raymart_graphql.rest.failures import handle_failures
 from raymart_graphql.rest.operations import operations_router
 from raymart_graphql.rest.worker import worker_router
 from raymart_graphql.router import GraphQLEndpoint
-from raymart_graphql.schema import build_schema
+from raymart_graphql.schema import shared_schema
 from raymart_graphql.services import Services, build_services, running
 from raymart_graphql.top_up_codes import top_up_code_routes
 from raymart_graphql.webhooks import webhook_routes
@@ -71,6 +72,16 @@ def create_app(settings: ControlSettings | None = None) -> FastAPI:
     app.routes.extend(docs_routes(app))
     handle_failures(app)
     return app
+
+
+def prepare(settings: ControlSettings) -> None:
+    """Make what all apps of this process and of its forks share, so that it is made once and in memory once.
+
+    An app itself cannot be shared: each has a gateway's identity, by which it leases credit. One is made and dropped,
+    because most of what the libraries keep of it is kept by type. Opens nothing (`build_services`).
+    """
+    configure_mappers()
+    create_app(settings)
 
 
 @asynccontextmanager
@@ -136,7 +147,7 @@ def _link(services: Services) -> list[BaseRoute]:
 
 
 def _graphql(services: Services) -> list[BaseRoute]:
-    endpoint = GraphQLEndpoint(build_schema(development=services.settings.development), services)
+    endpoint = GraphQLEndpoint(shared_schema(development=services.settings.development), services)
     pages = CORSMiddleware(
         endpoint,
         allow_origins=services.settings.allowed_origins,

@@ -236,6 +236,15 @@ class TestDeferred:
         assert imported & unwanted == set()
 
 
+    def test_who_supervises_workers_has_none_of_what_they_serve_with(self):
+        """It lives as long as they do, and its memory is counted with theirs."""
+        script = "import sys; from raymart_graphql.operator import supervisor; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        imported = set(done.stdout.split())
+        assert "raymart_graphql.operator.workers" in imported
+        assert imported & {"sqlalchemy", "pydantic", "redis", "uvicorn", "typer", "strawberry"} == set()
+
+
 class TestServeApi:
     def test_busy_port_is_named(self, database_url: str):
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -243,13 +252,14 @@ class TestServeApi:
             line = failed(run_process(database_url, "serve-api", "--port", str(port)))
         assert f"127.0.0.1:{port}" in line
 
-    async def test_api_answers_and_stops_at_sigterm(self, database_url: str):
+    @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])  # Imports all twice.
+    async def test_api_answers_and_stops_at_sigterm(self, database_url: str, workers: str):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         process = await asyncio.create_subprocess_exec(
             RAYMART,
             "serve-api",
-            env=environment(database_url, RAYMART_PORT=str(port)),
+            env=environment(database_url, RAYMART_PORT=str(port), RAYMART_WORKERS=workers),
             stderr=subprocess.PIPE,
         )
         try:

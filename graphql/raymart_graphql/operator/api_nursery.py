@@ -1,9 +1,9 @@
 """Raises workers of the API. Usage: python -m raymart_graphql.operator.api_nursery CONTROL_FD"""
 
-import importlib
 import sys
 
 from raymart_core.logs import configure_logs
+from raymart_graphql.app import prepare
 from raymart_graphql.operator.nursery import raise_workers
 from raymart_graphql.operator.running import control_settings
 from raymart_graphql.operator.serving import api_config
@@ -11,10 +11,10 @@ from raymart_graphql.operator.worker import serve
 
 
 def main() -> None:
-    """Import what the API needs, then wait for orders."""
+    """Import and make what all workers need, then wait for orders."""
     settings = control_settings()
     configure_logs(process="api", level=settings.log_level)
-    importlib.import_module("raymart_graphql.app")
+    prepare(settings)
 
     def work(listener_fd: int, control_fd: int) -> None:
         # Nobody waits for who retires, so no request that keeps its own deadline is cut.

@@ -1,6 +1,5 @@
 """Run the API: uvicorn, set for a gateway that streams, in this process or in several."""
 
-import asyncio
 import logging
 import math
 import socket
@@ -9,7 +8,8 @@ import uvicorn
 
 from raymart_core.errors import Unavailable
 from raymart_core.logs import configure_logs
-from raymart_graphql.operator.workers import BACKLOG, Workers, listen_together
+from raymart_graphql.operator.supervisor import become_supervisor
+from raymart_graphql.operator.workers import BACKLOG, listen_together
 from raymart_marketplace.gateway.http_server import HttpServerProtocol
 from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.supply.link.websocket import LinkWebSocketProtocol
@@ -21,12 +21,14 @@ KEEP_ALIVE_S = 65
 
 
 def serve_api(settings: ControlSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises: Unavailable when the port cannot be had or the app does not start."""
+    """Serve until SIGTERM or SIGINT; with several workers, as their supervisor, this does not return.
+
+    Raises: Unavailable when the port cannot be had or the app does not start.
+    """
     configure_logs(process="api", level=settings.log_level)
     if settings.workers > 1:
         listeners = _listen(settings, count=settings.workers)
-        asyncio.run(Workers(listeners, drain_s=settings.drain_s).run())
-        return
+        become_supervisor(listeners, drain_s=settings.drain_s, log_level=settings.log_level)
     server = uvicorn.Server(api_config(settings))
     (listener,) = _listen(settings, count=1)
     with listener:

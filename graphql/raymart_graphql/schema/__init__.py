@@ -1,5 +1,7 @@
 """The schema: one folder per domain, put together here."""
 
+from functools import cache
+
 import strawberry
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
@@ -171,3 +173,9 @@ def build_schema(*, development: bool = True) -> GuardedSchema:
             enable_experimental_incremental_execution=True,
         ),
     )
+
+
+@cache
+def shared_schema(*, development: bool) -> GuardedSchema:
+    """The process's one schema of its kind. It keeps nothing of who asks it, so that all apps, and all forks, may have it."""
+    return build_schema(development=development)

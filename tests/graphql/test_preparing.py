@@ -1,0 +1,28 @@
+"""What workers of one process share, and what each must have of its own."""
+
+from graphql import GraphQLSchema
+from starlette.routing import WebSocketRoute
+
+from raymart_graphql.app import GRAPHQL_PATH, create_app, prepare
+from raymart_graphql.schema import shared_schema
+from support.api_server import control_settings
+
+SETTINGS = control_settings("postgresql://nobody:nothing@127.0.0.1/nowhere")
+
+
+def schema_of(app) -> GraphQLSchema:
+    [route] = [each for each in app.routes if isinstance(each, WebSocketRoute) and each.path == GRAPHQL_PATH]
+    return route.app.schema
+
+
+class TestPreparing:
+    def test_every_app_has_the_schema_that_was_made_before(self):
+        prepare(SETTINGS)
+        made = shared_schema(development=SETTINGS.development)
+        assert [schema_of(create_app(SETTINGS)) for _ in range(2)] == [made, made]
+
+    def test_no_two_gateways_have_one_identity(self):
+        """Two that lease credit under one name would take each other's leases for their own."""
+        prepare(SETTINGS)
+        first, second = (create_app(SETTINGS).state.services for _ in range(2))
+        assert first.leases.gateway_id != second.leases.gateway_id
