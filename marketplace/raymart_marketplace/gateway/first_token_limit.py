@@ -4,6 +4,10 @@ One limit for all would be the slowest provider's: a machine that has answered w
 second is not slow, it is stuck. So each endpoint is given what it has needed of late, many times over; but only while
 there is a better place to go: the last endpoint, one whose slots are all taken (a queue is no fault), and one that nobody
 knows yet have the whole limit. Retries that overload causes would make it worse.
+
+This is also what finds a link that has fallen silent: heartbeats come each second and may be late by as much, so that
+they could tell hardly sooner, and of a stuck engine they tell nothing. Nor is a second endpoint asked while the first is
+waited for (hedging): a request has one attempt at a time, and so one hold, one bill and one engine to stop.
 """
 
 from dataclasses import replace

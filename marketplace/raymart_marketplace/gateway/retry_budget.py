@@ -16,7 +16,8 @@ class RetryBudget:
     """Counts requests and retries of the last ten seconds. One per process; for one event loop.
 
     Promises: in any window, retries <= `share` x requests + `reserve_per_s` x the window. A retry is whatever asks another
-    endpoint for the same request, before its first token or after.
+    endpoint for the same request, before its first token or after, but for the one that takes up the work of an endpoint
+    that died in mid-stream: it does what is no longer done.
     """
 
     def __init__(
