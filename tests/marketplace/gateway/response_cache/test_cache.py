@@ -120,7 +120,7 @@ class TestHit:
         )
         for customer, provider, fee in rows:
             assert customer == provider + fee
-            assert fee == customer * rows[0][2] // rows[0][0]
+            assert fee == -(-customer * rows[0][2] // rows[0][0])
         assert await cached.balance() == (1_000_000 - sum(row[0] for row in rows), 0)
         assert (await cached.books.columns("provider_payable")).balance == sum(row[1] for row in rows)
 
