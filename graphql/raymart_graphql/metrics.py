@@ -12,6 +12,7 @@ from raymart_billing.vital_signs import SIGNS, Reading, read_signs
 from raymart_graphql.machine_metrics import MachineMetrics
 from raymart_graphql.outage import DATABASE_AWAY
 from raymart_marketplace.db.session import Sessions
+from raymart_marketplace.gateway.response_cache import ResponseCache
 from raymart_marketplace.retention.writer import RetentionWriter
 from raymart_marketplace.supply.breaker import BreakerState
 from raymart_marketplace.supply.live import EndpointDirectory
@@ -30,6 +31,7 @@ class Metrics:
         directory: EndpointDirectory,
         sessions: Sessions,
         retention: RetentionWriter,
+        answers: ResponseCache,
         machines: MachineMetrics | None = None,
     ) -> None:
         self._money = MoneyMetrics(sessions)
@@ -39,6 +41,7 @@ class Metrics:
         if machines is not None:
             self._registry.register(machines)
         self._registry.register(RetentionMetrics(retention))
+        self._registry.register(AnswerCacheMetrics(answers))
 
     async def exposition(self) -> bytes:
         """This app's metrics, and those that modules keep in the process's registry."""
@@ -97,6 +100,36 @@ class RetentionMetrics(Collector):
         stored.add_metric([], self._retention.stored)
         dropped.add_metric([], self._retention.dropped)
         return (stored, dropped)
+
+
+class AnswerCacheMetrics(Collector):
+    """Reads the response cache of this process when it is scraped."""
+
+    def __init__(self, answers: ResponseCache) -> None:
+        self._answers = answers
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """What became of requests that asked for a cached answer, and of answers that were to be kept."""
+        answers, store = self._answers, self._answers.store
+        requests = CounterMetricFamily(
+            "raymart_answer_cache_requests",
+            "Requests that asked for a cached answer: hit, miss, or bypass for what would not be the same again.",
+            labels=["outcome"],
+        )
+        for outcome, count in (("hit", answers.hits), ("miss", answers.misses), ("bypass", answers.bypasses)):
+            requests.add_metric([outcome], count)
+        kept = CounterMetricFamily(
+            "raymart_answer_cache_kept_answers", "Answers stored for being given again."
+        )
+        size = CounterMetricFamily("raymart_answer_cache_kept_bytes", "What these take, sealed.")
+        unkept = CounterMetricFamily(
+            "raymart_answer_cache_unkept_answers",
+            "Those that were not stored: too long, too many, or no Redis.",
+        )
+        kept.add_metric([], store.kept)
+        size.add_metric([], store.kept_bytes)
+        unkept.add_metric([], store.unkept)
+        return (requests, kept, size, unkept)
 
 
 class MoneyMetrics(Collector):

@@ -34,6 +34,7 @@ class Inferences:
     inference: Inference
     images: ImageInference
     vectors: VectorInference
+    answers: ResponseCache
 
 
 def make_inferences(
@@ -56,6 +57,16 @@ def make_inferences(
     entrance = Entrance(
         shedder=LoadShedder(directory, limits=QueueLimits(wait_s_max=settings.queue_wait_s)), limiter=limiter
     )
+    answers = make_answers(
+        settings,
+        directory=directory,
+        leases=leases,
+        usage_sink=usage_sink,
+        controls=controls,
+        redis=redis,
+        box=box,
+        limiter=limiter,
+    )
     inference = Inference(
         directory=directory,
         models=models,
@@ -69,18 +80,7 @@ def make_inferences(
         sort=settings.routing_sort,
         awakening=awakening,
         entrance=entrance,
-        cache=ResponseCache(
-            store=AnswerStore(redis, box),
-            secret=derived_key(settings.token_secret.get_secret_value().encode(), purpose="cached answers"),
-            directory=directory,
-            admission=controls,
-            hold_gate=leases.gate,
-            usage_sink=usage_sink,
-            rater=rater,
-            hold_ttl_s=InferenceLimits.of(settings).hold_ttl_s,
-            price_basis_points=settings.cached_answer_price_basis_points,
-            limiter=limiter,
-        ),
+        cache=answers,
     )
     images = ImageInference(
         directory=directory,
@@ -105,4 +105,30 @@ def make_inferences(
         awakening=awakening,
         entrance=entrance,
     )
-    return Inferences(inference=inference, images=images, vectors=vectors)
+    return Inferences(inference=inference, images=images, vectors=vectors, answers=answers)
+
+
+def make_answers(
+    settings: ControlSettings,
+    *,
+    directory: Directory,
+    leases: GatewayLeases,
+    usage_sink: LedgerUsageSink,
+    controls: LiveControls,
+    redis: Redis,
+    box: SecretBox,
+    limiter: RateLimiter,
+) -> ResponseCache:
+    """Answers that may be given again; asks nothing of Redis yet."""
+    return ResponseCache(
+        store=AnswerStore(redis, box),
+        secret=derived_key(settings.token_secret.get_secret_value().encode(), purpose="cached answers"),
+        directory=directory,
+        admission=controls,
+        hold_gate=leases.gate,
+        usage_sink=usage_sink,
+        rater=UnitRater(),
+        hold_ttl_s=InferenceLimits.of(settings).hold_ttl_s,
+        price_basis_points=settings.cached_answer_price_basis_points,
+        limiter=limiter,
+    )

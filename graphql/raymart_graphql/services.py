@@ -194,6 +194,7 @@ def build_services(settings: ControlSettings) -> Services:
             supply.directory,
             sessions,
             retention,
+            sold.answers,
             machines=MachineMetrics(supply.telemetry, supply.benchmarks),
         ),
         hints_of_feeds=feed_hints,

@@ -63,6 +63,10 @@ class ResponseCache:
     """What an answer costs when it is given again, of what it cost the first time."""
     limiter: RateLimiter | None = None
     """A hit counts as a request, and no tokens; None where nobody is limited."""
+    hits: int = 0
+    misses: int = 0
+    bypasses: int = 0
+    """What would not be the same again."""
     _keeping: set[asyncio.Task[bool]] = field(default_factory=set)
 
     async def answered(
@@ -73,6 +77,7 @@ class ResponseCache:
         Raises: for a hit what `Inference.run` raises of the caller and his money; else whatever `events` raises.
         """
         if not is_repeatable(visit.request):
+            self.bypasses += 1
             async with aclosing(events):
                 async for event in events:
                     yield replace(event, cache="bypass") if isinstance(event, Started) else event
@@ -148,6 +153,7 @@ class ResponseCache:
         )
         # If this is not recorded in time, nothing is handed out or billed, and the hold ends by itself.
         await self.usage_sink.record(final)
+        self.hits += 1
         yield Started(
             request_id=visit.id,
             created_at=created_at,
@@ -185,6 +191,7 @@ class ResponseCache:
         self, visit: Visit, events: AsyncGenerator[InferenceEvent, None], digest: bytes
     ) -> AsyncGenerator[InferenceEvent, None]:
         """`events`, with the answer kept if it ends well and is not too long."""
+        self.misses += 1
         started: Started | None = None
         deltas: list[Delta] = []
         room = ANSWER_BYTES_MAX
@@ -197,8 +204,11 @@ class ResponseCache:
                 started = replace(event, cache="miss")
                 yield started
                 continue
-            elif isinstance(event, Finished) and started is not None and room > 0:
-                self._keep(visit, started, deltas, event, digest)
+            elif isinstance(event, Finished) and started is not None:
+                if room > 0:
+                    self._keep(visit, started, deltas, event, digest)
+                else:
+                    self.store.unkept += 1
             yield event
 
     def _keep(
@@ -206,7 +216,10 @@ class ResponseCache:
     ) -> None:
         """Begin to keep the answer; nobody waits for it."""
         parts: tuple[UsageEntry, ...] = () if finished.record is None else finished.record.parts
-        if not parts or len(self._keeping) >= KEEPING_MAX:
+        if not parts:
+            return
+        if len(self._keeping) >= KEEPING_MAX:
+            self.store.unkept += 1
             return
         answer = CachedAnswer(
             model=started.model,

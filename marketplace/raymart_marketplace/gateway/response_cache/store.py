@@ -52,6 +52,11 @@ class AnswerStore:
         self._redis = redis
         self._box = box
         self._answers_max = answers_max
+        self.kept = 0
+        self.kept_bytes = 0
+        """Of all that were kept, sealed."""
+        self.unkept = 0
+        """Answers that were too long or too many, or whose Redis was away."""
         self._keep = redis.register_script(_KEEP)
 
     async def find(self, keys: Sequence[str]) -> CachedAnswer | None:
@@ -73,6 +78,7 @@ class AnswerStore:
         """Whether the answer is kept; one that is too long is not."""
         content = encode_answer(answer)
         if len(content) > ANSWER_BYTES_MAX:
+            self.unkept += 1
             return False
         sealed = self._box.seal(content, purpose=_purpose(key))
         arguments: list[str | bytes | int] = [key, sealed, ttl_s, now_s, self._answers_max, _ANSWER]
@@ -81,7 +87,10 @@ class AnswerStore:
                 await self._keep(keys=[_ANSWERS + organization_id.hex, _ANSWER + key], args=arguments)
         except (*REDIS_AWAY, TimeoutError) as error:
             log.warning("answer.not_kept", error=type(error).__name__)
+            self.unkept += 1
             return False
+        self.kept += 1
+        self.kept_bytes += len(sealed)
         return True
 
     def _opened(self, key: str, sealed: bytes) -> CachedAnswer | None:

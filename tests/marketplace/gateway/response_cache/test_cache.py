@@ -180,6 +180,19 @@ class TestHit:
         )
         assert reply.status_code == 429
 
+    async def test_hits_misses_and_what_is_kept_are_counted(self, cached):
+        assert await outcomes(cached, {}, {}, {"max_tokens": 5}, {"headers": {}}) == [
+            "miss",
+            "hit",
+            "miss",
+            None,
+        ]
+        await cached.client.post("/v1/chat/completions", json=cached.body(temperature=1.0), headers=KEEP)
+        cache = cached.inference._cache
+        assert (cache.hits, cache.misses, cache.bypasses) == (1, 2, 1)
+        assert (cache.store.kept, cache.store.unkept) == (2, 0)
+        assert 200 < cache.store.kept_bytes < 4_000
+
     async def test_free_answers_stay_free(self, market, redis):
         await with_cache(market, redis)
         await market.add_endpoint(prices=Prices())
@@ -329,6 +342,8 @@ class TestRedis:
 
         cached.replicas[0].script = long
         assert await outcomes(cached, {"max_tokens": 700}, {"max_tokens": 700}) == ["miss", "miss"]
+        store = cached.inference._cache.store
+        assert (store.kept, store.unkept, store.kept_bytes) == (0, 2, 0)
 
     async def test_a_slow_redis_costs_a_moment(self, cached, redis, monkeypatch):
         await ask(cached)
