@@ -62,7 +62,7 @@ class KeyObject(msgspec.Struct):
     rate_limits: list[RateLimitObject]
     """Those of its organization, its project and its own, as far as there are any; the tightest decides."""
     answer_cache_seconds: int
-    """How long its answers are given again where a request does not say."""
+    """How long its answers are given again where a request does not say, by its own wish or else its project's."""
     byok_usage: int = 0
     byok_usage_daily: int = 0
     byok_usage_weekly: int = 0
@@ -103,7 +103,8 @@ class KeyRoute(Endpoint):
         except (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError) as error:
             raise Unavailable("the key cannot be read for the moment; try again in a second") from error
         tightest = min(budgets, key=_remaining, default=None)
-        await answer.json(_encode(KeyReply(data=_object(key, spending, tightest, self._limited(caller)))))
+        shown = _object(key, spending, tightest, limited=self._limited(caller), cache_s=caller.answer_cache_s)
+        await answer.json(_encode(KeyReply(data=shown)))
 
     def _limited(self, caller: Caller) -> list[RateLimitObject]:
         return [
@@ -118,7 +119,12 @@ class KeyRoute(Endpoint):
 
 
 def _object(
-    key: ApiKey, spending: KeySpending, budget: BudgetStanding | None, limited: list[RateLimitObject]
+    key: ApiKey,
+    spending: KeySpending,
+    budget: BudgetStanding | None,
+    *,
+    limited: list[RateLimitObject],
+    cache_s: int,
 ) -> KeyObject:
     return KeyObject(
         label=key.prefix,
@@ -134,7 +140,7 @@ def _object(
         scopes=key.scopes,
         models=key.models,
         rate_limits=limited,
-        answer_cache_seconds=key.answer_cache_s,
+        answer_cache_seconds=cache_s,
     )
 
 

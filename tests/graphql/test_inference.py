@@ -125,6 +125,43 @@ class TestMutation:
         row = await request_row(api, completion["requestId"])
         assert (row.api_key_id, row.user_id, row.project_id) == (key_id, None, customer.project_id)
 
+    async def test_an_answer_is_given_again_to_who_asks_for_that(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        wanted = chat(seller, temperature=0, answerCacheSeconds=300)
+        query = "mutation ($input: CreateChatCompletionInput!) { createChatCompletion(input: $input) { completion { text answerCache } } }"
+        before, said = await self._counted(api), []
+        for given in (wanted, wanted, wanted | {"temperature": 1.0}, wanted | {"answerCacheSeconds": None}):
+            found = (await api(query, customer.owner, input=given)).data["createChatCompletion"]["completion"]
+            said.append(found["answerCache"])
+            assert found["text"] == "tok " * 4
+            await api.services.inference._cache.drain()
+        assert said == ["MISS", "HIT", "BYPASS", None]
+        stream = (
+            "subscription ($input: ChatCompletionInput!) { chatCompletion(input: $input) { answerCache } }"
+        )
+        async with connected(api, customer.owner) as ws:
+            await ws.subscribe(stream, input=wanted)
+            assert {chunk["answerCache"] for chunk in await ws.chunks()} == {"HIT"}
+        after = await self._counted(api)
+        assert {name: after[name] - before[name] for name in after if not name.endswith("bytes_total")} == {
+            'requests_total{outcome="hit"}': 2,
+            'requests_total{outcome="miss"}': 1,
+            'requests_total{outcome="bypass"}': 1,
+            "kept_answers_total": 1,
+            "unkept_answers_total": 0,
+        }
+        assert after["kept_bytes_total"] > before["kept_bytes_total"]
+
+    async def _counted(self, api: Api) -> dict[str, float]:
+        """What `/metrics` says of the cache, by the end of its name."""
+        exposed, name = (await api.client.get("/metrics")).text, "raymart_answer_cache_"
+        samples = [
+            line.removeprefix(name).rsplit(" ", 1) for line in exposed.splitlines() if line.startswith(name)
+        ]
+        return {end: float(value) for end, value in samples if "_created" not in end}
+
     async def test_without_funds_no_engine_is_touched_and_no_row_written(
         self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
     ) -> None:
@@ -173,6 +210,7 @@ class TestMutation:
             ({"stop": ["a"] * 5}, ["input", "stop"]),
             ({"topLogprobs": 21}, ["input", "topLogprobs"]),
             ({"seed": str(2**70)}, ["input", "seed"]),
+            ({"answerCacheSeconds": 86_401}, ["input", "answerCacheSeconds"]),
             ({"provider": {"maxPrice": {"promptPerMillion": "-1"}}}, None),
         ],
     )

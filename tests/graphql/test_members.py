@@ -200,6 +200,70 @@ class TestOrganizations:
         assert default == "CONFLICT"
 
 
+class TestAnswerCache:
+    SEEN = "query ($id: ID!) { node(id: $id) { ... on Project { answerCacheSeconds } ... on ApiKey { own: answerCacheSeconds } } }"
+
+    async def test_a_project_wishes_for_its_keys_and_a_key_for_itself(
+        self, api: Api, customer: Tenant
+    ) -> None:
+        owner = customer.owner
+        made = await do(
+            api,
+            owner,
+            "createApiKey",
+            "secret apiKey { id answerCacheSeconds }",
+            projectId=customer.project,
+            name="k",
+        )
+        key, headers = made["apiKey"]["id"], {"authorization": f"Bearer {made['secret']}"}
+        assert made["apiKey"]["answerCacheSeconds"] is None
+
+        async def in_force() -> int:
+            shown = (await api.client.get("/v1/key", headers=headers)).json()
+            return shown["data"]["answer_cache_seconds"]
+
+        assert await in_force() == 0
+        wish = {"projectId": customer.project, "seconds": 600}
+        given = await do(api, owner, "setAnswerCache", "project { answerCacheSeconds }", **wish)
+        assert given["project"] == {"answerCacheSeconds": 600}
+        assert await in_force() == 600
+        for own, expected in ((30, 30), (0, 0), (None, 600)):
+            await do(api, owner, "updateApiKey", "apiKey { id }", apiKeyId=key, answerCacheSeconds=own)
+            assert await in_force() == expected
+        seen = [(await api(self.SEEN, owner, id=each)).data["node"] for each in (customer.project, key)]
+        assert seen == [{"answerCacheSeconds": 600}, {"own": None}]
+
+    async def test_it_holds_for_people_too(self, api: Api, customer: Tenant) -> None:
+        wish = {"projectId": customer.project, "seconds": 60}
+        bearer = f"Bearer {customer.owner.token}".encode()
+        assert (await api.services.authenticator.caller(bearer)).answer_cache_s == 0
+        await do(api, customer.owner, "setAnswerCache", "project { id }", **wish)
+        assert (await api.services.authenticator.caller(bearer)).answer_cache_s == 60
+
+    async def test_only_who_manages_the_organization_sets_it_within_a_day(
+        self, api: Api, customer: Tenant, stranger: Tenant
+    ) -> None:
+        wish = {"projectId": customer.project, "seconds": 60}
+        developer = customer.people[Role.DEVELOPER]
+        for nobody in (developer, stranger.owner, None):
+            refused = await do(api, nobody, "setAnswerCache", "project { id }", **wish)
+            assert refused in {"FORBIDDEN", "UNAUTHENTICATED"}, refused
+        for seconds in (-1, 86_401):
+            given = {**wish, "seconds": seconds}
+            assert await do(api, customer.owner, "setAnswerCache", "project { id }", **given) == "INVALID"
+
+    async def test_the_change_is_in_the_audit_log(self, api: Api, customer: Tenant) -> None:
+        await do(
+            api, customer.owner, "setAnswerCache", "project { id }", projectId=customer.project, seconds=60
+        )
+        query = """query ($id: ID!, $project: ID!) { organization(id: $id) {
+            auditLog(filter: {subjectId: $project}, first: 1) { nodes { action detail } } } }"""
+        found = await api(query, customer.owner, id=customer.id, project=customer.project)
+        [entry] = found.data["organization"]["auditLog"]["nodes"]
+        assert entry["action"] == "setAnswerCache"
+        assert "60" in str(entry["detail"])
+
+
 class TestSupport:
     LOOK = "query ($id: ID!) { organization(id: $id) { apiKeys { nodes { id } } usageRecords { nodes { id } } } }"
 

@@ -329,7 +329,7 @@ _WRITTEN: Mapping[str, Mapping[ColumnClass, str]] = {
         _C.PLAIN: "id created_at organization_id state bytes expires_at",
         _C.PERSON: "requested_by",
     },
-    "project": {_C.PLAIN: "id created_at organization_id archived_at", _C.TEXT: "slug name"},
+    "project": {_C.PLAIN: "id created_at organization_id archived_at answer_cache_s", _C.TEXT: "slug name"},
     "provider": {
         _C.PLAIN: "id created_at organization_id state data_policy contact_verified_at",
         _C.TEXT: "slug name website about",

@@ -16,6 +16,7 @@ MEMBERS_RULES: Mapping[str, Rule] = {
     "Mutation.updateOrganization": _of_organization(Permission.ORGANIZATION_MANAGE),
     "Mutation.createProject": _of_organization(Permission.ORGANIZATION_MANAGE),
     "Mutation.renameProject": MemberOf("project_id", Prefix.PROJECT, Permission.ORGANIZATION_MANAGE),
+    "Mutation.setAnswerCache": MemberOf("project_id", Prefix.PROJECT, Permission.ORGANIZATION_MANAGE),
     "Mutation.archiveProject": MemberOf("project_id", Prefix.PROJECT, Permission.ORGANIZATION_MANAGE),
     "Mutation.inviteMember": _of_organization(Permission.MEMBERS_MANAGE),
     "Mutation.acceptInvitation": SignedIn(),  # The token of the mail, and the address, decide.

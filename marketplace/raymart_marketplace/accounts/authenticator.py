@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, null, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, case, exists, null, select, tuple_
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,14 +35,13 @@ from raymart_marketplace.accounts.api_keys import KEY_PREFIX, hash_key, is_key
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.accounts.errors import EmailNotVerified
 from raymart_marketplace.accounts.key_uses import KeyUses
+from raymart_marketplace.accounts.living_key import living_key
 from raymart_marketplace.accounts.models import (
-    ApiKey,
     Membership,
     Organization,
     OrganizationKind,
     Project,
     Role,
-    ServiceAccount,
     User,
 )
 from raymart_marketplace.accounts.permissions import Permission, roles_with
@@ -177,6 +176,10 @@ class Authenticator:
         """End a revoked key here and now. Call it after the commit."""
         self._drop(lambda known: known.caller is not None and known.caller.api_key_id == api_key_id)
 
+    def forget_project(self, project_id: UUID) -> None:
+        """Take up a project's changed settings here and now. Call it after the commit."""
+        self._drop(lambda known: known.caller is not None and known.caller.project_id == project_id)
+
     def forget_user(self, user_id: UUID) -> None:
         """End a disabled user's tokens, or take up a changed membership, here and now. Call it after the commit."""
         self._drop(lambda known: known.claims is not None and known.claims.user_id == user_id)
@@ -258,7 +261,7 @@ class Authenticator:
     async def _by_key(self, key_hash: bytes) -> Known | None:
         """The living key with this hash, its project and its organization."""
         async with self._reading() as session:
-            row = (await session.execute(_living_key(key_hash))).first()
+            row = (await session.execute(living_key(key_hash))).first()
         if row is None:
             return None
         key_id, project_id, organization_id, scopes, models, keeps_prompts, cache_s, kind, role, seconds = row
@@ -292,7 +295,13 @@ class Authenticator:
             may_infer,
         )
         statement = (
-            select(Project.organization_id, Project.id, User.email_verified_at, _second_factor_at(claims))
+            select(
+                Project.organization_id,
+                Project.id,
+                Project.answer_cache_s,
+                User.email_verified_at,
+                _second_factor_at(claims),
+            )
             .select_from(User)
             .outerjoin(Membership, Membership.user_id == User.id)
             .outerjoin(Organization, Organization.id == Membership.organization_id)
@@ -306,8 +315,8 @@ class Authenticator:
         if row is None:
             return None
         # Outer joins: both columns may be null, which their types do not tell.
-        organization_id, project_id, verified_at, second_factor_at = cast(
-            "tuple[UUID | None, UUID | None, datetime | None, datetime | None]", row
+        organization_id, project_id, cache_s, verified_at, second_factor_at = cast(
+            "tuple[UUID | None, UUID | None, int | None, datetime | None, datetime | None]", row
         )
         person = Person(is_verified=verified_at is not None, second_factor_at=second_factor_at)
         caller = None
@@ -317,6 +326,7 @@ class Authenticator:
                 project_id=project_id,
                 api_key_id=None,
                 user_id=claims.user_id,
+                answer_cache_s=cache_s or 0,
             )
         return Known(caller=caller, claims=claims, person=person, fresh_s=self._tokens.seconds_left(claims))
 
@@ -361,35 +371,3 @@ def _credential(authorization: bytes | None) -> str:
     if scheme.lower() != b"bearer" or not credential.isascii() or not 0 < len(credential) <= TOKEN_BYTES_MAX:
         raise NotAuthenticated(_MISSING)
     return credential.decode("ascii")
-
-
-def _living_key(key_hash: bytes) -> Select[*tuple[Any, ...]]:
-    """The key whose present or former secret has this hash, with what it belongs to and how long it is still good."""
-    is_former = ApiKey.former_key_hash == key_hash
-    former_ends_at = case((is_former, ApiKey.former_ends_at))
-    # Of the two ends the sooner; LEAST ignores nulls.
-    ends_at = func.least(ApiKey.expires_at, former_ends_at)
-    left_s = func.extract("epoch", ends_at - func.clock_timestamp())
-    return (
-        select(
-            ApiKey.id,
-            Project.id,
-            Project.organization_id,
-            ApiKey.scopes,
-            ApiKey.models,
-            ApiKey.prompt_retention_days > 0,
-            ApiKey.answer_cache_s,
-            Organization.kind,
-            ServiceAccount.role,
-            left_s,
-        )
-        .join(Project, Project.id == ApiKey.project_id)
-        .join(Organization, Organization.id == Project.organization_id)
-        .outerjoin(ServiceAccount, ServiceAccount.id == ApiKey.service_account_id)
-        .where(
-            or_(ApiKey.key_hash == key_hash, is_former),
-            ServiceAccount.disabled_at.is_(None),
-            ApiKey.revoked_at.is_(None),
-            or_(ends_at.is_(None), ends_at > func.clock_timestamp()),
-        )
-    )

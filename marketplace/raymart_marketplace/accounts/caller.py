@@ -23,7 +23,7 @@ class Caller:
     keeps_prompts: bool = False
     """Whether the key asks for its prompts and completions to be kept."""
     answer_cache_s: int = 0
-    """How long the key's answers are given again where a request does not say."""
+    """How long answers are given again where a request does not say: the key's own wish, else its project's."""
 
     def require(self, scope: KeyScope) -> None:
         """Raises: ScopeMissing unless the credential is good for this."""

@@ -28,6 +28,7 @@ class Forgotten(StrEnum):
     KEY = "key"
     USER = "user"
     SESSION = "session"
+    PROJECT = "project"
 
 
 async def tell(redis: Redis, what: Forgotten, identity: UUID) -> None:
@@ -72,6 +73,10 @@ class Forgetting:
         """The log-in was ended. Call it after the commit."""
         await self._forget(Forgotten.SESSION, session_id)
 
+    async def project(self, project_id: UUID) -> None:
+        """What holds for all of the project's keys was changed. Call it after the commit."""
+        await self._forget(Forgotten.PROJECT, project_id)
+
     async def _forget(self, what: Forgotten, identity: UUID) -> None:
         self._here(what, identity)
         await tell(self._redis, what, identity)
@@ -84,6 +89,8 @@ class Forgetting:
                 self._authenticator.forget_user(identity)
             case Forgotten.SESSION:
                 self._authenticator.forget_session(identity)
+            case Forgotten.PROJECT:
+                self._authenticator.forget_project(identity)
 
     async def _run(self) -> None:
         """Listen for ever; while Redis is away, try again every second."""

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from raymart_core.errors import Conflict, InvalidRequest, NotFound
 from raymart_core.ids import Prefix, show
+from raymart_marketplace.accounts.answer_cache import checked_answer_cache_s
 from raymart_marketplace.accounts.api_keys import make_key
 from raymart_marketplace.accounts.key_terms import stored_models, stored_scopes
 from raymart_marketplace.accounts.models import ApiKey
@@ -22,9 +23,6 @@ from raymart_marketplace.accounts.scopes import KeyScope
 
 OVERLAP_S_MAX = 86_400
 """How long a rotated key's former secret may go on working."""
-
-ANSWER_CACHE_S_MAX = 86_400
-"""How long answers may be given again."""
 
 
 class Unchanged:
@@ -44,8 +42,8 @@ class KeyChange:
     """None allows all."""
     expires_at: datetime | Unchanged | None = UNCHANGED
     """None for never."""
-    answer_cache_s: int | Unchanged = UNCHANGED
-    """0 for not at all."""
+    answer_cache_s: int | Unchanged | None = UNCHANGED
+    """0 for not at all, None for what its project says."""
 
 
 async def update_api_key(session: AsyncSession, *, api_key_id: UUID, change: KeyChange) -> ApiKey:
@@ -61,12 +59,10 @@ async def update_api_key(session: AsyncSession, *, api_key_id: UUID, change: Key
         await _require_future(session, change.expires_at)
         key.expires_at = change.expires_at
     if not isinstance(change.answer_cache_s, Unchanged):
-        if not 0 <= change.answer_cache_s <= ANSWER_CACHE_S_MAX:
-            raise InvalidRequest(
-                f"answers are cached for 0 to {ANSWER_CACHE_S_MAX} s, not {change.answer_cache_s}",
-                param="answer_cache_seconds",
-            )
-        key.answer_cache_s = change.answer_cache_s
+        seconds = change.answer_cache_s
+        key.answer_cache_s = (
+            None if seconds is None else checked_answer_cache_s(seconds, param="answer_cache_seconds")
+        )
     await session.flush()
     return key
 

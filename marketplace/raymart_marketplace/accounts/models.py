@@ -81,13 +81,18 @@ class Project(Row):
     """A part of an organization that keys and usage belong to."""
 
     __tablename__ = "project"
-    __table_args__ = (UniqueConstraint("organization_id", "slug"),)
+    __table_args__ = (
+        UniqueConstraint("organization_id", "slug"),
+        CheckConstraint("answer_cache_s between 0 and 86400", name="answer_cache_s"),
+    )
 
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="RESTRICT"))
     slug: Mapped[str]
     name: Mapped[str]
     archived_at: Mapped[datetime | None]
     """When it was ended; its keys ended with it."""
+    answer_cache_s: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How long answers are given again unless a key or a request says otherwise; 0 for not at all. See `gateway.response_cache`."""
 
 
 class ServiceAccount(Row):
@@ -155,5 +160,5 @@ class ApiKey(Row):
         ForeignKey("service_account.id", ondelete="RESTRICT"), index=True
     )
     """Whose key it is; None for one of the project itself."""
-    answer_cache_s: Mapped[int] = mapped_column(default=0, server_default=text("0"))
-    """How long its answers are given again unless a request says otherwise; 0 for not at all. See `gateway.response_cache`."""
+    answer_cache_s: Mapped[int | None]
+    """How long its answers are given again unless a request says otherwise; 0 for not at all, None for what its project says."""

@@ -95,7 +95,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Format, tools and reasoning; the cache's salt is the gateway's to set."""
     cache_ttl_s: int | None = None
     """Seconds that this answer is kept for being given again, at most a day; 0 for neither giving nor keeping, None for
-    what the caller's key says (`response_cache/`)."""
+    what the caller's key or project says (`response_cache/`)."""
     reference: ModelReference = ModelReference("")
     """What `model` names; set here, whatever is given."""
     content_bytes: int = 0
@@ -110,7 +110,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
             )
         _utf8_length(self.model, param="model")
         if self.cache_ttl_s is not None and not 0 <= self.cache_ttl_s <= CACHE_TTL_S_MAX:
-            raise InvalidRequest(f"an answer is cached for 0 to {CACHE_TTL_S_MAX} s, not {self.cache_ttl_s}")
+            raise InvalidRequest(
+                f"an answer is cached for 0 to {CACHE_TTL_S_MAX} s, not {self.cache_ttl_s}",
+                param="answer_cache_seconds",
+            )
         name, sort = without_suffix(self.model)
         force_setattr(self, "reference", read_reference(name))
         if sort is not None and self.routing.sort is None:

@@ -20,6 +20,7 @@ class Memory:
         self.keys: list[UUID] = []
         self.users: list[UUID] = []
         self.sessions: list[UUID] = []
+        self.projects: list[UUID] = []
 
     def forget(self, api_key_id: UUID) -> None:
         self.keys.append(api_key_id)
@@ -29,6 +30,9 @@ class Memory:
 
     def forget_session(self, session_id: UUID) -> None:
         self.sessions.append(session_id)
+
+    def forget_project(self, project_id: UUID) -> None:
+        self.projects.append(project_id)
 
 
 @pytest.fixture
@@ -54,13 +58,14 @@ async def two(redis):
 class TestForgetting:
     async def test_both_processes_forget(self, two):
         [here, _], memories = two
-        key, user, session = new_id(), new_id(), new_id()
+        key, user, session, project = new_id(), new_id(), new_id(), new_id()
         await here.key(key)
         await here.user(user)
+        await here.project(project)
         await here.session(session)
         for memory in memories:
             await until(lambda memory=memory: session in memory.sessions)
-            assert (set(memory.keys), set(memory.users)) == ({key}, {user})
+            assert (set(memory.keys), set(memory.users), set(memory.projects)) == ({key}, {user}, {project})
 
     async def test_news_that_is_none_is_passed_over(self, two, redis):
         [here, _], memories = two

@@ -345,6 +345,9 @@ class Project(Node):
     name: str = strawberry.field(description="Name for people.")
     created_at: datetime = strawberry.field(description="When it was made.")
     archived_at: datetime | None = strawberry.field(description="When it was ended; null while it is used.")
+    answer_cache_seconds: int = strawberry.field(
+        description="How long answers are given again where neither a request nor its key says; 0 for not at all."
+    )
 
     @classmethod
     def of(cls, row: models.Project) -> "Project":
@@ -357,6 +360,7 @@ class Project(Node):
             name=row.name,
             created_at=row.created_at,
             archived_at=row.archived_at,
+            answer_cache_seconds=row.answer_cache_s,
         )
 
     async def owner(self, _operation: Operation) -> UUID:
@@ -415,8 +419,9 @@ class ApiKey(Node):
     prompt_retention_days: int = strawberry.field(
         description="How many days prompts and completions of its requests are kept; 0 for not at all."
     )
-    answer_cache_seconds: int = strawberry.field(
-        description="How long its answers are given again where a request does not say; 0 for not at all."
+    answer_cache_seconds: int | None = strawberry.field(
+        description="How long its answers are given again where a request does not say; 0 for not at all, null for "
+        "what its project says."
     )
 
     @classmethod

@@ -23,4 +23,5 @@ async def caller_of(operation: Operation, project_id: strawberry.ID | None) -> C
         project_id=project.uuid,
         api_key_id=None,
         user_id=principal.user_id,
+        answer_cache_s=project.answer_cache_seconds,
     )

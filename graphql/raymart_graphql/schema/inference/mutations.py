@@ -9,6 +9,7 @@ from raymart_graphql.relay import global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.inference.stream import inference_events
 from raymart_graphql.schema.inference.types import (
+    AnswerCache,
     ChatCompletion,
     CreateChatCompletionInput,
     CreateChatCompletionPayload,
@@ -51,5 +52,6 @@ def _completion(events: list[InferenceEvent]) -> ChatCompletion:
         cost=Money.of(last.cost),
         attempts=last.attempts,
         created_at=started.created_at,
+        answer_cache=None if started.cache is None else AnswerCache(started.cache),
         provider_slug=last.provider,
     )

@@ -39,6 +39,7 @@ def chat_request(given: ChatCompletionInput) -> ChatRequest:
         messages=chat_messages(given.messages),
         sampling=sampling,
         routing=routing_preference(given.provider, needed=capabilities_of(sampling, tools=False)),
+        cache_ttl_s=given.answer_cache_seconds,
     )
 
 

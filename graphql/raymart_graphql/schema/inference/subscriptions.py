@@ -14,6 +14,7 @@ from raymart_graphql.relay import global_id
 from raymart_graphql.scalars import Money
 from raymart_graphql.schema.inference.stream import inference_events
 from raymart_graphql.schema.inference.types import (
+    AnswerCache,
     ChatCompletionChunk,
     ChatCompletionInput,
     Resumption,
@@ -58,6 +59,7 @@ class InferenceSubscription:
 
 def _chunk(started: Started, event: Delta | Finished | Broken) -> ChatCompletionChunk:
     request_id = global_id(Prefix.REQUEST, started.request_id)
+    answer_cache = None if started.cache is None else AnswerCache(started.cache)
     if isinstance(event, Delta):
         return ChatCompletionChunk(
             request_id=request_id,
@@ -65,6 +67,7 @@ def _chunk(started: Started, event: Delta | Finished | Broken) -> ChatCompletion
             provider_slug=started.provider,
             delta=event.text,
             logprobs=[TokenLogprob.of(found) for found in event.logprobs] if event.logprobs else None,
+            answer_cache=answer_cache,
         )
     return ChatCompletionChunk(
         request_id=request_id,
@@ -76,4 +79,5 @@ def _chunk(started: Started, event: Delta | Finished | Broken) -> ChatCompletion
         attempts=event.attempts,
         resumed=[Resumption.of(resumed) for resumed in event.resumed],
         user_errors=[UserError.of(event.error)] if isinstance(event, Broken) else [],
+        answer_cache=answer_cache,
     )

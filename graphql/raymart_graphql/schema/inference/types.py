@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 
 import strawberry
 
@@ -32,6 +33,26 @@ expose(
         "ROUND_ROBIN": "One after the other.",
         "WEIGHTED": "At random, weighted by slots.",
         "AFFINITY": "Where conversations that begin alike went before, for the engine's cache.",
+    },
+)
+
+
+class AnswerCache(Enum):
+    """The gateway's words for it, `Started.cache`."""
+
+    HIT = "hit"
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
+expose(
+    AnswerCache,
+    name="AnswerCache",
+    description="What became of the wish for an answer from the cache.",
+    values={
+        "HIT": "An answer that was given before was given again.",
+        "MISS": "There was none; this one is kept.",
+        "BYPASS": "It would not be the same again: neither greedy nor seeded.",
     },
 )
 
@@ -129,6 +150,11 @@ class ChatCompletionInput:
     provider: ProviderPreferenceInput | None = strawberry.field(
         default=None, description="Which providers may serve."
     )
+    answer_cache_seconds: int | None = strawberry.field(
+        default=None,
+        description="Take an answer to the same that is in the cache, at a share of its price, or keep this one for so "
+        "long: 0 to 86,400, 0 for neither; what the key or project says if not given.",
+    )
 
 
 @strawberry.input(description="A chat completion to make: OpenAI's body in camelCase.")
@@ -167,6 +193,9 @@ class ChatCompletion:
     cost: Money = strawberry.field(description="What it cost.")
     attempts: int = strawberry.field(description="Endpoints that were tried.")
     created_at: datetime = strawberry.field(description="When the request arrived.")
+    answer_cache: AnswerCache | None = strawberry.field(
+        description="What became of the wish for a cached answer; null without the wish."
+    )
     provider_slug: strawberry.Private[str]
 
     @resolved("Who served it; null only if the provider was renamed meanwhile.")
@@ -233,6 +262,9 @@ class ChatCompletionChunk:
     resumed: list[Resumption] = strawberry.field(
         default_factory=list,
         description="Where the text was taken up by another provider, in order; only in the last chunk.",
+    )
+    answer_cache: AnswerCache | None = strawberry.field(
+        default=None, description="What became of the wish for a cached answer; null without the wish."
     )
     user_errors: list[UserError] = strawberry.field(
         default_factory=list, description="Why it was refused or broke off; only in the last chunk."

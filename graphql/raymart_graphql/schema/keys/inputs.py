@@ -75,16 +75,13 @@ class UpdateApiKeyInput:
     )
     answer_cache_seconds: int | None = strawberry.field(
         default=strawberry.UNSET,
-        description="How long its answers are given again, at a share of their price, where a request does not say; 0 to 86,400.",
+        description="How long its answers are given again, at a share of their price, where a request does not say; 0 to "
+        "86,400, null for what its project says.",
     )
 
     def change(self) -> KeyChange:
         """As the service takes it. Raises: InvalidRequest for a null where there must be a value."""
-        for field, value in (
-            ("name", self.name),
-            ("scopes", self.scopes),
-            ("answer_cache_seconds", self.answer_cache_seconds),
-        ):
+        for field, value in (("name", self.name), ("scopes", self.scopes)):
             if value is None:
                 raise InvalidRequest(f"{field} may not be null; leave it out to keep it", param=field)
         return KeyChange(
@@ -93,7 +90,7 @@ class UpdateApiKeyInput:
             models=UNCHANGED if self.models is strawberry.UNSET else self.models,
             expires_at=UNCHANGED if self.expires_at is strawberry.UNSET else self.expires_at,
             answer_cache_s=(
-                self.answer_cache_seconds if isinstance(self.answer_cache_seconds, int) else UNCHANGED
+                UNCHANGED if self.answer_cache_seconds is strawberry.UNSET else self.answer_cache_seconds
             ),
         )
 

@@ -37,6 +37,17 @@ class RenameProjectInput:
     name: str = strawberry.field(description="New name for people.")
 
 
+@strawberry.input(description="How long a project's answers are given again.")
+class SetAnswerCacheInput:
+    """For its keys that say nothing of their own."""
+
+    project_id: strawberry.ID = strawberry.field(description="Which project.")
+    seconds: int = strawberry.field(
+        description="How long, at a share of their price, where neither a request nor its key says; 0 to 86,400, 0 for "
+        "not at all."
+    )
+
+
 @strawberry.input(description="A project that is over.")
 class ArchiveProjectInput:
     """Its keys end with it."""

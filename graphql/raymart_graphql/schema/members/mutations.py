@@ -13,7 +13,7 @@ from raymart_graphql.relay import parse_global_id
 from raymart_graphql.schema.identity.types import Organization, Project
 from raymart_graphql.schema.members import inputs, payloads
 from raymart_graphql.schema.members.types import Invitation
-from raymart_marketplace.accounts import invitations, members, models, projects, service
+from raymart_marketplace.accounts import answer_cache, invitations, members, models, projects, service
 from raymart_marketplace.db.tenancy import unconfined
 
 
@@ -68,6 +68,20 @@ class MemberMutation:
             await projects.rename_project(session, project_id=project_id, name=input_.name)
         shown = await info.context.loaders.identity.project.load_known(project_id)
         return payloads.RenameProjectPayload(project=shown)
+
+    @mutation("Let a project's answers be given again to who asks the same; in force at once.")
+    async def set_answer_cache(
+        self, info: Info, input_: inputs.SetAnswerCacheInput
+    ) -> payloads.SetAnswerCachePayload:
+        """A key's own wish comes before it, and a request's before both."""
+        project_id = parse_global_id(Prefix.PROJECT, input_.project_id, field="project_id")
+        async with info.context.writing() as session:
+            await answer_cache.set_project_answer_cache(
+                session, project_id=project_id, seconds=input_.seconds
+            )
+        await info.context.services.forgetting.project(project_id)
+        shown = await info.context.loaders.identity.project.load_known(project_id)
+        return payloads.SetAnswerCachePayload(project=shown)
 
     @mutation("End a project and its keys at once; what it used stays to be seen.")
     async def archive_project(

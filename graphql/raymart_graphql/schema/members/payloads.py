@@ -89,6 +89,15 @@ class RenameProjectPayload(Payload):
     )
 
 
+@strawberry.type(description="What setAnswerCache gives back.")
+class SetAnswerCachePayload(Payload):
+    """The project, or why not."""
+
+    project: Project | None = strawberry.field(
+        default=None, description="The project as it is now. Null when there are user errors."
+    )
+
+
 @strawberry.type(description="What archiveProject gives back.")
 class ArchiveProjectPayload(Payload):
     """The project, or why not."""
