@@ -235,7 +235,6 @@ class TestDeferred:
         assert "raymart_graphql.cli" in imported
         assert imported & unwanted == set()
 
-
     def test_who_supervises_workers_has_none_of_what_they_serve_with(self):
         """It lives as long as they do, and its memory is counted with theirs."""
         script = "import sys; from raymart_graphql.operator import supervisor; print(*sys.modules)"
@@ -252,7 +251,9 @@ class TestServeApi:
             line = failed(run_process(database_url, "serve-api", "--port", str(port)))
         assert f"127.0.0.1:{port}" in line
 
-    @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])  # Imports all twice.
+    @pytest.mark.parametrize(
+        "workers", ["1", pytest.param("2", marks=pytest.mark.slow)]
+    )  # Imports all twice.
     async def test_api_answers_and_stops_at_sigterm(self, database_url: str, workers: str):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
