@@ -1,5 +1,6 @@
 """What every test may use: a real, migrated PostgreSQL per session (and per xdist worker)."""
 
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -36,6 +37,16 @@ structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run what starts Ray first: it takes longest, and xdist hands out files in this order."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what was imported to collect the tests: none of it is ever freed.
+
+    It is a gigabyte of modules and tests, and each look at the oldest generation stops whatever test it meets: for
+    0.7 s on a quiet machine, for seconds on a busy one.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

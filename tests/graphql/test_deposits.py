@@ -219,7 +219,7 @@ class TestDisputes:
             assert (await ask())[0] == 200
             dispute_id, event = stripe_server.dispute(session_id)
             await deliver(card_api, stripe_server, event)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while (refused := await ask())[0] == 200:
                     await asyncio.sleep(0.05)
             assert refused[0] == 403

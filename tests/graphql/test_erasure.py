@@ -282,7 +282,7 @@ class TestErasure:
             assert (login.data["login"]["token"] is not None) == (person is traces.stays), person
         infer = await api.client.get("/v1/models", headers={"authorization": f"Bearer {traces.key}"})
         assert infer.status_code == 401
-        async with asyncio.timeout(10):  # The worker's news is on its way.
+        async with asyncio.timeout(30):  # The worker's news is on its way.
             while not (refused := await api("{ viewer { user { email } } }", tenant.owner)).errors:
                 await asyncio.sleep(0.02)
         assert refused.code == "UNAUTHENTICATED"
@@ -430,7 +430,7 @@ class TestErasure:
                         (customer.organization_id,),
                     )
                 )
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while not await is_waiting(watching, other.info.backend_pid):
                         await asyncio.sleep(0.01)
             with pytest.raises(psycopg.errors.CheckViolation, match="is erased"):

@@ -88,7 +88,7 @@ class TestDatabaseAway:
         assert (await api.client.get("/health")).status_code == 200
         assert (await api(query, person)).code == "SERVICE_UNAVAILABLE"
         await asyncio.to_thread(server.start)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while (await api.client.get("/ready")).status_code != 200:
                 await asyncio.sleep(0.1)
         assert (await api(query, person)).data

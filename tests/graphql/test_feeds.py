@@ -222,7 +222,7 @@ class TestFollowing:
         try:
             async with api_server(settings) as own:
                 customer = await own.tenant()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await own.services.feeds.listening.wait()
                 async with connected(own, customer.owner) as ws:
                     await ws.subscribe(BALANCE, id=customer.id)
@@ -231,7 +231,7 @@ class TestFollowing:
                     await own.credit(customer, 10**9)
                     await until_posted(ws, "1")
                     redis.start()
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(30):
                         await own.services.feeds.listening.wait()
                     await own.credit(customer, 10**9)
                     own.services.hints_of_feeds.give(Kind.BALANCE, [customer.organization_id])
@@ -251,13 +251,13 @@ class TestHints:
             return {each: balance_state(reads, each) for each in ids}
 
         async with hub_of(api, read, redis_url=redis_server.url) as hub:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await hub.listening.wait()
             organization_id = new_id()
             follower = hub.follow(Topic(Kind.BALANCE, organization_id))
             await anext(follower)
             api.services.hints_of_feeds.usage_posted([organization_id])
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert (await anext(follower)).posted > 1  # type: ignore[union-attr]
             await follower.aclose()
 
@@ -268,7 +268,7 @@ class TestHints:
         for _ in range(3):
             hints.give(Kind.USAGE, [new_id() for _ in range(PENDING_MAX)])
         assert len(hints._pending) == PENDING_MAX
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while hints._pending:
                 await asyncio.sleep(0.05)
         await hints.stop()

@@ -293,7 +293,7 @@ class TestSubscription:
             await ws.subscribe(FOLLOW, input=wish(painter))
             assert (await ws.receive())["payload"]["data"]["imageGeneration"]["step"] == 1
             await ws.send({"id": "1", "type": "complete"})
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await replica.exchanges[0].gone.wait()
         assert (await until_settled(api, customer)).posted.decimal() == 1
         [row] = await rows_of(api, customer)

@@ -268,7 +268,7 @@ class TestMutation:
         answer = asyncio.create_task(api(CREATE, customer.owner, input=chat(seller)))
         await until(lambda: replica.exchanges and replica.exchanges[0].steps)
         answer.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await replica.exchanges[0].gone.wait()
         settled = await until_settled(api, customer)
         assert settled.available.decimal() >= 1 - price(3, 1)
@@ -337,9 +337,9 @@ class TestSubscription:
                 chunk = (await ws.receive())["payload"]["data"]["chatCompletion"]
             if leave == "complete":
                 await ws.send({"id": "1", "type": "complete"})
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(30):
                     await replica.exchanges[0].gone.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await replica.exchanges[0].gone.wait()
         settled = await until_settled(api, customer)
         assert settled.posted.decimal() == 1 - price(3, 2)

@@ -77,6 +77,6 @@ class TestReading:
                 ids=ids,
             )
             assert answer.errors
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while pool.checkedout():  # type: ignore[attr-defined]
                 await asyncio.sleep(0.05)

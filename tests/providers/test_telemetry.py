@@ -38,7 +38,7 @@ class TestReporter:
         async with asyncio.TaskGroup() as tasks:
             working = [tasks.create_task(reporter.run()), tasks.create_task(outbox.run(write))]
             reporter.up(outbox, WELCOME)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 first, second = await heard.get(), await heard.get()
             assert first.clock_ms <= second.clock_ms
             reporter.down()

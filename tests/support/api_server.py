@@ -411,8 +411,8 @@ def control_settings(database_url: str, **changes: Any) -> ControlSettings:
         "graphql_points_per_hour_address": 10**9,
         "benchmarks": False,  # Nodes of tests are scripted; the benchmark has tests of its own.
         "lease_idle_s": 0.3,  # What no request needs is back in the balance soon.
-        "first_token_timeout_s": 5.0,
-        "stall_timeout_s": 5.0,
+        "first_token_timeout_s": 60.0,
+        "stall_timeout_s": 60.0,
     }
     return ControlSettings(**(values | changes))
 
@@ -444,7 +444,7 @@ async def api_server(
         if serving.done():
             serving.result()
             raise AssertionError("the API did not start")
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             yield Api(app, client, port)
     finally:
         server.should_exit = True

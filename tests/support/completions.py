@@ -57,7 +57,7 @@ async def rows_of(api: Api, tenant: Tenant) -> list[Request]:
 
 async def until_settled(api: Api, tenant: Tenant) -> ledger.Balance:
     """The poster runs just after the answer: wait until nothing is held."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (found := await balance(api, tenant)).pending:
             await asyncio.sleep(0.02)
     return found

@@ -21,7 +21,7 @@ class Socket:
         await self.connection.send(msgspec.json.encode(message).decode())
 
     async def receive(self) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             text = await self.connection.recv()
         assert isinstance(text, str)
         return msgspec.json.decode(text)
@@ -39,7 +39,7 @@ class Socket:
         return found
 
     async def closed(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.connection.wait_closed()
         assert self.connection.close_code is not None
         return self.connection.close_code

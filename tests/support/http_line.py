@@ -21,7 +21,7 @@ class Line:
 
     async def head(self) -> tuple[int, dict[bytes, bytes]]:
         """Status and headers of the next answer."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             raw = await self.reader.readuntil(b"\r\n\r\n")
         status, *lines = raw[:-4].split(b"\r\n")
         return int(status.split()[1]), dict(line.split(b": ", 1) for line in lines)
@@ -29,7 +29,7 @@ class Line:
     async def answer(self) -> tuple[int, dict[bytes, bytes], bytes]:
         """The next answer, whole."""
         status, headers = await self.head()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             if b"content-length" in headers:
                 return status, headers, await self.reader.readexactly(int(headers[b"content-length"]))
             body = b""
@@ -43,5 +43,5 @@ class Line:
 
     async def rest(self) -> bytes:
         """Everything until the server closes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.reader.read()

@@ -60,7 +60,7 @@ class ImageMarket(GatewayMarket):
             "admission": LiveControls(self.sessions), "objects": self.objects,
         }  # fmt: skip
         images = ImageInference(**{**parts, **changes})
-        self.stack.push_async_callback(lambda: images.drain(timeout_s=5))
+        self.stack.push_async_callback(lambda: images.drain(timeout_s=30))
         return images
 
     async def serve_images(
@@ -83,7 +83,7 @@ class ImageMarket(GatewayMarket):
         url = await self.stack.enter_async_context(serving(Starlette(routes=routes)))
         self.objects._signer = UrlSigner(f"{url}/objects", [b"s" * 32], now=time.time)
         return await self.stack.enter_async_context(
-            httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {self.key}"}, timeout=20)
+            httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {self.key}"}, timeout=60)
         )
 
     async def add_painter(self, replica: ScriptedReplica | None = None, **changes: object) -> ScriptedReplica:

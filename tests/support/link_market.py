@@ -202,7 +202,7 @@ async def link_market(sessions: Sessions, **settings: Any) -> AsyncIterator[Link
         await market.stop()
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 10.0, every_s: float = 0.005) -> None:
+async def until(condition: Callable[[], object], *, timeout_s: float = 30.0, every_s: float = 0.005) -> None:
     """Return when `condition` holds; it is state of other tasks or processes, for which there is no event to await."""
     async with asyncio.timeout(timeout_s):
         while not condition():

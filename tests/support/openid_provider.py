@@ -36,13 +36,13 @@ class OpenIdProvider:
         return OidcProviderSettings(**(values | changes))
 
     async def person(self, sub: str, **claims: Any) -> None:
-        async with httpx.AsyncClient(base_url=self.issuer, timeout=20, verify=False) as client:
+        async with httpx.AsyncClient(base_url=self.issuer, timeout=60, verify=False) as client:
             (await client.put(f"/users/{sub}", json=claims)).raise_for_status()
 
     @contextlib.asynccontextmanager
     async def fault(self, name: str):
         """Break its answers in one way, for this block."""
-        async with httpx.AsyncClient(base_url=self.issuer, timeout=20, verify=False) as client:
+        async with httpx.AsyncClient(base_url=self.issuer, timeout=60, verify=False) as client:
             (await client.put("/fault", json={"name": name})).raise_for_status()
             try:
                 yield

@@ -51,7 +51,7 @@ class RawNode:
         await self.socket.send(pack_frame(kind, stream_id, payload))
 
     async def hear_frame(self) -> tuple[FrameType, int, bytes]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             message = await self.socket.recv()
         assert isinstance(message, bytes)
         return unpack_frame(message)
@@ -80,7 +80,7 @@ class RawNode:
 
     async def closed(self) -> tuple[int, str]:
         """The close code and reason."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.socket.wait_closed()
         return self.socket.close_code or 0, self.socket.close_reason or ""
 

@@ -64,7 +64,7 @@ class VectorMarket(GatewayMarket):
             directory=self.directory, plan=inference.plan, hold_gate=self.hold_gate,
             usage_sink=self.usage_sink, rater=self.rater, limits=self.limits, admission=LiveControls(self.sessions),
         )  # fmt: skip
-        self.stack.push_async_callback(lambda: self.vectors.drain(timeout_s=5))
+        self.stack.push_async_callback(lambda: self.vectors.drain(timeout_s=30))
         more = vector_routes(
             inference=self.vectors, authenticator=self.authenticator, body_bytes_max=body_bytes_max
         )
@@ -76,7 +76,7 @@ class VectorMarket(GatewayMarket):
         )  # fmt: skip
         url = await self.stack.enter_async_context(serving(app))
         return await self.stack.enter_async_context(
-            httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {self.key}"}, timeout=20)
+            httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {self.key}"}, timeout=60)
         )
 
     async def add_embedder(self, script=answer, **changes: object):
@@ -93,7 +93,7 @@ class VectorMarket(GatewayMarket):
         return await self.client.post("/v1/rerank", json=body)
 
     async def settle(self) -> None:
-        await self.vectors.drain(timeout_s=5)
+        await self.vectors.drain(timeout_s=30)
         await super().settle()
 
 

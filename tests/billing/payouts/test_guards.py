@@ -195,7 +195,7 @@ POLICY = (
 
 async def until_waiting(batches: PayoutBatches, statement: str) -> None:
     """Until a statement that begins so waits for a lock."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await batches.value(
             "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like %s)",
             f"{statement}%",

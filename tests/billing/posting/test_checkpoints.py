@@ -76,7 +76,7 @@ async def saved(books, stream) -> int:
 
 
 async def wait_for(books, stream, *, asked: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while stream.asked < asked or not await saved(books, stream):
             await asyncio.sleep(0.01)
 
@@ -124,7 +124,7 @@ class TestCheckpoint:
         await wait_for(books, stream, asked=1)
         with pytest.raises(psycopg.errors.NotNullViolation):
             await sink.record(replace(stream.record(), model_asked=None))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await saved(books, stream):
                 await asyncio.sleep(0.01)
 
@@ -165,7 +165,7 @@ class TestRecovery:
             await recover(pool)
             assert await bill(books, lost) == []
             assert await saved(books, lost) == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await recover(pool):
                 await asyncio.sleep(0.05)
 

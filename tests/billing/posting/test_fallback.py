@@ -55,7 +55,7 @@ async def spill(directory):
     await spill.aclose()
 
 
-async def until(condition, *, timeout_s: float = 20.0) -> None:
+async def until(condition, *, timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not await condition():
             await asyncio.sleep(0.05)
@@ -92,8 +92,8 @@ class TestOutage:
         await sink.stop()
         assert await books.columns("customer_balance") == (sum(map(price, requests)), 10**9, 0, 0)
         assert segments(directory) == []
-        assert first_s < 5
-        assert others_s < 4
+        assert first_s < 15
+        assert others_s < 15
 
     async def test_stop_during_an_outage_keeps_what_is_at_hand(
         self, *, server, pool, books, spill, directory

@@ -75,12 +75,12 @@ class TestPace:
 
     async def test_few_never_wait(self):
         items = gathering(pace_s=3600)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for _ in range(3):
                 await self.read(items, SHARED_MIN - 1)
 
     async def test_the_first_that_many_share_waits_for_nothing(self):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert len(await self.read(gathering(pace_s=3600), 50)) == 50
 
     async def test_the_next_one_begins_no_sooner_than_a_pace_later_with_all_that_came_meanwhile(self):

@@ -37,7 +37,7 @@ class Dam:
 
     async def writer_waits(self):
         """Return once a writer stands before the dam."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not await fetch(
                 self.connection,
                 "select 1 from pg_locks where not granted and relation = 'request'::regclass",

@@ -14,6 +14,6 @@ class TestCeleryHints:
         begun = time.monotonic()
         for _ in range(3 * WAITING_MAX):
             hints.give(new_id())
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 20
         hints.close()
         assert not hints._thread.is_alive()

@@ -41,7 +41,7 @@ class TestWaiting:
         sleeps = await put_to_sleep(market.sessions, market.slug)
         client = await serve()
         asking = asyncio.create_task(market.chat(client))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await waiting(board) != {sleeps.offer_id.hex: 1}:
                 await asyncio.sleep(0.01)
         assert (await market.balance())[1] == 0, "nothing is held while it waits"
@@ -72,11 +72,11 @@ class TestWaiting:
         sleeps = await put_to_sleep(market.sessions, market.slug)
         client = await serve()
         asking = asyncio.create_task(market.chat(client))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await waiting(board) != {sleeps.offer_id.hex: 1}:
                 await asyncio.sleep(0.01)
         asking.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await waiting(board):
                 await asyncio.sleep(0.01)
 
@@ -108,7 +108,7 @@ class TestWaiting:
         sleeps = await put_to_sleep(market.sessions, market.slug)
         client = await serve()
         first = asyncio.create_task(market.chat(client))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await waiting(board) != {sleeps.offer_id.hex: 1}:
                 await asyncio.sleep(0.01)
         reply = await market.chat(client)

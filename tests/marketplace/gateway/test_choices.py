@@ -83,7 +83,7 @@ class TestUnary:
         replica = await market.add_endpoint()
         replica.script = hang
         asking = asyncio.create_task(market.chat(n=3))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(replica.exchanges) < 3:
                 await asyncio.sleep(0.005)
             asking.cancel()

@@ -268,11 +268,11 @@ class TestTheBill:
         waiting.script = silent
         body = funded.body(stream=True, max_tokens=50, temperature=0)
         async with funded.client.stream("POST", "/v1/chat/completions", json=body) as response:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 lines = response.aiter_lines()
                 await anext(lines)
                 await asked.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await waiting.exchanges[0].gone.wait()
             while not await funded.requests():
                 await asyncio.sleep(0.01)
@@ -296,7 +296,7 @@ class TestTheBill:
         (await funded.add_endpoint()).script = silent
         body = funded.body(stream=True, max_tokens=50, temperature=0)
         async with funded.client.stream("POST", "/v1/chat/completions", json=body):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await asked.wait()
             lost = running[0].if_lost()
         assert lost is not None
@@ -319,13 +319,13 @@ class TestTheBill:
         (await funded.add_endpoint(prices=CHEAP)).script = leaves
         body = funded.body(stream=True, max_tokens=50, temperature=0)
         async with client.stream("POST", "/v1/chat/completions", json=body):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not (running and running[0].attempt is None):
                     await asyncio.sleep(0.01)
             lost = running[0].if_lost()
             assert lost is not None
             assert [part.quantities.token_completion for part in lost.parts] == [3]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not await funded.requests():
                 await asyncio.sleep(0.01)
         [(_, state, finish, _)] = await funded.requests()

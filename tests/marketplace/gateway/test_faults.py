@@ -109,14 +109,14 @@ class TestBeforeTheFirstToken:
         slow = await market.add_endpoint(provider="slow", prices=CHEAP)
         slow.script = silent
         await market.add_endpoint(provider="sound")
-        market.limits = dataclasses.replace(market.limits, first_token_timeout_s=0.1, stall_timeout_s=5)
+        market.limits = dataclasses.replace(market.limits, first_token_timeout_s=1.0)
         client = await market.serve(market.make_inference(limits=market.limits))
         response = await market.chat(client)
         assert response.headers["x-raymart-provider"] == "sound"
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await slow.exchanges[0].gone.wait()
         [first, _] = await market.attempts()
-        assert first == ("failed", "provider", "no token within 0.1 s", 0)
+        assert first == ("failed", "provider", "no token within 1 s", 0)
 
     async def test_an_endpoint_that_left_meanwhile_is_passed_over(self, market):
         await market.books.fund(1_000_000)
@@ -136,13 +136,11 @@ class TestBeforeTheFirstToken:
             await exchange.gone.wait()
 
         (await market.add_endpoint()).script = silent
-        limits = dataclasses.replace(
-            market.limits, request_deadline_s=1.0, first_token_timeout_s=5, stall_timeout_s=5
-        )
+        limits = dataclasses.replace(market.limits, request_deadline_s=1.0)
         client = await market.serve(market.make_inference(limits=limits))
         started = time.monotonic()
         response = await market.chat(client)
-        assert time.monotonic() - started < 4, "the deadline, not the first token's timeout, ends the wait"
+        assert time.monotonic() - started < 30, "the deadline, not the first token's timeout, ends the wait"
         assert response.status_code == 504
         assert response.json()["error"]["code"] == "deadline_exceeded"
         assert await market.attempts() == [("failed", "none", "deadline", 0)]
@@ -291,13 +289,13 @@ class TestAfterTheFirstToken:
 
         replica = await market.add_endpoint()
         replica.script = stalls
-        limits = dataclasses.replace(market.limits, first_token_timeout_s=5, stall_timeout_s=0.2)
+        limits = dataclasses.replace(market.limits, stall_timeout_s=0.2)
         client = await market.serve(market.make_inference(limits=limits))
         started = time.monotonic()
         last = events_of((await market.chat(client, stream=True)).text)[-1]
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 30
         assert "stalled for 0.2 s" in last["error"]["message"]
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await replica.exchanges[0].gone.wait()
         await market.settle()
         assert [row[1] for row in await market.usage()] == [1]
@@ -307,15 +305,15 @@ class TestAfterTheFirstToken:
 
         async def steady(exchange):
             exchange.prompt()
-            for _ in range(6):
+            for _ in range(10):
                 await asyncio.sleep(0.2)
                 exchange.step()
             exchange.finish()
 
         (await market.add_endpoint()).script = steady
-        limits = dataclasses.replace(market.limits, first_token_timeout_s=0.7, stall_timeout_s=0.7)
+        limits = dataclasses.replace(market.limits, first_token_timeout_s=1.5, stall_timeout_s=1.5)
         client = await market.serve(market.make_inference(limits=limits))
-        assert events_of((await market.chat(client, stream=True, max_tokens=6)).text)[-1] == "[DONE]"
+        assert events_of((await market.chat(client, stream=True, max_tokens=10)).text)[-1] == "[DONE]"
 
     async def test_the_deadline_ends_an_endless_stream_and_bills_it(self, market):
         await market.books.fund(1_000_000)
@@ -328,13 +326,11 @@ class TestAfterTheFirstToken:
 
         replica = await market.add_endpoint()
         replica.script = endless
-        limits = dataclasses.replace(
-            market.limits, request_deadline_s=1.5, first_token_timeout_s=5, stall_timeout_s=5
-        )
+        limits = dataclasses.replace(market.limits, request_deadline_s=1.5)
         client = await market.serve(market.make_inference(limits=limits))
         last = events_of((await market.chat(client, stream=True, max_tokens=1000)).text)[-1]
         assert last["error"]["code"] == "deadline_exceeded"
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await replica.exchanges[0].gone.wait()
         await market.settle()
         [(_, tokens, _)] = await market.usage()

@@ -50,7 +50,7 @@ async def gate(market) -> Gate:
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.002)
 
@@ -171,7 +171,7 @@ class TestDeadline:
                 "/v1/chat/completions", json=market.body(), headers={"x-raymart-deadline-ms": given}
             )
             assert response.status_code == 200
-        assert 0 < seen[0] <= 4321 < seen[1] <= 10_000
+        assert 0 < seen[0] <= 4321 < seen[1] <= 1_000 * market.limits.request_deadline_s
 
     async def test_a_request_ends_when_its_own_deadline_does(self, market, gate):
         response = await market.client.post(

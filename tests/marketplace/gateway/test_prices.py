@@ -81,7 +81,7 @@ class TestCost:
         market.directory.endpoints[endpoint.id] = msgspec.structs.replace(
             endpoint, prices=dearer, fee_basis_points=9_000
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             last = [event async for event in answer][-1]
         cost = 3 * 7 + 4 * 11 + 13
         assert last.cost.amount == cost

@@ -124,7 +124,7 @@ class TestReports:
             "POST", "/v1/chat/completions", json=market.body(stream=True)
         ) as response:
             await anext(response.aiter_lines())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await replica.exchanges[0].gone.wait()
         await market.settle()
         assert (market.directory.served, market.directory.failures) == ([], [])

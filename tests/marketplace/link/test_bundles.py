@@ -24,7 +24,7 @@ async def bundle(node, *frames):
 
 async def frames_of_next_request(node):
     """What the node is sent in the message that opens a stream."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (frames := unpack_message(await node.socket.recv()))[0][0] is not FrameType.OPEN:
             pass
     return frames

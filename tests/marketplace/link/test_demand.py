@@ -31,7 +31,7 @@ async def market(sessions, board):
 
 async def hear_demand(controller, **wanted):
     """Until the last word on demand is `wanted`; other messages and repeats pass."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await controller.hear_until(Demand)).replicas != wanted:
             pass
 
@@ -71,9 +71,9 @@ class TestQueues:
         async with live_node(market, supply) as node:
             await node.say(Announce(hardware=HARDWARE, replicas=(replica,)))
             await node.say(Heartbeat(clock_ms=1, waiting={"r1": 7, "unknown": 5}))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while (await board.read()).queued != {supply.digest: 7}:
                     await asyncio.sleep(0.01)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await board.read()).queued:
                 await asyncio.sleep(0.01)

@@ -128,7 +128,7 @@ class TestLive:
                 await set_asks(
                     session, offer_id=supply.offer_id, ask_prompt_nano_usd=9, ask_completion_nano_usd=8
                 )
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while directory.live(supply.model_slug)[0].prices.token_prompt != 9:
                     await asyncio.sleep(0.01)
         finally:

@@ -38,7 +38,7 @@ class TestDesired:
             async with session_scope(sessions) as session:
                 await close_offer(session, offer_id=supply.offer_id)
             await market.directory.refresh()
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(30):
                 second = await controller.hear_until(Desired)
         assert second.placements == ()
         assert second.generation > first.generation
@@ -80,7 +80,7 @@ class TestReport:
                     reason=f"because {state}",
                 )
                 await controller.say(Report(generation=desired.generation, observed=(observed,)))
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(30):
                     while (row := await placement()).state is not PlacementState(state):
                         await asyncio.sleep(0.01)
                 assert (row.replicas_running, row.reason) == (replicas, f"because {state}")

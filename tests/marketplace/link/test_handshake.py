@@ -224,7 +224,7 @@ class TestState:
                 return row.state.value, row.link_id is not None
 
         async def becomes(wanted):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while await state() != wanted:
                     await asyncio.sleep(0.01)
 

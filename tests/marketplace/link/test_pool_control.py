@@ -160,7 +160,7 @@ class TestReports:
             await first.say(
                 Report(generation=desired.generation, observed=(), ray_nodes=("a", "head"), unknown=("odd",))
             )
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     async with session_scope(sessions) as session:
                         status = await session.get_one(PoolStatus, supply.pool_id)
@@ -188,7 +188,7 @@ def head_at(address):
 
 async def until_free(market, supply):
     """The marketplace has noticed that the controller is gone."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             async with session_scope(market.sessions) as session:
                 free = PoolStatus.held_until <= func.clock_timestamp()
@@ -199,7 +199,7 @@ async def until_free(market, supply):
 
 
 async def until_state(sessions, supply, state):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             async with session_scope(sessions) as session:
                 query = select(Placement.state).where(Placement.revision_id == supply.revision_id)

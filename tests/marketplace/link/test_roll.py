@@ -138,7 +138,7 @@ class TestCall:
                     ]
                 )
 
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not await all_seen_again():
                     await asyncio.sleep(0.01)
         assert doubted == []

@@ -140,7 +140,7 @@ class TestLease:
             began_at = asyncio.get_running_loop().time()
             node.socket.transport.abort()
             await until(lambda: not market.directory.live(supply.model_slug), every_s=0.001)
-        assert asyncio.get_running_loop().time() - began_at < 3  # the lease would have lasted for 20
+        assert asyncio.get_running_loop().time() - began_at < 15  # the lease would have lasted for 20
 
     async def test_a_node_that_says_goaway_gets_no_new_requests(self, market, supply):
         async with live_node(market, supply) as node:
@@ -299,7 +299,7 @@ class TestStreamRules:
                 await node.hear_kind(FrameType.OPEN)
             began_at = asyncio.get_running_loop().time()
             node.socket.transport.abort()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 outcomes = await asyncio.gather(*pending, return_exceptions=True)
             took_s = asyncio.get_running_loop().time() - began_at
         assert {outcome.fault for outcome in outcomes} == {Fault.NETWORK}
@@ -462,7 +462,7 @@ class TestLoad:
 
         async with live_node(market, supply) as node:
             await live_endpoint(market, supply, node)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while True:
                     async with session_scope(sessions) as session:
                         row = await session.get_one(Node, parse(Prefix.NODE, node.node_id))

@@ -106,7 +106,7 @@ def frame(payload, opcode=Opcode.BINARY, *, fin=True, mask=True):
 
 
 async def heard(client):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await client.recv()
 
 
@@ -155,7 +155,7 @@ class TestMessages:
 
 class TestControlFrames:
     async def test_a_ping_is_answered_with_what_it_said(self, server):
-        async with server.dial() as client, asyncio.timeout(10):
+        async with server.dial() as client, asyncio.timeout(30):
             await (await client.ping(b"are you there"))
             assert server.protocol._cuts_frames
 
@@ -174,7 +174,7 @@ class TestControlFrames:
     async def test_a_ping_behind_a_close_is_not_answered(self, server):
         async with server.dial() as client:
             client.transport.write(frame(b"\x10\xe1", Opcode.CLOSE) + frame(b"late", Opcode.PING))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await client.wait_closed()
         assert client.close_code == 4_321
 
@@ -212,7 +212,7 @@ class TestTheGeneralParser:
         writer.write(first)
         await until(lambda: server.protocol._came_early)
         server.echo.may_accept.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(second)
             assert await reader.readexactly(8) == frame(second, mask=False)

@@ -290,7 +290,7 @@ class TestMachine:
         async with session_scope(sessions) as session:
             await enrol(session, enrol_message(tokens[0], machine_id=machine))
             second = asyncio.create_task(refusal_of(sessions, enrol_message(tokens[1], machine_id=machine)))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not await somebody_waits(sessions):
                     assert not second.done(), "the second enrolment did not wait"
         assert (await second).reason == "duplicate"

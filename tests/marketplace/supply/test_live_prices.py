@@ -130,7 +130,7 @@ class TestLivePrices:
     async def test_the_last_book_stays_while_the_database_is_away(self, prices, sold):
         engine = make_engine("postgresql://raymart:x@127.0.0.1:1/raymart", pool_size=1)
         with pytest.raises(Exception, match="connection"):
-            async with asyncio.timeout(10), session_scope(make_sessions(engine)) as session:
+            async with asyncio.timeout(30), session_scope(make_sessions(engine)) as session:
                 await prices.load(session)
         await engine.dispose()
         assert prices.price(PriceTag(), Offered(sold)).prices is not None

@@ -56,7 +56,7 @@ class HandMarket:
 
     async def hear_frame(self, *wanted):
         while True:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 kind, stream_id, payload = unpack_frame(await self.socket.recv())
             if kind in wanted:
                 return kind, stream_id, payload
@@ -216,14 +216,14 @@ class TestStop:
             await until(lambda: links)
             began_at = asyncio.get_running_loop().time()
             agent.stop()
-            await asyncio.wait_for(task, 5)
-        assert asyncio.get_running_loop().time() - began_at < 3.5
+            await asyncio.wait_for(task, 30)
+        assert asyncio.get_running_loop().time() - began_at < 8
 
 
 class TestLiveLink:
     async def test_it_announces_and_heartbeats(self, tmp_path, replica):
         async with linked(tmp_path, replica) as (market, _):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not (announced := await market.hear(Announce)).replicas:
                     pass
             assert announced.replicas[0].replica_id == "replica-1"
@@ -236,7 +236,7 @@ class TestLiveLink:
             for number in range(20):
                 agent._book.register(registration(Supply, replica.address, SECRET, replica_id=f"r{number}"))
             announcements = 1
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while len((await market.hear(Announce)).replicas) < 20:
                     announcements += 1
             assert announcements <= 2
@@ -367,7 +367,7 @@ class TestTunnelRules:
             await until(lambda: replica.exchanges)
             reset = Reset(code="cancelled", message="", fault=Fault.NONE)
             await market.frame(FrameType.RESET, 1, encode(reset))
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 await replica.exchanges[0].gone.wait()
             await until(lambda: agent.report().running == 0)
 
@@ -383,7 +383,7 @@ class TestTunnelRules:
             await until(lambda: len(replica.exchanges) == 10)
             market.socket.transport.abort()
             for exchange in replica.exchanges:
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(30):
                     await exchange.gone.wait()
 
     async def test_a_draining_agent_refuses_new_streams(self, tmp_path, replica):
@@ -408,7 +408,7 @@ class TestTunnelRules:
         async with linked(tmp_path, replica) as (market, _):
             await market.open()
             await market.frame(FrameType.END, 1)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while (await market.hear(Heartbeat)).running != {"replica-1": 1}:
                     pass
 

@@ -122,7 +122,7 @@ class TestFromTheRegistry:
             await until(lambda: has(node, "a", wanted))
             await market.stop()
             async with (
-                asyncio.timeout(5),
+                asyncio.timeout(30),
                 checked_out(**source(wanted), agent_file=tmp_path / "a" / "agent.json") as path,
             ):
                 assert path.read_bytes() == wanted.files["model.gguf"]

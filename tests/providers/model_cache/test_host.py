@@ -26,7 +26,7 @@ def revision(seed=1, kib=300):
 async def settled(host, wanted):
     """The state in which the agent leaves a replica that asks for `wanted`, and the percents on the way."""
     percents = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (state := host.open(OpenModel(revision=wanted.digest))).state == "fetching":
             percents.append(state.percent)
             await asyncio.sleep(0.005)
@@ -34,7 +34,7 @@ async def settled(host, wanted):
 
 
 async def until(true):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.005)
 

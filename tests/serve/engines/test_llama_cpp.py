@@ -579,6 +579,6 @@ class _Saying:
 
 
 async def _until(holds) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.002)

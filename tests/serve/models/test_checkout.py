@@ -117,7 +117,7 @@ class TestCheckedOut:
 
         async with agent() as agent_file:
             loading = asyncio.create_task(load())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await waits.wait()
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
@@ -138,7 +138,7 @@ class TestCheckedOut:
 
         loading = asyncio.create_task(load())
         await waiting.wait()
-        async with agent(), asyncio.timeout(5):
+        async with agent(), asyncio.timeout(30):
             assert await loading == GGUF["demo.gguf"]
 
     async def test_the_agent_s_reason_is_the_replica_s(self, tmp_path):

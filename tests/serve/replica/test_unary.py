@@ -196,7 +196,7 @@ class TestEmbedRoute:
         body = encode(EmbedRequest(texts=("a",)))
         head = f"POST {EMBED_PATH} HTTP/1.1\r\nAuthorization: Bearer secret\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await engine.started.wait()
             writer.close()
             await engine.left.wait()

@@ -42,7 +42,7 @@ async def server(application):
 
 async def refused(port: int) -> None:
     """Wait until nobody accepts any more."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with contextlib.suppress(ConnectionError):
             while True:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

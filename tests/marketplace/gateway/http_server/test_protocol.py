@@ -227,7 +227,7 @@ class TestLeaving:
         async with dial() as line:
             line.ask("/waits", method="POST", body=b"x")
             await application.reached.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await application.left.wait()
 
     async def test_requests_that_wait_for_their_turn_are_given_up(self, dial, application):
@@ -235,7 +235,7 @@ class TestLeaving:
             line.ask("/waits")
             line.ask("/echo")
             await application.reached.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await application.left.wait()
         assert [scope["path"] for scope in application.asked] == ["/waits"]
 

@@ -250,11 +250,11 @@ class TestFailover:
         await market.add_painter()
         bad.script = silent
         ask_first(market, bad)
-        quick = market.make_images(limits=dataclasses.replace(market.limits, first_token_timeout_s=0.2))
+        quick = market.make_images(limits=dataclasses.replace(market.limits, first_token_timeout_s=1.0))
         events = await market.events(images=quick)
         assert last(events).attempts == 2
-        assert "no step within 0.2 s" in (await market.attempts())[0][2]
-        async with asyncio.timeout(5):
+        assert "no step within 1 s" in (await market.attempts())[0][2]
+        async with asyncio.timeout(30):
             await bad.exchanges[0].gone.wait()
 
     async def test_nothing_made_for_an_unstreamed_request_is_billed_when_all_fail_after_pictures(
@@ -334,7 +334,7 @@ class TestStreamed:
         assert (await anext(running)).index == 0
         assert isinstance(await anext(running), PictureProgress)
         await running.aclose()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await replica.exchanges[0].gone.wait()
         assert (await market.requests())[0][1:] == ("cancelled", "abort", None)
         assert await market.pixel_steps() == [(PIXEL_STEPS, 1, PIXEL_STEPS + 7, PIXEL_STEPS + 7)]

@@ -170,7 +170,7 @@ class TestGenerations:
         replica.script = endless
         async with client.stream("POST", "/v1/images/generations", json=body(market, stream=True)) as answer:
             await anext(answer.aiter_bytes())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await replica.exchanges[0].gone.wait()
         await market.wait_for_no_hold()
         assert await market.balance() == (FUNDED, 0)

@@ -343,7 +343,7 @@ class TestProgress:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(txt2img(client, market))
             await stepped.wait()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not (shown := (await client.get("/sdapi/v1/progress?skip_current_image=true")).json())[
                     "progress"
                 ]:
@@ -373,7 +373,7 @@ class TestProgress:
         other = market.other_key
         async with asyncio.TaskGroup() as group:
             running = group.create_task(txt2img(client, market))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not (await client.get("/sdapi/v1/progress")).json()["progress"]:
                     pass
             headers = {"authorization": f"Bearer {await other()}"}

@@ -83,7 +83,7 @@ class TestLimitBook:
         book = LimitBook(sessions, refresh_s=0.01)
         await book.start()
         await put(sessions, Level.API_KEY, market.caller.api_key_id, Limits(requests_per_minute=3))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not book.limits_of(market.caller):
                 await asyncio.sleep(0.01)
         await book.stop()

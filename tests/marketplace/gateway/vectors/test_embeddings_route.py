@@ -132,7 +132,7 @@ class TestMoney:
 
         replica = await market.add_embedder(hang)
         asking = asyncio.create_task(market.embed())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not replica.exchanges:
                 await asyncio.sleep(0.005)
             asking.cancel()
