@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,7 @@ from raymart_marketplace.supply.link import LinkEndpoint, LinkLimits
 from raymart_marketplace.supply.link.websocket import LinkWebSocketProtocol
 from raymart_marketplace.supply.models import NodeRole, PoolKind, ProviderState
 from raymart_marketplace.supply.service import create_join_token, create_pool, create_provider, open_offer
+from raymart_marketplace.supply.siblings import Meeting, Meetings, Siblings
 from raymart_marketplace.supply.weights import WeightsDesk
 
 SERVER_NAME = "raymart-test"
@@ -128,14 +129,17 @@ class LinkMarket:
         objects: Callable[[str], Objects] | None = None,
         keys: ModelKeys | None = None,
         refresh_s: float = 0.5,
+        meetings: Meetings | None = None,
         **settings: Any,
     ) -> None:
-        """`objects` opens the store of a marketplace at that URL; without it nodes are given no weights."""
+        """`objects` opens the store of a marketplace at that URL; without it nodes are given no weights. With `meetings` it has siblings."""
         self.sessions = sessions
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
         self._limits = limits
         self._refresh_s = refresh_s
+        self._meetings = meetings
+        self.siblings: Siblings | None = None
         # A node of a test says nothing by itself, and a busy machine reads the prices for seconds.
         self._settings = {"heartbeat_s": 0.2, "lease_s": 20.0, **settings}
         self.directory = Directory(sessions, refresh_s=refresh_s)
@@ -157,8 +161,15 @@ class LinkMarket:
 
     async def start(self, *more_routes: Route) -> None:
         self.directory = Directory(self.sessions, refresh_s=self._refresh_s)
+        if self._meetings is not None:
+            self.siblings = Siblings(self.directory, self._meetings)
         self.endpoint = LinkEndpoint(
-            self.sessions, self.directory, server_name=SERVER_NAME, limits=self._limits, **self._settings
+            self.sessions,
+            self.directory,
+            server_name=SERVER_NAME,
+            limits=self._limits,
+            links=self.siblings,
+            **self._settings,
         )
         routes = [WebSocketRoute(LINK_PATH, self.endpoint), Route("/health", health)]
         app = Starlette(
@@ -177,6 +188,8 @@ class LinkMarket:
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         await self.directory.start()
+        if self.siblings is not None:
+            await self.siblings.start(moved=self.endpoint.look_at_node)
         self._serving = asyncio.create_task(
             self._server._serve([socket.create_server(("127.0.0.1", self.port))])
         )
@@ -188,6 +201,8 @@ class LinkMarket:
             return
         self._server.should_exit = True
         await self._serving
+        if self.siblings is not None:
+            await self.siblings.stop()
         await self.directory.stop()
         self._server = None
 
@@ -200,6 +215,32 @@ async def link_market(sessions: Sessions, **settings: Any) -> AsyncIterator[Link
         yield market
     finally:
         await market.stop()
+
+
+def introduce(elder: Meetings, younger: Meetings) -> None:
+    """Hand out a connection between two processes, as their supervisor does."""
+    ours, theirs = socket.socketpair()
+    elder.add(Meeting(socket=ours, is_elder=True))
+    younger.add(Meeting(socket=theirs, is_elder=False))
+
+
+@contextlib.asynccontextmanager
+async def sibling_markets(
+    sessions: Sessions, count: int = 2, **settings: Any
+) -> AsyncIterator[Sequence[LinkMarket]]:
+    """Several that know each other, in one event loop, each with a port and a directory of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        markets: list[LinkMarket] = []
+        known: list[Meetings] = []
+        for _ in range(count):
+            meetings = Meetings()
+            for elder in known:
+                introduce(elder, meetings)
+            known.append(meetings)
+            markets.append(
+                await stack.enter_async_context(link_market(sessions, meetings=meetings, **settings))
+            )
+        yield markets
 
 
 async def until(condition: Callable[[], object], *, timeout_s: float = 30.0, every_s: float = 0.005) -> None:

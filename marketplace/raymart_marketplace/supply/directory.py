@@ -129,7 +129,7 @@ class Directory:
         return [row.snapshot() for row in self._endpoints.values() if row.is_sold]
 
     def is_linked(self, node_id: UUID) -> bool:
-        """Whether the node's link ends in this process."""
+        """Whether the node has a link, with this process or a sibling."""
         return node_id in self._nodes
 
     def acquire(self, endpoint_id: UUID) -> ReplicaLease | None:
@@ -182,14 +182,27 @@ class Directory:
         return any(replica.revision not in node.facts for replica in replicas)
 
     def heartbeat(self, node_id: UUID, link: LiveLink, running: dict[str, int]) -> None:
-        """Note the load that the node sees beyond ours. A direct request does not pass the node, so it sees none."""
+        """Note the load that the node sees beyond ours."""
         node = self._node(node_id, link)
         if node is None:
             return
         for replica_id, entry in node.replicas.items():
-            ours = 0 if entry.direct else entry.leased
-            # Clamped: a node may not talk its counter into nonsense.
-            entry.others = min(max(0, running.get(replica_id, 0) - ours), entry.replica.capacity)
+            entry.report(running.get(replica_id, 0))
+
+    def leased(self) -> Mapping[UUID, Mapping[str, int]]:
+        """Requests of this process by node and replica, where there are any."""
+        found: dict[UUID, dict[str, int]] = {}
+        for node_id, node in self._nodes.items():
+            for replica_id, entry in node.replicas.items():
+                if entry.leased:
+                    found.setdefault(node_id, {})[replica_id] = entry.leased
+        return found
+
+    def leased_elsewhere(self, node_id: UUID, leased: Mapping[str, int]) -> None:
+        """Note what sibling processes have under way at the node, by replica; what is left out has none."""
+        if (node := self._nodes.get(node_id)) is not None:
+            for replica_id, entry in node.replicas.items():
+                entry.elsewhere(leased.get(replica_id, 0))
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after each `refresh`; returns how to stop that."""

@@ -25,12 +25,26 @@ class ReplicaEntry:
     leased: int = 0
     """Requests of this process."""
     others: int = 0
-    """Requests the node has reported beyond ours."""
+    """Requests beyond ours: what the node has reported, or what sibling processes have said since, if that is more."""
+    reported: int = 0
+    siblings: int = 0
 
     @property
     def running(self) -> int:
         """Requests that run there."""
         return self.leased + self.others
+
+    def report(self, running: int) -> None:
+        """The node says what runs there. A direct request does not pass the node, so it sees none."""
+        ours = 0 if self.direct else self.leased
+        # Clamped: a node may not talk its counter into nonsense.
+        self.reported = min(max(0, running - ours), self.replica.capacity)
+        self.others = max(self.reported, self.siblings)
+
+    def elsewhere(self, leased: int) -> None:
+        """Sibling processes have so many requests there."""
+        self.siblings = leased
+        self.others = max(self.reported, leased)
 
     @property
     def load(self) -> tuple[bool, float, int]:

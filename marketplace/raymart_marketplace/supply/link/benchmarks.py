@@ -107,14 +107,14 @@ class BenchmarkDuty:
             if benchmark_id is None:
                 self._loop.call_later(_DRAINING_S, self._wake.set)
                 return None
-            await context.directory.load(node_id)
+            await context.links.load(node_id)
             await self._idle()
             log.info("benchmark.started", node=context.link.name, cause=cause.value)
             examination = Examination(ask=self._ask, prove=self._desk.prove, effort=self._desk.effort)
             findings = await examination.run(hardware)
         async with session_scope(context.sessions) as session:
             passed = await finish(session, benchmark_id, findings)
-        await context.directory.load(node_id)
+        await context.links.load(node_id)
         failed = sorted({finding.reason.value for finding in findings if finding.reason is not None})
         self._desk.outcomes.update(failed or ["passed"])
         log.info("benchmark.finished", node=context.link.name, passed=passed, reasons=failed)

@@ -11,6 +11,7 @@ from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.enrolment import NodeIdentity
 from raymart_marketplace.supply.holders import Holders
 from raymart_marketplace.supply.link.limits import LinkLimits
+from raymart_marketplace.supply.link.link_book import LinkBook
 from raymart_marketplace.supply.link.roll import RollCall
 from raymart_marketplace.supply.link.session import LinkSession
 from raymart_marketplace.supply.link.wanted import WantedRounds
@@ -26,6 +27,8 @@ class LinkContext:
     identity: NodeIdentity
     link: LinkSession
     directory: Directory
+    links: LinkBook
+    """Is told what the node says; the directory itself where this process serves alone."""
     sessions: Sessions
     limits: LinkLimits
     holders: Holders

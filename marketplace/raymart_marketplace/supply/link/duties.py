@@ -65,15 +65,15 @@ class NodeDuty:
         self._control = NodeControl(context)
         self._machine = MachineDuty(context)
         self._queues = QueueReport(context)
-        context.directory.link_up(context.identity, context.link)
+        context.links.link_up(context.identity, context.link)
 
     def take(self, message: Control) -> None:
         """Apply an announcement or a heartbeat in memory, queue an ask. Raises: LinkEnded."""
-        directory, node_id, link = self._context.directory, self._context.identity.node_id, self._context.link
+        links, node_id, link = self._context.links, self._context.identity.node_id, self._context.link
         match message:
             case Heartbeat():
                 self._recheck.clock.heard(message.clock_ms)
-                directory.heartbeat(node_id, link, message.running)
+                links.heartbeat(node_id, link, message.running)
                 self._queues.heartbeat(message.waiting)
                 if self._recheck.due_in_s <= 0:
                     self._kick.set()
@@ -81,7 +81,7 @@ class NodeDuty:
             case Announce():
                 check_replicas(message.replicas, self._context.limits)
                 self._recheck.hardware = message.hardware
-                self._unknown_revision |= directory.announce(node_id, link, message.replicas)
+                self._unknown_revision |= links.announce(node_id, link, message.replicas)
                 self._queues.announced(message.replicas)
                 self._control.announced(controls=message.controls)
                 self._kick.set()
@@ -96,9 +96,9 @@ class NodeDuty:
                 self._machine.take(message)
             case GoAway():
                 log.info("node.draining", node=link.name, reason=message.reason[:100])
-                directory.link_draining(node_id, link)
+                links.link_draining(node_id, link)
             case Leave():
-                directory.link_draining(node_id, link)
+                links.link_draining(node_id, link)
                 self._recheck.leaving = True
                 self._kick.set()
             case _:
@@ -126,7 +126,7 @@ class NodeDuty:
 
     def lost(self) -> None:
         """Take the node's endpoints out of routing."""
-        self._context.directory.link_down(self._context.identity.node_id, self._context.link)
+        self._context.links.link_down(self._context.identity.node_id, self._context.link)
         self._control.lost()
         self._machine.lost()
         self._queues.lost()
@@ -155,7 +155,7 @@ class NodeDuty:
                     await self._recheck.run()
                     if self._unknown_revision:
                         self._unknown_revision = False
-                        await self._context.directory.load(self._context.identity.node_id)
+                        await self._context.links.load(self._context.identity.node_id)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("link.database_away", node=self._context.link.name, reason=str(error)[:200])
                 self._unknown_revision = True

@@ -21,6 +21,7 @@ from raymart_marketplace.supply.link.context import LinkContext
 from raymart_marketplace.supply.link.duties import ControllerDuty, NodeDuty
 from raymart_marketplace.supply.link.handshake import Handshake, Proven
 from raymart_marketplace.supply.link.limits import LinkLimits
+from raymart_marketplace.supply.link.link_book import LinkBook
 from raymart_marketplace.supply.link.roll import RollCall
 from raymart_marketplace.supply.link.session import Duty, LinkSession
 from raymart_marketplace.supply.link.socket import (
@@ -63,10 +64,13 @@ class LinkEndpoint:
         benchmarks: BenchmarkDesk | None = None,
         telemetry: TelemetryBook | None = None,
         demand: DemandBoard | None = None,
+        links: LinkBook | None = None,
     ) -> None:
+        """`links` is told what nodes say; the directory, where it is not given."""
         assert heartbeat_s < lease_s, "a node must be able to miss a heartbeat"
         self._sessions = sessions
         self._directory = directory
+        self._links_told: LinkBook = links or directory
         self._heartbeat_s = heartbeat_s
         self._lease_s = lease_s
         self._limits = limits or LinkLimits()
@@ -172,6 +176,7 @@ class LinkEndpoint:
             identity=identity,
             link=link,
             directory=self._directory,
+            links=self._links_told,
             sessions=self._sessions,
             limits=self._limits,
             holders=self.holders,

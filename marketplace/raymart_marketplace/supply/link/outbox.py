@@ -38,6 +38,14 @@ class Outbox:
             self.overflowed = True
         self._filled.set()
 
+    def push(self, frame: bytes) -> bool:
+        """Queue a data frame if there is room for it now; False when there is none."""
+        if not self._queue.has_room:
+            return False
+        self._queue.push_data(frame)
+        self._filled.set()
+        return True
+
     async def data(self, frame: bytes) -> None:
         """Queue a data frame when there is room for it. The caller bounds the wait."""
         while not self._queue.has_room:

@@ -1,7 +1,8 @@
 """One live link after its handshake: reader, writer and watchdog, and the streams that it carries."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -46,6 +47,31 @@ class Duty(Protocol):
         """The link is gone; called at once, before any stream fails."""
 
 
+class CarriedStream(Protocol):
+    """A request on a link, as the link sees it: `TunnelStream`, or what passes frames on to another process."""
+
+    id: int
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can arrive."""
+
+    def feed_data(self, payload: bytes) -> None:
+        """Take a piece of the response's body, which counts as waiting until it is released. Raises: StreamAbuse."""
+
+    def feed(self, kind: FrameType, payload: bytes) -> None:
+        """Take any other frame from the node. Raises: StreamAbuse."""
+
+    def fail(self, failure: UpstreamBroken) -> None:
+        """End it with `failure`, unless it is over."""
+
+    def discard(self) -> None:
+        """Drop what was buffered."""
+
+
+StreamT = TypeVar("StreamT", bound=CarriedStream)
+
+
 class LinkSession:
     """A proven peer on one WebSocket. `run` lives as long as the link does."""
 
@@ -62,7 +88,7 @@ class LinkSession:
         self._heard_at = self._loop.time()
         self._control_bucket = TokenBucket(limits.control_per_s)
         self._stray_bucket = TokenBucket(limits.strays_per_s)
-        self._streams: dict[int, TunnelStream] = {}
+        self._streams: dict[int, CarriedStream] = {}
         self._last_stream_id = 0
         self._buffered_bytes = 0
         self._stop: asyncio.Future[LinkEnded] = self._loop.create_future()
@@ -118,18 +144,21 @@ class LinkSession:
 
     def open_stream(self) -> TunnelStream:
         """A fresh stream. Raises: UpstreamBroken when the link is gone (network) or full (platform)."""
-        if self._lost or self._stop.done():
-            raise broken_link(f"the link of {self.name} is gone")
-        if len(self._streams) >= self._limits.streams_max:
-            raise UpstreamBroken(
-                f"{self._limits.streams_max} streams are open on the link of {self.name}",
-                fault=Fault.PLATFORM,
-            )
-        # Ids are never reused while a link lives, short of 2**32 requests.
-        self._last_stream_id = self._last_stream_id % 0xFFFF_FFFF + 1
-        stream = TunnelStream(self._last_stream_id, send_frame=self.outbox.frame, release=self._release)
-        self._streams[stream.id] = stream
+        stream_id = self._next_stream_id()
+        stream = TunnelStream(stream_id, send_frame=self.outbox.frame, release=self.release)
+        self._streams[stream_id] = stream
         return stream
+
+    def carry(self, make: Callable[[int], StreamT]) -> StreamT:
+        """What `make` makes of a fresh stream's id, as a stream of this link. Raises: UpstreamBroken, as `open_stream` does."""
+        stream_id = self._next_stream_id()
+        stream = make(stream_id)
+        self._streams[stream_id] = stream
+        return stream
+
+    def release(self, byte_count: int) -> None:
+        """So much DATA waits no longer."""
+        self._buffered_bytes -= byte_count
 
     def send_now(self, frame: bytes) -> None:
         """Queue a frame ahead of all data."""
@@ -139,7 +168,7 @@ class LinkSession:
         """Queue a data frame, waiting for room."""
         await self.outbox.data(frame)
 
-    def close_stream(self, stream: TunnelStream, reset: Reset | None) -> None:
+    def close_stream(self, stream: CarriedStream, reset: Reset | None) -> None:
         """Forget `stream`; if it is not over, tell the node by `reset`. Safe to call twice."""
         if self._streams.pop(stream.id, None) is not None and reset is not None and not stream.over:
             self.outbox.frame(reset_frame(stream.id, reset))
@@ -225,8 +254,18 @@ class LinkSession:
                 )
             )
 
-    def _release(self, byte_count: int) -> None:
-        self._buffered_bytes -= byte_count
+    def _next_stream_id(self) -> int:
+        """Raises: UpstreamBroken."""
+        if self._lost or self._stop.done():
+            raise broken_link(f"the link of {self.name} is gone")
+        if len(self._streams) >= self._limits.streams_max:
+            raise UpstreamBroken(
+                f"{self._limits.streams_max} streams are open on the link of {self.name}",
+                fault=Fault.PLATFORM,
+            )
+        # Ids are never reused while a link lives, short of 2**32 requests.
+        self._last_stream_id = self._last_stream_id % 0xFFFF_FFFF + 1
+        return self._last_stream_id
 
     def _lose(self, duty: Duty, reason: str) -> None:
         if self._lost:
