@@ -34,18 +34,19 @@ from raymart_marketplace.gateway.routes import gateway_routes
 from raymart_marketplace.gateway.vectors.routes import vector_routes
 from raymart_marketplace.objects import object_routes
 from raymart_marketplace.settings import ControlSettings
+from raymart_marketplace.supply.siblings import Meetings
 
 GRAPHQL_PATH = "/graphql"
 
 
-def create_app(settings: ControlSettings | None = None) -> FastAPI:
+def create_app(settings: ControlSettings | None = None, *, meetings: Meetings | None = None) -> FastAPI:
     """The API: gateway, link, GraphQL, REST for machines, health, webhooks. A factory for uvicorn; without `settings` they are read from the environment.
 
-    `app.state.services` holds the services, which run while the application's lifespan does.
+    `meetings` leads to the other processes of the same `serve-api`. `app.state.services` holds the services, which run while the application's lifespan does.
     """
     if settings is None:
         settings = ControlSettings()  # type: ignore[call-arg]  # the values come from the environment
-    services = build_services(settings)
+    services = build_services(settings, meetings=meetings)
     app = Api(
         title="Raymart",
         routes=[

@@ -53,6 +53,7 @@ from raymart_marketplace.supply.directory import Directory
 from raymart_marketplace.supply.link.endpoint import LinkEndpoint
 from raymart_marketplace.supply.machine_access import MachineAccess
 from raymart_marketplace.supply.news import SupplyNews
+from raymart_marketplace.supply.siblings import Meetings, Siblings
 from raymart_marketplace.supply.telemetry import TelemetryBook
 
 DRAIN_TIMEOUT_S = 5.0
@@ -93,6 +94,8 @@ class Services:
     limit_book: LimitBook
     limiter: RateLimiter
     link: LinkEndpoint
+    siblings: Siblings | None
+    """None where this process serves alone."""
     benchmarks: BenchmarkDesk
     telemetry: TelemetryBook
     supply_news: SupplyNews
@@ -110,8 +113,11 @@ class Services:
     retention: RetentionWriter
 
 
-def build_services(settings: ControlSettings) -> Services:
-    """Wire the services. Opens nothing, but makes the folder of files where they lie on this machine."""
+def build_services(settings: ControlSettings, *, meetings: Meetings | None = None) -> Services:
+    """Wire the services. Opens nothing, but makes the folder of files where they lie on this machine.
+
+    `meetings` leads to sibling processes; None where this process serves alone.
+    """
     engine = make_engine(settings.database_url)
     sessions = make_sessions(engine)
     pool = make_pool(settings.database_url, name="gateway")
@@ -138,7 +144,7 @@ def build_services(settings: ControlSettings) -> Services:
     objects = open_objects(settings)
     limit_book = LimitBook(sessions, organization_default=default_limits(settings))
     limiter = RateLimiter(limit_book, SharedBuckets(redis))
-    supply = make_supply(settings, sessions, redis, objects=objects, box=people.box)
+    supply = make_supply(settings, sessions, redis, objects=objects, box=people.box, meetings=meetings)
     sold = make_inferences(
         settings,
         directory=supply.directory,
@@ -183,6 +189,7 @@ def build_services(settings: ControlSettings) -> Services:
         limit_book=limit_book,
         limiter=limiter,
         link=supply.link,
+        siblings=supply.siblings,
         benchmarks=supply.benchmarks,
         telemetry=supply.telemetry,
         supply_news=supply.news,
@@ -302,15 +309,25 @@ async def running(services: Services) -> AsyncIterator[None]:
         stack.push_async_callback(services.telemetry.stop)
         await services.benchmarks.start()
         stack.push_async_callback(services.benchmarks.stop)
+        await stack.enter_async_context(_supplied(services))
+        stack.push_async_callback(services.inference.drain, timeout_s=DRAIN_TIMEOUT_S)
+        stack.push_async_callback(services.images.drain, timeout_s=DRAIN_TIMEOUT_S)
+        stack.push_async_callback(services.vectors.drain, timeout_s=DRAIN_TIMEOUT_S)
+        yield
+
+
+@asynccontextmanager
+async def _supplied(services: Services) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
         services.supply_news.start()
         stack.push_async_callback(services.supply_news.stop)
         services.demand.start()
         stack.push_async_callback(services.demand.stop)
         await services.directory.start()
         stack.push_async_callback(services.directory.stop)
-        stack.push_async_callback(services.inference.drain, timeout_s=DRAIN_TIMEOUT_S)
-        stack.push_async_callback(services.images.drain, timeout_s=DRAIN_TIMEOUT_S)
-        stack.push_async_callback(services.vectors.drain, timeout_s=DRAIN_TIMEOUT_S)
+        if services.siblings is not None:
+            await services.siblings.start(moved=services.link.look_at_node)
+            stack.push_async_callback(services.siblings.stop)
         yield
 
 

@@ -19,6 +19,7 @@ from raymart_marketplace.supply.machine_access import MachineAccess
 from raymart_marketplace.supply.membership import PoolDesk
 from raymart_marketplace.supply.news import SupplyNews
 from raymart_marketplace.supply.planning.demand import Demands
+from raymart_marketplace.supply.siblings import Meetings, Siblings
 from raymart_marketplace.supply.telemetry import TelemetryBook
 from raymart_marketplace.supply.weights import WeightsDesk
 
@@ -33,15 +34,23 @@ class Supply:
     telemetry: TelemetryBook
     link: LinkEndpoint
     """Where nodes dial in."""
+    siblings: Siblings | None
+    """What the link's nodes are shared with; None where this process serves alone."""
     news: SupplyNews
     """What other processes changed about nodes and providers."""
     machine_access: MachineAccess
 
 
 def make_supply(
-    settings: ControlSettings, sessions: Sessions, redis: Redis, *, objects: Objects, box: SecretBox
+    settings: ControlSettings,
+    sessions: Sessions,
+    redis: Redis,
+    *,
+    objects: Objects,
+    box: SecretBox,
+    meetings: Meetings | None = None,
 ) -> Supply:
-    """Wire them. Opens nothing."""
+    """Wire them. Opens nothing. `meetings` leads to sibling processes."""
     directory = Directory(
         sessions,
         fee_basis_points=settings.fee_basis_points,
@@ -51,6 +60,7 @@ def make_supply(
     demand = DemandBoard(Demands(redis), gateway_id=new_id().hex)
     benchmarks, telemetry = BenchmarkDesk(sessions), TelemetryBook(redis)
     keys = ModelKeys([key.get_secret_value().encode() for key in settings.model_key])
+    siblings = Siblings(directory, meetings) if meetings is not None else None
     link = LinkEndpoint(
         sessions,
         directory,
@@ -62,6 +72,7 @@ def make_supply(
         telemetry=telemetry,
         pools=PoolDesk(sessions=sessions, box=box, certificate_s=settings.pool_certificate_s),
         demand=demand,
+        links=siblings,
     )
     return Supply(
         directory=directory,
@@ -69,6 +80,7 @@ def make_supply(
         benchmarks=benchmarks,
         telemetry=telemetry,
         link=link,
+        siblings=siblings,
         news=SupplyNews(
             settings.database_url,
             on_node=link.look_at_node,

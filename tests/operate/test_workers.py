@@ -6,12 +6,18 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 import support
+from raymart_core.wire.link import LINK_PATH
+from raymart_core.wire.replica import GenerateRequest, Sampling, encode
 from raymart_graphql.operator.workers import listen_together
+from support.link_market import SERVER_NAME, make_supply
+from support.node_agents import registered, registration, running_agent
+from support.scripted_replica import SECRET, ScriptedReplica
 
 SUPERVISOR = Path(support.__path__[0]) / "worker_supervisor.py"
 WAIT_S = 60
@@ -119,6 +125,116 @@ class TestWorkers:
     async def test_workers_that_do_not_start_are_an_error(self):
         async with supervised("does-not-start") as stack:
             assert await asyncio.wait_for(stack.process.wait(), WAIT_S) == 1
+
+
+class LinkedStack:
+    """Two workers that are marketplaces, a node with a link to one of them, and a connection to each."""
+
+    def __init__(self, stack, supply):
+        self._stack = stack
+        self._slug = supply.model_slug
+        self.clients: dict[int, httpx.AsyncClient] = {}
+        """By the pid of the worker that the connection is with; it stays as long as nobody closes it."""
+
+    async def connect(self, *, count: int = 2, without: frozenset[int] = frozenset()) -> None:
+        """Have a connection to each of `count` workers that are not in `without`."""
+        async with asyncio.timeout(WAIT_S):
+            while len(self.clients.keys() - without) < count:
+                client = httpx.AsyncClient(timeout=WAIT_S, base_url=self._stack.url)
+                pid = (await self._state(client))["pid"]
+                if pid in without or pid in self.clients:
+                    await client.aclose()
+                else:
+                    self.clients[pid] = client
+
+    async def until_live(self, pid: int, count: int) -> dict[str, int]:
+        """The worker's state once it knows `count` live endpoints."""
+        async with asyncio.timeout(WAIT_S):
+            while (state := await self._state(self.clients[pid]))["live"] != count:
+                await asyncio.sleep(0.02)
+        assert state["pid"] == pid
+        return state
+
+    def generate(self, pid: int):
+        """A request at the worker, to be streamed."""
+        body = encode(GenerateRequest(sampling=Sampling(max_tokens=3), prompt="hi"))
+        return self.clients[pid].stream("POST", "/generate", params={"model": self._slug}, content=body)
+
+    async def aclose(self) -> None:
+        for client in self.clients.values():
+            await client.aclose()
+
+    async def _state(self, client: httpx.AsyncClient) -> dict[str, int]:
+        return (await client.get("/", params={"model": self._slug})).json()
+
+
+@pytest.fixture
+async def linked(sessions, database_url, tmp_path):
+    """`LinkedStack` whose workers both know the endpoint, and the scripted replica behind it."""
+    supply = await make_supply(sessions)
+    async with contextlib.AsyncExitStack() as stack:
+        workers = await stack.enter_async_context(
+            supervised("linked_worker_app.py", database_url, SERVER_NAME)
+        )
+        market = SimpleNamespace(url=workers.url, link_url=workers.url.replace("http", "ws") + LINK_PATH)
+        replica = await stack.enter_async_context(ScriptedReplica())
+        await stack.enter_async_context(
+            running_agent(tmp_path / "node", market, token=await supply.join_token(), drain_s=0.1)
+        )
+        await stack.enter_async_context(
+            registered(tmp_path / "node", registration(supply, replica.address, SECRET))
+        )
+        linked = LinkedStack(workers, supply)
+        stack.push_async_callback(linked.aclose)
+        await linked.connect()
+        for pid in linked.clients:
+            await linked.until_live(pid, 1)
+        yield linked, replica
+
+
+async def endless(exchange):
+    exchange.prompt()
+    while not exchange.gone.is_set():
+        exchange.step()
+        await asyncio.sleep(0.01)
+
+
+class TestOneNode:
+    """Its link is with one of two workers. Slow for their start: what they share is tested in `marketplace/siblings`."""
+
+    async def test_every_worker_serves_on_it_and_knows_at_once_when_it_is_lost(self, linked):
+        stack, replica = linked
+        for pid in stack.clients:
+            async with stack.generate(pid) as answer:
+                assert (answer.status_code, answer.headers["x-pid"]) == (200, str(pid))
+                assert len([line async for line in answer.aiter_lines()]) == 5
+        mine = {pid: (await stack.until_live(pid, 1))["mine"] for pid in stack.clients}
+        assert sorted(mine.values()) == [0, 1]
+        (holder,) = (pid for pid, count in mine.items() if count)
+        (other,) = mine.keys() - {holder}
+        replica.script = endless
+        async with stack.generate(other) as streaming:
+            lines = streaming.aiter_lines()
+            await anext(lines)
+            os.kill(holder, signal.SIGKILL)
+            with pytest.raises(httpx.RemoteProtocolError):
+                async for _ in lines:
+                    pass
+        # The node comes back by itself, to whom the kernel likes.
+        await stack.connect(without=frozenset({holder}))
+        for pid in stack.clients.keys() - {holder}:
+            await stack.until_live(pid, 1)
+
+    @pytest.mark.slow
+    async def test_replaced_workers_know_it_too(self, linked):
+        stack, _replica = linked
+        first = frozenset(stack.clients)
+        stack._stack.process.send_signal(signal.SIGHUP)
+        await stack.connect(without=first)
+        for pid in stack.clients.keys() - first:
+            await stack.until_live(pid, 1)
+            async with stack.generate(pid) as answer:
+                assert len([line async for line in answer.aiter_lines()]) == 5
 
 
 class TestOnePort:

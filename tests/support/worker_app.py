@@ -9,6 +9,7 @@ import uvicorn
 from raymart_graphql.operator.nursery import raise_workers
 from raymart_graphql.operator.worker import serve
 from raymart_marketplace.gateway.http_server import HttpServerProtocol
+from raymart_marketplace.supply.siblings import Meetings
 
 
 async def application(scope, receive, send):
@@ -33,7 +34,7 @@ def work(listener_fd, control_fd):
     config = uvicorn.Config(
         application, http=HttpServerProtocol, log_config=None, lifespan="on", timeout_graceful_shutdown=10
     )
-    serve(config, listener_fd=listener_fd, control_fd=control_fd, retirement_s=30)
+    serve(config, listener_fd=listener_fd, control_fd=control_fd, retirement_s=30, meetings=Meetings())
 
 
 if __name__ == "__main__":

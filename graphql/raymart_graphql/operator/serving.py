@@ -3,6 +3,7 @@
 import logging
 import math
 import socket
+from collections.abc import Callable
 
 import uvicorn
 
@@ -18,6 +19,7 @@ WEBSOCKET_BYTES_MAX = 128 * 1024
 """Largest WebSocket message: a link frame has 64 KiB and a header, a subscription's variables hold one conversation."""
 KEEP_ALIVE_S = 65
 """Longer than a usual load balancer's minute, so that it closes idle connections first and never reuses a closed one."""
+_APP = "raymart_graphql.app:create_app"
 
 
 def serve_api(settings: ControlSettings) -> None:
@@ -37,10 +39,10 @@ def serve_api(settings: ControlSettings) -> None:
         raise Unavailable("the API did not start; the lines above say why")
 
 
-def api_config(settings: ControlSettings) -> uvicorn.Config:
-    """Uvicorn's configuration of an API process."""
+def api_config(settings: ControlSettings, *, app: str | Callable[[], object] = _APP) -> uvicorn.Config:
+    """Uvicorn's configuration of an API process; `app` makes the application, or names what does."""
     return uvicorn.Config(
-        "raymart_graphql.app:create_app",
+        app,
         factory=True,
         loop="uvloop",
         http=HttpServerProtocol,

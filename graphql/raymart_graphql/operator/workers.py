@@ -5,7 +5,8 @@ newer code. Each worker has a listening socket of its own (SO_REUSEPORT), so tha
 belong to this process: what has not been accepted when a worker ends waits for the next one instead of being reset.
 SIGHUP replaces the workers, for instance after an upgrade: a new one serves before the old one is told to retire, which
 finishes its streams. SIGTERM lets all finish within `drain_s`. What this process cannot do is outlive itself: workers end
-when it does, however it ends.
+when it does, however it ends. It also introduces them to each other (`introductions`), so that each serves on the nodes of
+all.
 """
 
 import asyncio
@@ -18,15 +19,12 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from raymart_core.errors import Unavailable
+from raymart_graphql.operator.control import READY, RETIRE, control_pair
+from raymart_graphql.operator.introductions import Introductions
 from raymart_graphql.operator.worker_process import START_TIMEOUT_S, Nursery, WorkerFailed, WorkerProcess
 
 log = structlog.get_logger()
 
-READY = b"ready\n"
-"""What a worker says once it accepts connections."""
-RETIRE = b"retire\n"
-"""What it is told when another takes its place: it accepts no more, and finishes what runs. The end of its control
-connection means that the supervisor is gone, and ends it as SIGTERM does."""
 RESTART_PAUSE_S = 1.0
 """Between the death of a worker and its successor's start."""
 KILL_AFTER_S = 5.0
@@ -42,7 +40,8 @@ class Workers:
         self, listeners: Sequence[socket.socket], *, drain_s: float, command: Sequence[str] = _COMMAND
     ) -> None:
         """One worker for each of `listeners`; `command` starts what raises them (`nursery`)."""
-        self._slots = [_Slot(listener, lambda: self._nursery) for listener in listeners]
+        introductions = Introductions()
+        self._slots = [_Slot(listener, lambda: self._nursery, introductions) for listener in listeners]
         self._command = command
         self._nursery = Nursery(command)
         self._drain_s = drain_s
@@ -108,26 +107,27 @@ class Workers:
 class _Slot:
     """A listening socket and who serves it."""
 
-    def __init__(self, listener: socket.socket, nursery: Callable[[], Nursery]) -> None:
+    def __init__(
+        self, listener: socket.socket, nursery: Callable[[], Nursery], introductions: Introductions
+    ) -> None:
         self._listener = listener
+        self._introductions = introductions
         self._nursery = nursery
         self._serving: WorkerProcess | None = None
-        self._control: asyncio.StreamWriter | None = None
         self._filling = asyncio.Lock()
         self._watching: set[asyncio.Task[None]] = set()
-        self.processes: set[WorkerProcess] = set()
-        """All that live, with those that retire."""
+        self.processes: dict[WorkerProcess, socket.socket] = {}
+        """All that live, with those that retire, and their control connections."""
 
     async def fill(self, tasks: asyncio.TaskGroup) -> None:
         """Have a new worker serve, which `tasks` watch, then let the former one retire. Raises: WorkerFailed."""
         async with self._filling:
-            process, control = await self._start()
+            process = await self._start()
             self._watching.add(tasks.create_task(self._watch(process, tasks)))
-            former, self._control, self._serving = self._control, control, process
-        if former is not None:
-            with contextlib.suppress(ConnectionError):
-                former.write(RETIRE)
-                await former.drain()
+            former, self._serving = self._serving, process
+        if former is not None and (control := self.processes.get(former)) is not None:
+            with contextlib.suppress(OSError):
+                control.send(RETIRE)
 
     def stop_watching(self) -> None:
         """Whoever ends from now on stays away."""
@@ -141,7 +141,9 @@ class _Slot:
     async def _watch(self, process: WorkerProcess, tasks: asyncio.TaskGroup) -> None:
         """Replace `process` should it die."""
         await process.wait()
-        self.processes.discard(process)
+        control = self.processes.pop(process)
+        self._introductions.leave(control)
+        control.close()
         if process is self._serving:
             log.error("worker.died", pid=process.pid)
         while process is self._serving:
@@ -151,22 +153,23 @@ class _Slot:
             except WorkerFailed:
                 log.exception("worker.not_started")
 
-    async def _start(self) -> tuple[WorkerProcess, asyncio.StreamWriter]:
-        ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours)
+    async def _start(self) -> WorkerProcess:
+        ours, theirs = control_pair()
+        self._introductions.join(ours)
         try:
             with theirs:
                 process = await self._nursery().raise_worker(self._listener, theirs)
-            self.processes.add(process)
-            said = await asyncio.wait_for(reader.readline(), START_TIMEOUT_S)
+            self.processes[process] = ours
+            async with asyncio.timeout(START_TIMEOUT_S):
+                said = await asyncio.get_running_loop().sock_recv(ours, len(READY))
+            if said != READY:
+                raise WorkerFailed(f"worker {process.pid} ended before it was ready")
         except (WorkerFailed, TimeoutError, ConnectionError) as error:
-            writer.close()
+            self._introductions.leave(ours)
+            ours.close()
             raise WorkerFailed("a worker did not start") from error
-        if said != READY:
-            writer.close()
-            raise WorkerFailed(f"worker {process.pid} ended before it was ready")
         log.info("worker.ready", pid=process.pid)
-        return process, writer
+        return process
 
 
 def listen_together(host: str, port: int, *, count: int) -> list[socket.socket]:
