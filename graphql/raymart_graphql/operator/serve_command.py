@@ -14,7 +14,9 @@ def serve(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, max=64, help="Processes on the port; a node's link is with one of them; RAYMART_WORKERS."
+            min=1,
+            max=64,
+            help="Processes on the port, one without this; all serve on every node; RAYMART_WORKERS.",
         ),
     ] = None,
 ) -> None:

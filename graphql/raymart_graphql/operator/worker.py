@@ -75,7 +75,7 @@ def serve(
 def _read_order(control: socket.socket) -> _Order:
     """The next packet. Raises: BlockingIOError where there is none and the socket does not block."""
     try:
-        said, descriptors, _, _ = socket.recv_fds(control, PACKET_BYTES_MAX, 1)
+        said, descriptors, _, _ = socket.recv_fds(control, PACKET_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError:
         return _Order(said=ENDED)
     if not descriptors:

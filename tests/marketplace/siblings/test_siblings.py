@@ -329,7 +329,9 @@ class TestDirectWays:
         ways = []
         for market in markets:
             market.directory._direct_pools = frozenset({supply.pool_slug})
-            market.directory._direct = lambda address, secret: ways.append(address) or f"direct to {address}"
+            market.directory._direct = lambda address, *_secrets: (
+                ways.append(address) or f"direct to {address}"
+            )
         async with live_node(near, supply) as node:
             upstream = await far_upstream(node, supply, other, address=replica.address, secret=SECRET)
             assert upstream == f"direct to {replica.address}"
