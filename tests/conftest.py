@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from raymart_local.postgres import EmbeddedPostgres
@@ -25,8 +25,11 @@ __all__ = ["books_template"]
 # one `raymart`, and a stack is twenty processes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Properties are about values. On a machine that is busy elsewhere an example may take longer than the default 0.2 s.
-settings.register_profile("raymart", deadline=None)
+# Properties are about values. On a machine that is busy elsewhere an example may take longer than the default 0.2 s, and
+# to make one may too. The same examples each time, so that a change's verdict is about the change; others are tried with
+# `--hypothesis-profile=explore`.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("raymart", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("raymart")
 
 # Commands run inside this process have its standard streams replaced (`support.command_line`). What a thread of
@@ -39,14 +42,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
+def pytest_collection() -> None:
+    """Import without the garbage collector, which would look at all modules again and again: 2.5 of 12 s."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Spare the collector what was imported to collect the tests: none of it is ever freed.
 
-    It is a gigabyte of modules and tests, and each look at the oldest generation stops whatever test it meets: for
-    0.7 s on a quiet machine, for seconds on a busy one.
+    It is a gigabyte, and each look at the oldest generation stops whatever test it meets: for 0.6 s on a quiet machine,
+    for seconds on a busy one. A gateway that ends in this process makes it visible again (`rare_collections`).
     """
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,12 @@
-"""Small runs of two promises, so that they are kept on every change; `make chaos` runs them whole."""
+"""Small runs of two promises; `make chaos` runs them whole.
 
+On every change both are kept by `tests/billing/posting/test_sink_faults.py`: a gateway killed, PostgreSQL restarted.
+"""
+
+import pytest
 from chaos import promise_04_recorded, promise_06_postgres
+
+pytestmark = pytest.mark.slow
 
 
 def test_what_a_killed_gateway_acknowledged_is_recorded_and_its_streams_lose_two_seconds_at_most():

@@ -251,7 +251,7 @@ class TestMutation:
             api(CREATE, customer.owner, input=chat(seller, projectId=customer.project))
         )
         await until(lambda: replica.exchanges)
-        assert api.services.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        await until(lambda: api.services.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
         release.set()
         assert (await answer).data["createChatCompletion"]["completion"]
 

@@ -101,7 +101,11 @@ class TestPagesOfRows:
         ]
         return [edge["node"]["id"] for edge in found["edges"]], found["pageInfo"]
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(size=st.integers(1, 8), backward=st.booleans())
     async def test_walk(self, walked: tuple[Api, Tenant, list[str]], size: int, backward: bool) -> None:
         api, tenant, newest_first = walked

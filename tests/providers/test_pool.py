@@ -24,7 +24,7 @@ from support.link_market import make_supply, until
 from support.node_agents import agent_process
 from support.ray_cluster import RayCluster
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 SHA256 = "6a468f3a94710bd2f7e0c79f63955d70656949835144336d1277bea303bd43a3"
 ASK = encode(

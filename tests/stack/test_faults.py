@@ -1,4 +1,9 @@
-"""Faults of the whole product, caused for real: processes killed, the database restarted, no money."""
+"""Faults of the whole product, caused for real: processes killed, the database restarted, no money.
+
+Each is kept by faster tests too, or by `make chaos`: a replica's death by promises 8 and 9, an agent's by
+`tests/providers/test_agent.py`, money by promise 2, a client that leaves by promise 10, the database's restart and the
+power cut by promises 4 and 6. Here they meet, with Ray and all processes of `raymart up`.
+"""
 
 import asyncio
 import time
@@ -12,7 +17,7 @@ from raymart_core.ids import Prefix, parse
 from raymart_core.money import Money
 from support.running_stack import HOLD_TTL_S, RunningStack, events, stories
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 async def when_there_is_room(client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:

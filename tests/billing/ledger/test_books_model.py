@@ -46,7 +46,7 @@ async def test_twenty_thousand_operations_leave_no_difference(sound_url, sound):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("guard", GUARDS)
 def test_a_missing_guard_is_found_within_a_minute(sound_url, guard):
     """As the superuser, on a copy of its own: only the removed guard stands between."""

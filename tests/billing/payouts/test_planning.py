@@ -425,13 +425,17 @@ def histories() -> st.SearchStrategy[list[tuple[str, int, int]]]:
 class TestInvariant:
     """Whatever happens: what a provider earned is paid, on its way, kept back, carried over or not yet closed."""
 
-    @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    )
     @given(steps=histories())
     def test_books_and_batches_agree(self, database_url, owner_url, steps):
         asyncio.run(history(database_url, owner_url, steps))
 
     @pytest.mark.slow
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    )
     @given(steps=histories())
     def test_books_and_batches_agree_over_many_histories(self, database_url, owner_url, steps):
         asyncio.run(history(database_url, owner_url, steps))

@@ -112,7 +112,11 @@ class TestRecord:
 
 
 class TestPost:
-    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=15,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(
         answer=st.tuples(
             st.integers(0, 5_000), st.integers(0, 40), st.lists(st.integers(0, 5_000), max_size=6)

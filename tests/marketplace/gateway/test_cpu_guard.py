@@ -52,7 +52,6 @@ def ratios(
     return found
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.skipif(bool(missing()), reason=missing())
 class TestCpu:
     """The API as it is served: authentication, lease, 50 endpoints, limits, metering, durable records.

@@ -142,7 +142,7 @@ class TestPeers:
         assert take(tmp_path, source(peer, "peer"), source(origin)) == CONTENT
         assert min(first for _, first, _, _ in origin.asked) == 0
 
-    @pytest.mark.timeout(10)
+    @pytest.mark.timeout(50)
     def test_a_peer_that_does_not_listen_is_not_waited_for(self, tmp_path, origin):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             gone = RangeSource(kind="peer", url=f"http://127.0.0.1:{listener.getsockname()[1]}/a")
