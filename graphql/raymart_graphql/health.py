@@ -13,7 +13,7 @@ from starlette.routing import Route
 from raymart_graphql.metrics import CONTENT_TYPE
 from raymart_graphql.outage import DATABASE_AWAY
 from raymart_graphql.services import Services
-from raymart_marketplace.db.migrate import heads
+from raymart_marketplace.db.scripts import heads
 
 DATABASE_TIMEOUT_S = 2.0
 _MAY_REWRITE = text(

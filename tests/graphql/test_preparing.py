@@ -1,5 +1,8 @@
 """What workers of one process share, and what each must have of its own."""
 
+import subprocess
+import sys
+
 from graphql import GraphQLSchema
 from starlette.routing import WebSocketRoute
 
@@ -26,3 +29,12 @@ class TestPreparing:
         prepare(SETTINGS)
         first, second = (create_app(SETTINGS).state.services for _ in range(2))
         assert first.leases.gateway_id != second.leases.gateway_id
+
+
+class TestImports:
+    def test_what_serves_has_none_of_what_only_others_need(self):
+        """They are 30 MB: what migrates, prints documents, takes cards, runs tasks, signs transactions."""
+        script = "import sys, raymart_graphql.app; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        others = {"alembic", "typst", "stripe", "requests", "celery.worker", "solana_keychain", "construct"}
+        assert set(done.stdout.split()) & others == set()

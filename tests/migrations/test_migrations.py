@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 from migrations.schema_of import only_tables, schema_of
 from sqlalchemy import create_engine
 
@@ -18,7 +19,7 @@ from raymart_core.ids import new_id
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_marketplace.db import migrate
 from raymart_marketplace.db.metadata import metadata
-from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS
+from raymart_marketplace.db.scripts import REPOSITORY_SCRIPTS, heads
 from raymart_marketplace.db.session import sqlalchemy_url
 
 
@@ -26,7 +27,7 @@ class TestUpgrade:
     def test_up_down_up_gives_the_same_schema(self, empty_database_url: str):
         migrate.upgrade(empty_database_url)
         first = schema_of(empty_database_url)
-        assert migrate.current(empty_database_url) == migrate.heads()[0]
+        assert migrate.current(empty_database_url) == heads()[0]
 
         migrate.downgrade(empty_database_url, "base")
         assert migrate.current(empty_database_url) is None
@@ -51,7 +52,7 @@ class TestUpgrade:
     def test_repeat_is_a_no_op(self, empty_database_url: str):
         migrate.upgrade(empty_database_url)
         migrate.upgrade(empty_database_url)
-        assert migrate.current(empty_database_url) == migrate.heads()[0]
+        assert migrate.current(empty_database_url) == heads()[0]
 
     def test_two_runners_at_once_both_succeed(self, empty_database_url: str):
         """Two processes start a new version at the same moment; the advisory lock lets one wait for the other."""
@@ -63,7 +64,7 @@ class TestUpgrade:
         with ThreadPoolExecutor(2) as threads:
             failures = [done.stderr for done in threads.map(run, range(2)) if done.returncode != 0]
         assert failures == []
-        assert migrate.current(empty_database_url) == migrate.heads()[0]
+        assert migrate.current(empty_database_url) == heads()[0]
 
     def test_password_with_a_percent_sign_is_not_interpolated(self):
         made = migrate.config("postgresql://raymart:50%25@127.0.0.1/raymart")
@@ -151,7 +152,23 @@ class TestModels:
 
 class TestHistory:
     def test_exactly_one_head(self):
-        assert len(migrate.heads()) == 1
+        """By Alembic, and by the files' text, which is what a process that serves reads."""
+        assert [*heads()] == ScriptDirectory(str(REPOSITORY_SCRIPTS)).get_heads()
+        assert len(heads()) == 1
+
+    def test_branches_and_their_merge_are_read(self, tmp_path: Path):
+        versions = tmp_path / "versions"
+        versions.mkdir()
+        follows = {"0001": None, "0002": "0001", "0003": "0001"}
+        for revision, before in follows.items():
+            _write_migration(versions, revision, before)
+        assert heads(scripts=tmp_path) == ("0002", "0003")
+        _write_migration(versions, "0004", ("0002", "0003"))
+        assert heads(scripts=tmp_path) == ("0004",)
+
+    def test_folder_without_migrations_names_the_setting(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError, match="RAYMART_MIGRATIONS_DIR"):
+            heads(scripts=tmp_path)
 
     def test_each_migration_is_named_by_its_number(self):
         scripts = sorted(path.name for path in (REPOSITORY_SCRIPTS / "versions").glob("*.py"))
@@ -187,3 +204,10 @@ def upgrade():
     op.execute("drop table probe")
     op.execute("select 1/0")
 """
+
+
+def _write_migration(versions: Path, revision: str, before: str | tuple[str, ...] | None) -> None:
+    """As `script.py.mako` begins one."""
+    (versions / f"{revision}.py").write_text(
+        f"revision: str = {revision!r}\ndown_revision: str | Sequence[str] | None = {before!r}\n"
+    )

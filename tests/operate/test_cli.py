@@ -22,7 +22,7 @@ from raymart_graphql.operator.serving import WEBSOCKET_BYTES_MAX
 from raymart_local.redis import EmbeddedRedis
 from raymart_marketplace.accounts.service import is_administrator
 from raymart_marketplace.accounts.tokens import AccessTokens
-from raymart_marketplace.db import migrate
+from raymart_marketplace.db.scripts import heads
 from raymart_marketplace.db.session import Sessions, session_scope
 from raymart_marketplace.supply.enrolment import enrol
 from support.command_line import RAYMART, SECRET, environment, failed, run, run_process
@@ -35,7 +35,7 @@ DEAR = {"alembic", "stripe", "celery", "redis", "strawberry", "fastapi", "uvicor
 
 class TestDatabase:
     def test_up_check_current_down(self, empty_database_url: str):
-        head = migrate.heads()[0]
+        [head] = heads()
         assert run(empty_database_url, "db", "current").stdout == "base\n"
         assert "not up to date" in failed(run_process(empty_database_url, "db", "check"))
         assert (
@@ -251,9 +251,8 @@ class TestServeApi:
             line = failed(run_process(database_url, "serve-api", "--port", str(port)))
         assert f"127.0.0.1:{port}" in line
 
-    @pytest.mark.parametrize(
-        "workers", ["1", pytest.param("2", marks=pytest.mark.slow)]
-    )  # Imports all twice.
+    # Two workers import everything twice.
+    @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
     async def test_api_answers_and_stops_at_sigterm(self, database_url: str, workers: str):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]

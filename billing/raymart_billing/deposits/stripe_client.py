@@ -11,12 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-import stripe
 import structlog
-from stripe import RequestsClient, StripeClient
 
 from raymart_billing.deposits.stripe_facts import (
     CURRENCY,
@@ -31,6 +29,9 @@ from raymart_billing.deposits.stripe_facts import (
     read_refund,
 )
 from raymart_core.errors import DomainError, Overloaded, Unavailable, UpstreamFailed
+
+if TYPE_CHECKING:
+    from stripe import StripeError
 
 log = structlog.get_logger()
 
@@ -73,6 +74,10 @@ class StripeProcessor:
     """Stripe, by its API at `api_base`. Close it when the process ends."""
 
     def __init__(self, api_key: str, *, api_base: str) -> None:
+        # With `requests` and what that needs, 10 MB, which only a marketplace that takes cards is to have.
+        import stripe  # noqa: PLC0415
+        from stripe import RequestsClient, StripeClient  # noqa: PLC0415
+
         # It would write a file into the user's home and send it with every request.
         stripe.enable_telemetry = False
         self._stripe = StripeClient(
@@ -181,6 +186,8 @@ class StripeProcessor:
 
     async def _call(self, name: str, work: Callable[[], Answer]) -> Answer:
         """Run `work` on a thread of ours and tell its failures apart: ours to repeat, or Stripe's last word."""
+        from stripe import StripeError  # noqa: PLC0415 - imported when this was made
+
         try:
             async with asyncio.timeout(QUEUE_TIMEOUT_S):
                 await self._free.acquire()
@@ -195,7 +202,7 @@ class StripeProcessor:
         except TimeoutError:
             future.add_done_callback(_retrieve)
             raise Unavailable("the card processor did not answer; nothing is lost, try again") from None
-        except stripe.StripeError as error:
+        except StripeError as error:
             raise _translated(name, error) from error
 
 
@@ -205,8 +212,10 @@ def _retrieve(future: "asyncio.Future[Any]") -> None:
         future.exception()
 
 
-def _translated(name: str, error: stripe.StripeError) -> DomainError:
+def _translated(name: str, error: "StripeError") -> DomainError:
     """`error` as our own kinds; Stripe's words are logged, with no customer in them, and shown only when they help."""
+    import stripe  # noqa: PLC0415 - imported when the processor was made
+
     log.warning(
         "stripe.failed",
         call=name,

@@ -11,10 +11,14 @@ from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-
-import typst
+from typing import TYPE_CHECKING
 
 from raymart_billing.invoices.sheet import Sheet
+
+if (
+    TYPE_CHECKING
+):  # Imported where it is used: 7 MB that a process needs which makes documents, and most never do.
+    import typst
 
 PICTURE_PPI = 110.0
 _TEMPLATES = files("raymart_billing.invoices") / "templates"
@@ -34,7 +38,9 @@ def render_pictures(sheet: Sheet, *, fonts_dir: Path | None = None) -> list[byte
     return [pages] if isinstance(pages, bytes) else pages
 
 
-def _compiler(fonts_dir: Path | None, sheet: Sheet) -> typst.Compiler:
+def _compiler(fonts_dir: Path | None, sheet: Sheet) -> "typst.Compiler":
+    import typst  # noqa: PLC0415 - see above
+
     document = json.dumps(asdict(sheet), ensure_ascii=False, sort_keys=True, default=str)
     return typst.Compiler(
         _template(), font_paths=_fonts(fonts_dir), sys_inputs={"document": document}, root=str(_TEMPLATES)
@@ -47,7 +53,9 @@ def _template() -> bytes:
 
 
 @cache
-def _fonts(fonts_dir: Path | None) -> typst.Fonts:
+def _fonts(fonts_dir: Path | None) -> "typst.Fonts":
+    import typst  # noqa: PLC0415 - see above
+
     return typst.Fonts(include_system_fonts=False, font_paths=[str(fonts_dir)] if fonts_dir else [])
 
 

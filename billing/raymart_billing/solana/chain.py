@@ -12,7 +12,6 @@ from raymart_billing.solana.marker import Marker, marker_of
 from raymart_billing.solana.rpc import Commitment, SolanaRpc
 from raymart_billing.solana.signing import (
     Books,
-    KeychainSigner,
     KeypairFileSigner,
     Policy,
     PolicySigner,
@@ -166,6 +165,9 @@ def policy_of(settings: ChainSettings, *, treasury: Pubkey, mint: Pubkey) -> Pol
 
 def _open_key(settings: ChainSettings, treasury: Pubkey) -> Signer:
     if settings.treasury_keychain is not None:
+        # Workers alone come here: no other process is to have its clients of key services in memory.
+        from raymart_billing.solana.signing.keychain import KeychainSigner  # noqa: PLC0415
+
         return KeychainSigner(config_json=settings.treasury_keychain.get_secret_value(), address=treasury)
     if settings.treasury_keypair is not None:
         return KeypairFileSigner.open(settings.treasury_keypair)

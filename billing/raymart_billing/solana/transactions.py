@@ -18,7 +18,6 @@ from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 from spl.memo.constants import MEMO_PROGRAM_ID
 from spl.token.constants import TOKEN_PROGRAM_ID
-from spl.token.instructions import create_idempotent_associated_token_account
 
 from raymart_billing.solana.failures import Item, Layout
 from raymart_billing.solana.marker import Marker, create_marker, reclaim_marker
@@ -173,6 +172,9 @@ def build_token_accounts(
     """
     if not 1 <= len(owners) <= CREATED_MAX:
         raise TransactionTooLarge(f"{len(owners)} token accounts in one transaction; 1 to {CREATED_MAX} fit")
+    # Its parser of structures, 3 MB, is for processes that make such transactions.
+    from spl.token.instructions import create_idempotent_associated_token_account  # noqa: PLC0415
+
     created = [create_idempotent_associated_token_account(treasury, owner, mint) for owner in owners]
     return _assemble(treasury, created, blockhash=blockhash, limits=limits, version=version)
 

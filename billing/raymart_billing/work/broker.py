@@ -3,11 +3,10 @@
 Redis is the embedded default. For production: RabbitMQ with quorum queues and publisher confirms (`BROKER_URL=amqp://...`).
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
-from celery.worker.consumer import Consumer
 from kombu.connection import Connection
 from kombu.entity import Queue
 
@@ -36,17 +35,6 @@ class PatientAMQP(AMQP):  # type: ignore[misc]  # Celery has no types
     Connection = PatientConnection
 
 
-class WorkConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
-    """Celery's consumer without delayed delivery: it declares 28 queues for delays, and we use none."""
-
-    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]  # as above
-        """The same steps, but one."""
-
-        default_steps: ClassVar[list[str]] = [
-            step for step in Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
-        ]
-
-
 def make_celery(broker_url: str, *, task_time_limit_s: int = 300) -> Celery:
     """An application without tasks on the broker of `broker_url`."""
     app = Celery("raymart", broker=broker_url, amqp=PatientAMQP)
@@ -61,7 +49,7 @@ def make_celery(broker_url: str, *, task_time_limit_s: int = 300) -> Celery:
         task_default_queue=QUEUE,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
-        worker_consumer=f"{WorkConsumer.__module__}:{WorkConsumer.__name__}",
+        worker_consumer="raymart_billing.work.consumer:WorkConsumer",
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=4.0,

@@ -9,7 +9,6 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
@@ -48,11 +47,6 @@ def downgrade(url: str, revision: str, *, scripts: Path = REPOSITORY_SCRIPTS) ->
 def check(url: str, *, scripts: Path = REPOSITORY_SCRIPTS) -> None:
     """Compare the database with the models. Raises: alembic.util.CommandError naming what a migration lacks."""
     command.check(config(url, scripts=scripts))
-
-
-def heads(*, scripts: Path = REPOSITORY_SCRIPTS) -> tuple[str, ...]:
-    """The newest revisions; exactly one, or two people have branched the history."""
-    return tuple(ScriptDirectory(str(scripts)).get_heads())
 
 
 def current(url: str) -> str | None:

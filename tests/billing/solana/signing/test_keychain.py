@@ -15,8 +15,8 @@ from solders.transaction import VersionedTransaction
 
 from raymart_billing.solana import Limits
 from raymart_billing.solana.errors import SignerMisconfigured
-from raymart_billing.solana.signing import KeychainSigner, PolicySigner
-from raymart_billing.solana.signing.keychain import accepted
+from raymart_billing.solana.signing import PolicySigner
+from raymart_billing.solana.signing.keychain import KeychainSigner, accepted
 from raymart_core.errors import Unavailable
 from support.dev_chain import Market
 from support.scripted_endpoint import serving
