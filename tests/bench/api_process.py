@@ -27,13 +27,13 @@ def main() -> None:
     (listener,) = listen_together("127.0.0.1", 0, count=1)
     port = listener.getsockname()[1]
     config = api_config(settings)
-    config.app, config.factory = _app(settings, port, sys.argv[1:]), False
+    config.app, config.factory = measured_app(settings, port, sys.argv[1:]), False
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _app(settings: ControlSettings, port: int, arguments: list[str]) -> ASGIApp:
-    """What is served. Says `port` when it is ready: who connects before the server accepts waits in the backlog."""
+def measured_app(settings: ControlSettings, port: int, arguments: list[str]) -> ASGIApp:
+    """What is served; `arguments` as of the process. Says `port` when it is ready: who connects before the server accepts waits in the backlog."""
     if not arguments:
         return _Constant(port)
     replica_port, market = arguments

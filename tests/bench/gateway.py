@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cpu_ratio import CHUNK_AIM, CHUNK_MUST, STREAM, UNARY, UNARY_AIM, UNARY_MUST, per_unit
-from gateway_load import Sample, Target, Workload, middle
+from gateway_load import Sample, Target, Workload, load, middle
 from gateway_load import measure as samples_of
 from gateway_stage import Stage, gateway_stage, server_alone, workers
 from litellm_peer import litellm
 from nginx_peer import NGINX
-from processes import pss_mb, rss_mb
+from processes import family, own_mb, pss_mb, rss_mb
 from progress import say
 
 from support.figures import Figure
@@ -36,6 +36,9 @@ QUIET = Workload(name="unary at 40/s", mode="unary", concurrency=16, requests=24
 QUIET_STREAM = replace(
     QUIET, name="first token at 40/s", mode="stream", concurrency=32, tokens=8, pace_us=5_000
 )
+
+WARMING = replace(UNARY, name="for memory", concurrency=64, requests=4_000)
+"""Enough connections that each worker gets some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,19 +150,20 @@ def _added(stage: Stage, workload: Workload, field: str) -> list[Figure]:
 
 
 def _memory(targets: Sequence[Target]) -> list[Figure]:
-    """Resident, of one process that has had all of the load."""
-    resident = {target.name: [rss_mb(target.pid)] for target in targets}
+    """Of one process that has had all of the load; the PSS counts a library's page by its share of who has it."""
+    peer = next(target for target in targets if target.name == MEMORY_BOUND.peer)
     name = "memory of one process after the load"
-    return [MEMORY_BOUND.figure(name, resident[targets[0].name], resident[MEMORY_BOUND.peer], "MB")]
+    return [
+        MEMORY_BOUND.figure(f"{name}, {kind}", [measured(targets[0].pid)], [measured(peer.pid)], "MB")
+        for kind, measured in (("RSS", rss_mb), ("PSS", pss_mb))
+    ]
 
 
 def _memory_of_workers(stage: Stage) -> list[Figure]:
-    """A worker's share of the memory of several that serve one port, supervisor included, when they have started."""
+    """A worker's part of all that serves one port, after load: supervisor and nursery included, shared pages divided."""
     say(f"starting {WORKERS} workers of each")
-    urls = {"database_url": stage.database_url, "redis_url": stage.redis_url}
-    with workers(stage.folder, WORKERS, **urls) as pid:
-        time.sleep(SETTLE_S)
-        ours = pss_mb(pid) / WORKERS
+    with workers(stage, WORKERS) as target:
+        ours, own = _of_each_worker(target)
     other = litellm(
         stage.folder / "litellm-workers",
         upstream_port=stage.upstream_port,
@@ -167,9 +171,16 @@ def _memory_of_workers(stage: Stage) -> list[Figure]:
         workers=WORKERS,
     )
     with other as target:
-        time.sleep(SETTLE_S)
-        theirs = pss_mb(target.pid) / WORKERS
-    return [MEMORY_BOUND.figure(f"memory of a worker, of {WORKERS} idle ones (PSS)", [ours], [theirs], "MB")]
+        theirs, _ = _of_each_worker(target)
+    figure = MEMORY_BOUND.figure(f"memory of a worker, of {WORKERS} after load (PSS)", [ours], [theirs], "MB")
+    return [replace(figure, measured=f"{figure.measured}; a worker's own pages {own:.0f} MB")]
+
+
+def _of_each_worker(target: Target) -> tuple[float, float]:
+    """The whole family's memory by the number of workers, and what the largest process has alone; both in MB."""
+    load(target, WARMING, requests=max(WARMING.concurrency, int(WARMING.requests * target.share)))
+    time.sleep(SETTLE_S)
+    return pss_mb(target.pid) / WORKERS, max(own_mb(pid) for pid in family(target.pid))
 
 
 def _server_alone(stage: Stage) -> Figure:

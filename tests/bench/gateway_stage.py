@@ -4,9 +4,6 @@ The measured processes have core 0, all else core 1.
 """
 
 import contextlib
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +13,7 @@ from pathlib import Path
 from api_market import Market, make_market
 from gateway_load import Target
 from nginx_peer import nginx, nginx_program
-from processes import HERE, compiled_mock, on_core, started, stop, wait_for_http
+from processes import HERE, compiled_mock, on_core, started
 
 from raymart_local.postgres import EmbeddedPostgres
 from raymart_local.redis import EmbeddedRedis
@@ -31,6 +28,7 @@ class Stage:
     """What is measured, and where what it needs listens."""
 
     folder: Path
+    market: Market
     ours: Target
     nginx: Target | None
     """None where it could not be had."""
@@ -79,6 +77,7 @@ def measured(folder: Path, market: Market, *, database_url: str, redis_url: str)
             peer = stack.enter_context(nginx(program, folder / "nginx", upstream_port=upstream_port))
         yield Stage(
             folder=folder,
+            market=market,
             ours=ours,
             nginx=peer,
             direct=Target(name="direct", pid=upstream.pid, port=upstream_port),
@@ -99,20 +98,19 @@ def api(
 
 
 @contextlib.contextmanager
-def workers(folder: Path, count: int, *, database_url: str, redis_url: str) -> Iterator[int]:
-    """`raymart serve-api` with so many workers, ready; the supervisor's process id."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    raymart = str(Path(sys.executable).with_name("raymart"))
-    command = [raymart, "serve-api", "--port", str(port), "--workers", str(count)]
-    environment = {**os.environ, **_environment(folder, database_url=database_url, redis_url=redis_url)}
-    with (folder / "workers.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, text=True, stdout=log, stderr=log)
-        try:
-            wait_for_http(f"http://127.0.0.1:{port}/health", process)
-            yield process.pid
-        finally:
-            stop(process)
+def workers(stage: Stage, count: int) -> Iterator[Target]:
+    """So many workers on one port, ready, with the stage's market in routing; by the supervisor's process id."""
+    folder = stage.folder / "workers"
+    folder.mkdir()
+    environment = _environment(folder, database_url=stage.database_url, redis_url=stage.redis_url)
+    script = str(HERE / "api_workers.py")
+    command = [sys.executable, script, str(count), str(stage.upstream_port), stage.market.text()]
+    with started(command, core=0, environment=environment, log=folder / "api.log") as (process, line):
+        assert process.stdout is not None
+        for _ in range(count - 1):
+            process.stdout.readline()
+        market = stage.market
+        yield Target(name=OURS, pid=process.pid, port=int(line), key=market.key, model=market.model)
 
 
 @contextlib.contextmanager

@@ -114,13 +114,20 @@ def rss_mb(pid: int) -> float:
 
 def pss_mb(pid: int) -> float:
     """Memory of `pid` and its children in MB, each page that several share divided among them."""
-    kilobytes = 0
-    for each in family(pid):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    kilobytes += int(line.split()[1])
-    return kilobytes * 1024 / 1e6
+    return sum(_memory_mb(each, "Pss:") for each in family(pid))
+
+
+def own_mb(pid: int) -> float:
+    """Memory of `pid` alone in MB, without any page that another process has too."""
+    return _memory_mb(pid, "Private_Clean:") + _memory_mb(pid, "Private_Dirty:")
+
+
+def _memory_mb(pid: int, kind: str) -> float:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(kind):
+                return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
 
 
 def family(pid: int) -> list[int]:
