@@ -3,30 +3,38 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Generic, TypeVar
 
 from raymart_billing.connections import end_if_cancelled
 
 T = TypeVar("T")
 
-SHARED_MIN = 4
+SHARED_MIN = 2
 """Records in a batch that show that others come all the time, so that it pays to wait for them."""
 
 
 class Gathering(Generic[T]):
     """A bounded queue with one reader, who takes all that is there.
 
-    A batch costs the same statement however many share it. So where several do, the next begins no sooner than `pace_s`
-    after it did; who comes alone waits for nothing.
+    A batch costs the same statement however many share it. So where several do, the next begins no sooner than
+    `pace_each_s` for each of them after it did, and at most `pace_s`; who comes alone waits for nothing.
     """
 
     def __init__(
-        self, *, items_max: int, batch_max: int, pace_s: float, records_in: Callable[[T], int] | None = None
+        self,
+        *,
+        items_max: int,
+        batch_max: int,
+        pace_s: float,
+        pace_each_s: float = inf,
+        records_in: Callable[[T], int] | None = None,
     ) -> None:
         """`records_in`: how many records an item is; one each without it."""
         self._items_max = items_max
         self._batch_max = batch_max
         self._pace_s = pace_s
+        self._pace_each_s = pace_each_s
         self._records_in = records_in
         self._items: deque[T] = deque()
         self._reader: asyncio.Future[None] | None = None
@@ -66,7 +74,8 @@ class Gathering(Generic[T]):
             await asyncio.sleep(pause_s)
         taken = self.take(self._batch_max)
         records = len(taken) if self._records_in is None else sum(map(self._records_in, taken))
-        self._not_before = loop.time() + self._pace_s if records >= SHARED_MIN else 0.0
+        is_shared = records >= SHARED_MIN
+        self._not_before = loop.time() + min(self._pace_s, records * self._pace_each_s) if is_shared else 0.0
         return taken
 
     def take(self, items_max: int) -> Sequence[T]:

@@ -25,7 +25,7 @@ from raymart_billing.posting.checkpoints import PERIOD_S, Checkpoints
 from raymart_billing.posting.fallback import Fallback
 from raymart_billing.posting.gathering import Gathering
 from raymart_billing.posting.poster import UsagePoster
-from raymart_billing.posting.writer import BATCH_MAX, PACE_S, RecordWriter, Waiting, unavailable
+from raymart_billing.posting.writer import BATCH_MAX, PACE_EACH_S, PACE_S, RecordWriter, Waiting, unavailable
 from raymart_billing.records import encode_for_batch
 from raymart_billing.spill import Spill
 from raymart_core.ports import FinishedRequest, RunningRequest
@@ -70,7 +70,9 @@ class LedgerUsageSink:
             else Checkpoints(pool, gateway_id=gateway_id, period_s=checkpoint_period_s)
         )
         self._record_timeout_s = record_timeout_s
-        self._records: Gathering[Waiting] = Gathering(items_max=queue_max, batch_max=BATCH_MAX, pace_s=PACE_S)
+        self._records: Gathering[Waiting] = Gathering(
+            items_max=queue_max, batch_max=BATCH_MAX, pace_s=PACE_S, pace_each_s=PACE_EACH_S
+        )
         self._poster = UsagePoster(pool, self._settlements, on_posted=on_posted, batches_max=POSTS_MAX)
         self._writer = RecordWriter(
             pool,

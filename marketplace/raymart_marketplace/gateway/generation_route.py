@@ -85,11 +85,13 @@ class GenerationRoute(Endpoint):
 
     async def _serve(self, caller: Caller, scope: Scope, receive: Receive, answer: Answer) -> None:
         asked = self.parse(await read_body(scope, receive, bytes_max=self._body_bytes_max))
-        # Clients send a dozen headers, of which few are for us; each of these looks through all it is given.
+        # Clients send a dozen headers, mostly none for us; each of these looks through all it is given.
         ours: Scope = {"headers": [pair for pair in scope["headers"] if pair[0][:10] == OUR_HEADERS]}
-        asked = asking_for_cached(ours, as_wished(asked, ours))
-        deadline_s = asked_deadline_s(ours, asked.timeout_s)
-        wants_trace = asked.traced or header(ours, TRACE_HEADER) in TRUE
+        deadline_s, wants_trace = asked.timeout_s, asked.traced
+        if ours["headers"]:
+            asked = asking_for_cached(ours, as_wished(asked, ours))
+            deadline_s = asked_deadline_s(ours, deadline_s)
+            wants_trace = wants_trace or header(ours, TRACE_HEADER) in TRUE
         trace = DecisionTrace() if wants_trace else None
         async with Presence(scope, limit_s=self._limit_s) as presence:
             if len(asked.choices) > 1:

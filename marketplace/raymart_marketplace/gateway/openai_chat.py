@@ -21,9 +21,12 @@ def parse_chat(body: bytes) -> Asked:
     sampling = _sampling(decoded)
     request = ChatRequest(
         model=first_model(decoded.model, decoded.models),
+        # A list, which is built without a generator's frame for each message.
         messages=tuple(
-            _message(message, param=f"messages[{position}]")
-            for position, message in enumerate(decoded.messages)
+            [
+                _message(message, param=f"messages[{position}]")
+                for position, message in enumerate(decoded.messages)
+            ]
         ),
         sampling=sampling,
         options=generation_options(decoded),
@@ -59,7 +62,7 @@ def _message(body: MessageBody, *, param: str) -> ChatMessage:
         role=role,  # type: ignore[arg-type]  # checked above
         content=_content(body, param=param),
         name=body.name,
-        tool_calls=tool_calls(body, param=param),
+        tool_calls=tool_calls(body, param=param) if body.tool_calls else (),
         tool_call_id=body.tool_call_id,
     )
 

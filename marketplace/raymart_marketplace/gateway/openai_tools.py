@@ -26,10 +26,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _TOOL_TEMPLATE_BYTES = 256
 _INDENT = 4
 """Blanks a level: the widest that templates write schemas with."""
+_TEXT = GenerationOptions(reasoning=True)
+"""Of most requests."""
 
 
 def generation_options(body: ChatBody) -> GenerationOptions:
     """What the body asks of an engine beyond sampling. Raises: InvalidRequest naming the field."""
+    if not body.tools and body.tool_choice is None and body.response_format is None:
+        return _TEXT
     tools = tuple(_tool(tool, param=f"tools[{place}]") for place, tool in enumerate(body.tools or ()))
     if len(tools) > TOOLS_MAX:
         raise InvalidRequest(f"{len(tools)} tools; the limit is {TOOLS_MAX}", param="tools")

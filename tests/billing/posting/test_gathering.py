@@ -1,14 +1,15 @@
 """Batches: who comes alone waits for nothing, who comes in company shares."""
 
 import asyncio
+from math import inf
 
 import pytest
 
 from raymart_billing.posting.gathering import SHARED_MIN, Gathering
 
 
-def gathering(*, items_max=100, batch_max=100, pace_s=0.0):
-    return Gathering(items_max=items_max, batch_max=batch_max, pace_s=pace_s)
+def gathering(*, items_max=100, batch_max=100, pace_s=0.0, pace_each_s=inf):
+    return Gathering(items_max=items_max, batch_max=batch_max, pace_s=pace_s, pace_each_s=pace_each_s)
 
 
 class TestBatch:
@@ -92,3 +93,18 @@ class TestPace:
         asyncio.get_running_loop().call_later(0.01, items.put, "late")
         assert await reading == ["early", "late"]
         assert asyncio.get_running_loop().time() - begun >= 0.045
+
+    async def test_the_pace_is_of_as_many_as_share(self):
+        """Two of 25 ms each; of the hour that it may be at most nothing is seen."""
+        items = gathering(pace_s=3600, pace_each_s=0.025)
+        await self.read(items, SHARED_MIN)
+        begun = asyncio.get_running_loop().time()
+        async with asyncio.timeout(10):
+            await self.read(items, 1)
+        assert asyncio.get_running_loop().time() - begun >= 0.045
+
+    async def test_the_pace_of_many_is_bounded(self):
+        items = gathering(pace_s=0.01, pace_each_s=3600)
+        await self.read(items, 50)
+        async with asyncio.timeout(10):
+            assert await self.read(items, 1) == [0]
