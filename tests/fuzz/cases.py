@@ -44,7 +44,10 @@ class Tally:
             self.slowest_s, elapsed if isinstance(elapsed, float) else elapsed.total_seconds()
         )
         if problem:
-            self.faults.append(f"{name}: {problem}")
+            fault = f"{name}: {problem}"
+            if fault not in self.faults:
+                print(f"       {fault}", flush=True)
+            self.faults.append(fault)
 
 
 def rest_problem(response):
@@ -202,8 +205,6 @@ def main(ready_file, count):
         f"  {'yes' if not tally.faults else 'NO '}  no 5xx, every error coded: {len(tally.faults)} faults (target 0)"
     )
     print(f"  {'yes' if enough else 'NO '}  {tally.cases:,} cases (target >= {count:,})")
-    for fault in list(dict.fromkeys(tally.faults))[:30]:
-        print(f"       {fault}")
     return enough and not tally.faults
 
 

@@ -11,11 +11,12 @@ folder=$(mktemp -d)
 .venv/bin/python tests/fuzz/serve.py "$folder" &
 api=$!
 trap 'kill -INT $api 2>/dev/null || true; wait $api 2>/dev/null || true; rm -rf "$folder"' EXIT
-for _ in $(seq 120); do
+for _ in $(seq 480); do
   [ -s "$folder/ready.json" ] && break
   kill -0 $api 2>/dev/null || exit 1
   sleep 0.5
 done
+[ -s "$folder/ready.json" ] || { echo "the API was not ready within 240 s" >&2; exit 1; }
 status=0
 $tools/bin/python tests/fuzz/cases.py "$folder/ready.json" "${CASES:-10000}" || status=1
 kill -INT $api

@@ -189,4 +189,6 @@ async def until_signalled(ending: signal.Signals) -> None:
 
 if __name__ == "__main__":
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # A shell's background process begins with SIGINT ignored: told to end before it is ready, it never would.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(0 if asyncio.run(main(Path(sys.argv[1]))) else 1)
