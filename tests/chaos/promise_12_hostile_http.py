@@ -100,12 +100,14 @@ async def _slow(port: int, client: httpx.AsyncClient, what: str, beginning: byte
     """Connections that begin a request and send one byte a second."""
     slow = asyncio.create_task(_slow_clients(port, beginning))
     waits = []
+    first = time.monotonic()
     while not slow.done():
         begun = time.monotonic()
         (await client.get("/health")).raise_for_status()
-        waits.append(time.monotonic() - begun)
+        waits.append((time.monotonic() - begun, begun - first))
         await asyncio.sleep(0.05)
     lives = await slow
+    longest_s, after_s = max(waits)
     closed = sum(life_s <= CLOSED_WITHIN_S for life_s in lives)
     return [
         Figure(
@@ -116,9 +118,9 @@ async def _slow(port: int, client: httpx.AsyncClient, what: str, beginning: byte
         ),
         Figure(
             name=f"{SLOW} slow {what}: an honest client waits at most",
-            measured=f"{max(waits) * 1000:.0f} ms",
+            measured=f"{longest_s * 1000:.0f} ms, {after_s:.1f} s after the first",
             target=f"<= {HONEST_S_MAX * 1000:.0f} ms",
-            holds=max(waits) <= HONEST_S_MAX,
+            holds=longest_s <= HONEST_S_MAX,
         ),
     ]
 
