@@ -12,6 +12,7 @@ from raymart_core.wire.link import WINDOW_BYTES, FrameType, GoAway, Heartbeat, R
 from raymart_core.wire.replica import GENERATE_PATH, GenerateRequest, Sampling
 from raymart_core.wire.replica import encode as encode_request
 from raymart_marketplace.db.session import session_scope
+from raymart_marketplace.supply.link import LinkLimits
 from raymart_marketplace.supply.service import pause_offer
 from raymart_marketplace.supply.siblings import Meeting, Meetings, wire
 from raymart_marketplace.supply.upstream import UpstreamBroken
@@ -211,7 +212,7 @@ class TestLeaving:
 
 
 class TestLoss:
-    async def test_a_link_that_breaks_is_out_of_routing_before_its_streams_fail(self, markets, supply):
+    async def test_a_link_that_breaks_is_out_of_routing_when_its_streams_fail(self, markets, supply):
         near, other = markets
         async with live_node(near, supply) as node:
             asked = asyncio.create_task(post(await far_upstream(node, supply, other)))
@@ -250,10 +251,14 @@ class TestLoss:
             await post(upstream)
         assert broken.value.fault is Fault.NETWORK
 
-    async def test_a_node_that_comes_back_to_the_other_is_used_there(self, markets, supply):
+    async def test_a_node_that_comes_back_to_the_other_is_used_there(self, sessions, supply):
         """Its old link may be dead and nobody knows: the newest is used by all, and the old one is looked at."""
-        near, other = markets
-        async with live_node(near, supply) as node:
+        # The roll, which would find out by itself, is not called.
+        limits = LinkLimits(recheck_s=3600.0)
+        async with (
+            sibling_markets(sessions, limits=limits) as (near, other),
+            live_node(near, supply) as node,
+        ):
             await far_upstream(node, supply, other)
             async with again(other, node) as newer:
                 await newer.prove()
@@ -285,6 +290,7 @@ class TestWhatIsKnown:
             await far_upstream(node, supply, other)
             await node.say(GoAway(drain_s=1.0, reason="test"))
             await until(lambda: not other.directory.live(supply.model_slug))
+            assert other.directory.is_linked(parse(Prefix.NODE, node.node_id))
 
     async def test_what_the_database_says_is_looked_up_when_the_links_process_does(self, sessions, supply):
         """Not a refresh later, which may be half a minute in a large market."""
