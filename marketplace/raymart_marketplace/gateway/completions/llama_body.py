@@ -1,4 +1,4 @@
-"""The body of llama.cpp's `POST /completion`, by an allow-list of fields. One field is ours: `model`.
+"""The body of llama.cpp's `POST /completion`, by an allow-list of fields. Ours are `model`, `provider` and `timeout`.
 
 Defaults are llama.cpp's. Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 """
@@ -7,6 +7,7 @@ import msgspec
 
 from raymart_core.errors import InvalidRequest
 from raymart_core.wire.replica import NO_OPTIONS, GenerationOptions, ResponseFormat
+from raymart_marketplace.gateway.asked_deadline import checked_timeout_s
 from raymart_marketplace.gateway.choices import Asked
 from raymart_marketplace.gateway.completions.prompts import Prompt, read_prompts
 from raymart_marketplace.gateway.openai_body import UNSET, Ignored, decode_body
@@ -37,6 +38,8 @@ class LlamaBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     n_probs: int | None = None
     """Alternatives of each token, 0 for none."""
     ignore_eos: bool | None = None
+    timeout: float | None = None
+    """Ours: seconds that the client waits; `x-raymart-deadline-ms` says the same."""
     json_schema: msgspec.Raw | msgspec.UnsetType = UNSET
     provider: ProviderObject | None = None
 
@@ -94,7 +97,13 @@ def parse_llama(body: bytes) -> Asked:
         options=_options(decoded),
     )
     traced = bool(decoded.provider is not None and decoded.provider.trace)
-    return Asked(choices=(request,), stream=bool(decoded.stream), include_usage=False, traced=traced)
+    return Asked(
+        choices=(request,),
+        stream=bool(decoded.stream),
+        include_usage=False,
+        timeout_s=checked_timeout_s(decoded.timeout),
+        traced=traced,
+    )
 
 
 def _sampling(body: LlamaBody) -> Sampling:

@@ -1,4 +1,5 @@
-"""What a request for pictures tells its caller: `PictureProgress` and `Picture`s, then `PicturesFinished` or `PicturesBroken`.
+"""What a request for pictures tells its caller: `PicturesStarted` where it is streamed, `PictureProgress` and `Picture`s, then `PicturesFinished` or
+`PicturesBroken`.
 
 A failure before any picture was handed out is raised as a `DomainError` instead.
 """
@@ -11,6 +12,18 @@ import msgspec
 from raymart_core.errors import DomainError
 from raymart_core.money import Money
 from raymart_core.wire.image import ImageFormat
+
+
+class PicturesStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """The first of an endpoint is here; comes anew when another takes over, and only where pictures are streamed."""
+
+    request_id: UUID
+    model: str
+    """Slug of the model that serves."""
+    provider: str
+    """Slug of the provider that serves."""
+    attempts: int
+    """Endpoints tried so far, this one included."""
 
 
 class PictureProgress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -69,5 +82,5 @@ class PicturesBroken(msgspec.Struct, frozen=True, kw_only=True):
     cost: Money
 
 
-PictureEvent = PictureProgress | Picture | PicturesFinished | PicturesBroken
+PictureEvent = PicturesStarted | PictureProgress | Picture | PicturesFinished | PicturesBroken
 """Whatever `ImageInference.run` yields."""

@@ -101,7 +101,7 @@ class ImageInference:
     ) -> AsyncGenerator[PictureEvent, None]:
         """Serve `request` for `caller`: `PictureProgress`..., `Picture`s in their order, then `PicturesFinished`.
 
-        With `streamed` pictures are handed out as they come, and what breaks after the first ends in `PicturesBroken`
+        With `streamed` `PicturesStarted` comes first, pictures are handed out as they come, and what breaks after the first ends in `PicturesBroken`
         (those are billed); without, all of them come at once, after they were recorded. `keep` puts them among the
         objects. Closing the generator, or cancelling the task that waits for it, means that the client left: the engine
         is stopped, and whole pictures are billed. `request_id` lets an edge name the request in an error.
@@ -209,7 +209,11 @@ class ImageInference:
         """What one endpoint makes, to the recorded end. Raises: AttemptFailed; Unavailable with nothing handed out."""
         await attempt.begin(life.body, request_id=life.public_id)
         made = []
+        is_told = not life.streamed
         while (event := await attempt.next_event()) is not None:
+            if not is_told:
+                is_told = True
+                yield life.started()
             if isinstance(event, ImageProgress):
                 yield PictureProgress(step=event.step, of=event.of)
             elif life.streamed:

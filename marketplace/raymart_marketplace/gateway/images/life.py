@@ -11,7 +11,7 @@ from raymart_core.units import Fault
 from raymart_core.wire.replica import encode
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.gateway.images.attempt import ImageAttempt
-from raymart_marketplace.gateway.images.events import PicturesBroken, PicturesFinished
+from raymart_marketplace.gateway.images.events import PicturesBroken, PicturesFinished, PicturesStarted
 from raymart_marketplace.gateway.images.request import PictureRequest
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.request_life import Life
@@ -92,6 +92,17 @@ class ImageLife(Life[ImageAttempt]):
     def exact(self) -> bool:
         """Pictures are counted by the gateway itself."""
         return True
+
+    def started(self) -> PicturesStarted:
+        """What the caller is told when the running attempt has begun."""
+        assert self.attempt is not None
+        endpoint = self.attempt.endpoint
+        return PicturesStarted(
+            request_id=self.id,
+            model=endpoint.model_slug,
+            provider=endpoint.provider_slug,
+            attempts=len(self._attempts) + 1,
+        )
 
     def finished(self) -> PicturesFinished:
         """What the caller is told at the good end."""

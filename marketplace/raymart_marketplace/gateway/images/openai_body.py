@@ -19,6 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 from raymart_core.errors import InvalidRequest
 from raymart_core.wire.image import IMAGE_PIXELS_MAX, IMAGE_SIDE_PIXELS_MAX, IMAGES_MAX, ImageFormat
 from raymart_core.wire.image_head import Head
+from raymart_marketplace.gateway.asked_deadline import checked_timeout_s
 from raymart_marketplace.gateway.images.decoding import mask_of_alpha
 from raymart_marketplace.gateway.images.multipart import Part, read_form
 from raymart_marketplace.gateway.images.request import (
@@ -55,6 +56,8 @@ class GenerationBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     stream: bool | None = None
     background: str | None = None
     provider: ProviderObject | None = None
+    timeout: float | None = None
+    """Seconds that the client waits; `x-raymart-deadline-ms` says the same."""
 
     negative_prompt: str | None = None
     seed: int | None = None
@@ -87,6 +90,8 @@ class ParsedImages:
     """Whether pictures are kept and answered as URLs."""
     object: Literal["image_generation", "image_edit"]
     """Begins the names of a stream's events."""
+    timeout_s: float | None
+    """How long the client waits, as the body says; None where it does not."""
 
 
 _decode_generation = msgspec.json.Decoder(GenerationBody).decode
@@ -171,7 +176,13 @@ def _parsed(
             f"response_format {(wanted or '')[:40]!r} is neither 'b64_json' nor 'url'",
             param="response_format",
         )
-    return ParsedImages(request=request, stream=bool(fields.stream), as_url=wanted == "url", object=kind)
+    return ParsedImages(
+        request=request,
+        stream=bool(fields.stream),
+        as_url=wanted == "url",
+        object=kind,
+        timeout_s=checked_timeout_s(fields.timeout),
+    )
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -20,7 +20,9 @@ from raymart_marketplace.gateway.images.events import (
     PictureProgress,
     PicturesBroken,
     PicturesFinished,
+    PicturesStarted,
 )
+from raymart_marketplace.gateway.images.headers import headers_of
 from raymart_marketplace.gateway.images.inference import ImageInference
 from raymart_marketplace.gateway.images.openai_body import (
     ParsedImages,
@@ -36,7 +38,6 @@ from raymart_marketplace.gateway.images.openai_reply import (
     progress_event,
     reply_body,
 )
-from raymart_marketplace.gateway.openai_usage import decimal_text
 from raymart_marketplace.gateway.presence import Presence
 from raymart_marketplace.gateway.served_headers import served_headers
 from raymart_marketplace.metering.models import Surface
@@ -86,7 +87,7 @@ class _ImagesRoute(Endpoint):
             streamed=parsed.stream,
             keep=parsed.as_url,
             request_id=answer.request_id,
-            deadline_s=asked_deadline_s(scope),
+            deadline_s=asked_deadline_s(scope, parsed.timeout_s),
         )
         async with Presence(scope, limit_s=self._limit_s) as presence:
             try:
@@ -109,11 +110,7 @@ class _ImagesRoute(Endpoint):
                 presence.dismiss()
                 # Base64 of many megabytes: not in the event loop.
                 body = await asyncio.to_thread(reply_body, data, pictures[0], event)
-                headers = (
-                    *served_headers(event, attempts=event.attempts),
-                    (b"x-raymart-cost", decimal_text(event.cost).encode()),
-                )
-                await answer.json(body, headers)
+                await answer.json(body, headers_of(event))
 
     async def _stream_to_its_end(
         self,
@@ -142,8 +139,12 @@ class _ImagesRoute(Endpoint):
         created_at = int(clock.now().timestamp())
         waiting: Picture | None = None
         async for event in events:
-            if not answer.begun:  # What fails before anything has come still gets a status.
-                await answer.start(200, STREAM_HEADERS)
+            if isinstance(event, PicturesStarted):
+                # What fails before anything has come still gets a status; who takes over later is not named here.
+                if not answer.begun:
+                    served = served_headers(event, attempts=event.attempts)
+                    await answer.start(200, (*STREAM_HEADERS, *served))
+                continue
             if waiting is not None:
                 url = await self._url(waiting)
                 finished = event if isinstance(event, PicturesFinished) else None

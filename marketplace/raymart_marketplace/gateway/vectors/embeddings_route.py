@@ -76,7 +76,7 @@ class EmbeddingsRoute(Endpoint):
                 parsed.request,
                 surface=Surface.REST,
                 request_id=answer.request_id,
-                deadline_s=asked_deadline_s(scope),
+                deadline_s=asked_deadline_s(scope, parsed.timeout_s),
             )
             presence.dismiss()
             body = await _body(answered, base64_=parsed.base64)

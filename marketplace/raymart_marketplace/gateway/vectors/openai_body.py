@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from raymart_core.errors import InvalidRequest
+from raymart_marketplace.gateway.asked_deadline import checked_timeout_s
 from raymart_marketplace.gateway.openai_body import UNSET, Ignored, decode_body
 from raymart_marketplace.gateway.provider_object import ProviderObject, routing_preference
 from raymart_marketplace.gateway.vectors.request import EmbeddingRequest, RerankingRequest
@@ -25,6 +26,8 @@ class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True):
     encoding_format: str | None = None
     dimensions: int | None = None
     provider: ProviderObject | None = None
+    timeout: float | None = None
+    """Seconds that the client waits; `x-raymart-deadline-ms` says the same."""
     user: Ignored = UNSET
     input_type: Ignored = UNSET
 
@@ -44,6 +47,8 @@ class RerankBody(msgspec.Struct, forbid_unknown_fields=True):
     top_n: int | None = None
     return_documents: bool | None = None
     provider: ProviderObject | None = None
+    timeout: float | None = None
+    """Seconds that the client waits; `x-raymart-deadline-ms` says the same."""
     user: Ignored = UNSET
     truncation: Ignored = UNSET
     max_tokens_per_doc: Ignored = UNSET
@@ -58,6 +63,8 @@ class ParsedEmbedding:
     request: EmbeddingRequest
     base64: bool
     """Whether vectors are sent as base64 of their bytes instead of as numbers."""
+    timeout_s: float | None
+    """How long the client waits, as the body says; None where it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +75,8 @@ class ParsedRerank:
     top_n: int
     """How many results, at least 1."""
     return_documents: bool
+    timeout_s: float | None
+    """How long the client waits, as the body says; None where it does not."""
 
 
 _decode_embedding = msgspec.json.Decoder(EmbeddingBody).decode
@@ -90,7 +99,9 @@ def parse_embedding(body: bytes) -> ParsedEmbedding:
         dimensions=decoded.dimensions,
         routing=NO_PREFERENCE if decoded.provider is None else routing_preference(decoded.provider),
     )
-    return ParsedEmbedding(request=request, base64=encoding == "base64")
+    return ParsedEmbedding(
+        request=request, base64=encoding == "base64", timeout_s=checked_timeout_s(decoded.timeout)
+    )
 
 
 def parse_rerank(body: bytes) -> ParsedRerank:
@@ -111,6 +122,7 @@ def parse_rerank(body: bytes) -> ParsedRerank:
         request=request,
         top_n=min(decoded.top_n or len(documents), len(documents)),
         return_documents=bool(decoded.return_documents),
+        timeout_s=checked_timeout_s(decoded.timeout),
     )
 
 

@@ -66,7 +66,7 @@ class RerankRoute(Endpoint):
                 parsed.request,
                 surface=Surface.REST,
                 request_id=answer.request_id,
-                deadline_s=asked_deadline_s(scope),
+                deadline_s=asked_deadline_s(scope, parsed.timeout_s),
             )
             presence.dismiss()
             body = _body(parsed, answered, request_id=answer.request_id)

@@ -42,6 +42,16 @@ class TestAnswers:
         await market.settle()
         assert await market.usage() == [(3, 2, 16)]
 
+    @pytest.mark.parametrize(("timeout", "status"), [(60, 200), (0.001, 504), (0, 400), (1e9, 400)])
+    async def test_the_body_may_say_how_long_the_client_waits(self, market, timeout, status):
+        await market.books.fund(1_000_000)
+        replica = await market.add_endpoint()
+        response = await completed(market, timeout=timeout)
+        assert response.status_code == status, response.text
+        if status == 400:
+            assert response.json()["error"]["param"] == "timeout"
+        assert len(replica.exchanges) == (status == 200)
+
     async def test_an_end_of_its_own_is_told_from_the_limit(self, market):
         await market.books.fund(1_000_000)
 

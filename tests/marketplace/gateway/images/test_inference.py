@@ -23,6 +23,7 @@ from raymart_marketplace.gateway.images.events import (
     PictureProgress,
     PicturesBroken,
     PicturesFinished,
+    PicturesStarted,
 )
 from raymart_marketplace.metering.models import Surface
 from raymart_marketplace.objects import open_objects
@@ -286,8 +287,10 @@ class TestStreamed:
         running = market.images.run(
             market.caller, market.asking(count=2), surface=Surface.REST, streamed=True, keep=False
         )
-        first = await anext(running)
-        assert first.index == 0
+        started = await anext(running)
+        assert isinstance(started, PicturesStarted)
+        assert (started.model, started.attempts) == (market.slug, 1)
+        assert (await anext(running)).index == 0
         release.set()
         rest = [event async for event in running]
         assert rest[0].index == 1
@@ -331,6 +334,7 @@ class TestStreamed:
         running = market.images.run(
             market.caller, market.asking(count=2), surface=Surface.REST, streamed=True, keep=False
         )
+        assert isinstance(await anext(running), PicturesStarted)
         assert (await anext(running)).index == 0
         assert isinstance(await anext(running), PictureProgress)
         await running.aclose()

@@ -100,6 +100,15 @@ class TestGenerations:
         reply = (await client.post("/v1/images/generations", json=body(market, response_format="url"))).json()
         assert reply["data"][0]["b64_json"]
 
+    @pytest.mark.parametrize(("timeout", "status"), [(60, 200), (0.001, 504), (0, 400), (1e9, 400)])
+    async def test_the_body_may_say_how_long_the_client_waits(self, market, client, timeout, status):
+        replica = await market.add_painter()
+        response = await client.post("/v1/images/generations", json=body(market, timeout=timeout))
+        assert response.status_code == status, response.text
+        if status == 400:
+            assert response.json()["error"]["param"] == "timeout"
+        assert len(replica.exchanges) == (status == 200)
+
     async def test_quality_is_a_number_of_steps(self, market, client):
         replica = await market.add_painter()
         for quality in ("low", "hd", None):
@@ -110,6 +119,11 @@ class TestGenerations:
         await market.add_painter()
         answer = await client.post("/v1/images/generations", json=body(market, n=2, stream=True, steps=2))
         assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["x-raymart-model"] == market.slug
+        [endpoint] = market.directory.endpoints.values()
+        assert answer.headers["x-raymart-provider"] == endpoint.provider_slug
+        assert answer.headers["x-raymart-attempts"] == "1"
+        assert answer.headers["x-generation-id"] == answer.headers["x-request-id"]
         events = stream_of(answer.text)
         assert [name.removeprefix("image_generation.") for name, _ in events] == [
             "progress", "progress", "completed", "progress", "progress", "completed",
@@ -238,6 +252,13 @@ class TestEdits:
         replica = await market.add_painter()
         await self.edit(client, form(market, size=None), image=picture(45, 30))
         assert (asked(replica.exchanges[0]).width, asked(replica.exchanges[0]).height) == (40, 24)
+
+    async def test_a_form_may_say_how_long_the_client_waits(self, market, client):
+        replica = await market.add_painter()
+        for timeout, status in (("60", 200), ("0.001", 504), ("0", 400), ("nan", 400)):
+            answer = await self.edit(client, form(market, timeout=timeout), image=picture(64, 32))
+            assert answer.status_code == status, answer.text
+        assert len(replica.exchanges) == 1
 
     async def test_an_edit_streams_too(self, market, client):
         await market.add_painter()

@@ -114,6 +114,12 @@ class TestTextToImage:
         assert info["sampler_name"] == "Euler a"
         assert info["infotexts"][0] == "a red circle\nSteps: 4, Seed: 5"
         assert info["raymart"]["pixel_steps"] == 4 * 32 * 16 * 4
+        [endpoint] = market.directory.endpoints.values()
+        assert answer.headers["x-raymart-provider"] == endpoint.provider_slug
+        assert answer.headers["x-raymart-model"] == market.slug
+        assert answer.headers["x-raymart-attempts"] == "1"
+        assert answer.headers["x-raymart-cost"] == info["raymart"]["cost"]
+        assert answer.headers["x-generation-id"] == answer.headers["x-request-id"]
         assert reply["parameters"]["prompt"] == "a red circle"
         request = asked(replica.exchanges[0])
         assert (request.count, request.scheduler, request.negative_prompt) == (4, "Euler a", "blue")

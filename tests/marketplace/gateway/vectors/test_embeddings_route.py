@@ -4,6 +4,7 @@ import asyncio
 import base64
 
 import msgspec
+import pytest
 
 from raymart_core.units import Fault
 from raymart_core.wire.embedding import decode_embed_request
@@ -43,6 +44,16 @@ class TestAnswers:
         request = decode_embed_request(replica.exchanges[0].body)
         assert (request.texts, request.dimensions) == (("three words here",), 2)
         assert replica.exchanges[0].headers["x-request-id"] == response.headers["x-request-id"]
+
+    @pytest.mark.parametrize(("timeout", "status"), [(60, 200), (0.001, 504), (0, 400), (1e9, 400)])
+    async def test_the_body_may_say_how_long_the_client_waits(self, market, timeout, status):
+        await market.books.fund(1_000_000)
+        replica = await market.add_embedder()
+        response = await market.embed(timeout=timeout)
+        assert response.status_code == status, response.text
+        if status == 400:
+            assert response.json()["error"]["param"] == "timeout"
+        assert len(replica.exchanges) == (status == 200)
 
     async def test_base64_is_the_vectors_bytes(self, market) -> None:
         await market.books.fund(1_000_000)

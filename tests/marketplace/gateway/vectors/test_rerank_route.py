@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from raymart_core.wire.embedding import decode_rerank_request
 from raymart_marketplace.gateway.vectors.rerank_route import ranked
 
@@ -36,6 +38,16 @@ class TestAnswers:
             {"index": 0, "relevance_score": 1.0},
             {"index": 1, "relevance_score": 1.0},
         ]
+
+    @pytest.mark.parametrize(("timeout", "status"), [(60, 200), (0.001, 504), (0, 400), (1e9, 400)])
+    async def test_the_body_may_say_how_long_the_client_waits(self, market, timeout, status):
+        await market.books.fund(1_000_000)
+        replica = await market.add_embedder()
+        response = await market.rerank(timeout=timeout)
+        assert response.status_code == status, response.text
+        if status == 400:
+            assert response.json()["error"]["param"] == "timeout"
+        assert len(replica.exchanges) == (status == 200)
 
 
 class TestRanked:

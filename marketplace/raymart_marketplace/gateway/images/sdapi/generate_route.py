@@ -14,10 +14,11 @@ from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.gateway.asked_deadline import asked_deadline_s
 from raymart_marketplace.gateway.body import read_body
-from raymart_marketplace.gateway.endpoint import Answer
+from raymart_marketplace.gateway.endpoint import Answer, Headers
 from raymart_marketplace.gateway.generation_route import READ_GRACE_S
 from raymart_marketplace.gateway.images.decoding import ResizeMode, prepared
 from raymart_marketplace.gateway.images.events import Picture, PictureProgress, PicturesFinished
+from raymart_marketplace.gateway.images.headers import headers_of
 from raymart_marketplace.gateway.images.inference import ImageInference
 from raymart_marketplace.gateway.images.request import PictureRequest, input_head
 from raymart_marketplace.gateway.images.sdapi.body import (
@@ -77,9 +78,10 @@ class _GenerateRoute(SdapiEndpoint):
         body = await read_body(scope, receive, bytes_max=self._body_bytes_max)
         asked, request = await self.parse(caller, body)
         async with Presence(scope, limit_s=self._limit_s) as presence:
-            written = await self._written(caller, asked, request, answer, deadline_s=asked_deadline_s(scope))
+            deadline_s = asked_deadline_s(scope)
+            written, headers = await self._written(caller, asked, request, answer, deadline_s=deadline_s)
             presence.dismiss()
-            await answer.json(written)
+            await answer.json(written, headers)
 
     async def _written(
         self,
@@ -89,8 +91,8 @@ class _GenerateRoute(SdapiEndpoint):
         answer: Answer,
         *,
         deadline_s: float | None,
-    ) -> bytes:
-        """Make the pictures and write the answer."""
+    ) -> tuple[bytes, Headers]:
+        """Make the pictures and write the answer; the headers say who served, unless it was interrupted."""
         pictures: list[Picture] = []
         finished: PicturesFinished | None = None
         events = self._images.run(
@@ -115,7 +117,7 @@ class _GenerateRoute(SdapiEndpoint):
                         finished = event
             finally:
                 await events.aclose()
-        return await _answered(
+        body = await _answered(
             asked,
             request,
             pictures,
@@ -123,6 +125,7 @@ class _GenerateRoute(SdapiEndpoint):
             request_id=show(Prefix.REQUEST, answer.request_id),
             timestamp=f"{job.started_at:%Y%m%d%H%M%S}",
         )
+        return body, () if finished is None else headers_of(finished)
 
     async def request(self, caller: Caller, asked: TextToImage, **pictures: object) -> PictureRequest:
         """What is asked of the gateway. Raises: InvalidRequest, Unavailable."""
