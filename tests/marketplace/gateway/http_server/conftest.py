@@ -54,6 +54,17 @@ class Application:
         assert (await receive())["type"] == "http.disconnect"
         self.left.set()
 
+    async def waits_for_all(self, scope, receive, send):
+        """Waits for the whole body, which the client may not bring."""
+        while (message := await receive())["type"] == "http.request":
+            assert message["more_body"]
+        self.left.set()
+
+    async def answers_then_reads(self, scope, receive, send):
+        """Asks for the body once its answer has begun."""
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await receive()
+
     async def waits_or_answers(self, scope, receive, send):
         """Answers when told to."""
         self.reached.set()
