@@ -31,17 +31,23 @@ class TestCacheSlots:
         assert sorted(slots.take("a")[0] for _ in range(4)) == [0, 1, 2, 3]
 
 
-async def cached(engine: LlamaCppEngine, ids: list[int], salt: str) -> int:
+async def cached(
+    engine: LlamaCppEngine, ids: list[int], salt: str, *, max_tokens: int = 2, stop: tuple[str, ...] = ()
+) -> int:
     """Prompt tokens that were not computed again."""
     options = GenerationOptions(cache_salt=salt)
     async with engine.generate(
-        ids, sampling=Sampling(max_tokens=2, temperature=0), options=options
+        ids, sampling=Sampling(max_tokens=max_tokens, temperature=0, stop=stop), options=options
     ) as events:
         found = [event.usage.cached async for event in events if isinstance(event, GenerationFinish)]
     async with asyncio.timeout(60):
         while engine.stats().running:
             await asyncio.sleep(0.002)
     return found[0]
+
+
+SPACES = (tuple("aeio"), ("a string that never comes",))
+"""Stop strings: of every answer of some length, and of none."""
 
 
 class TestTenants:
@@ -53,5 +59,8 @@ class TestTenants:
             assert await cached(engine, ids, "tenant one") >= 199
             assert await cached(engine, ids, "tenant two") == 0
             assert await cached(engine, ids, "tenant two") >= 199
+            # An answer that a stop string ends is over before the engine's last chunk.
+            for stop in SPACES:
+                assert await cached(engine, ids, "tenant two", max_tokens=50, stop=stop) >= 199
             # With a second slot the first tenant's prompt is still there; with one it had to give way.
             assert (await cached(engine, ids, "tenant one") >= 199) == (slots == 2)

@@ -49,6 +49,11 @@ class _Usage(msgspec.Struct):
     prompt_tokens_details: _CachedTokens = msgspec.field(default_factory=_CachedTokens)
 
 
+class _Timings(msgspec.Struct):
+    cache_n: int = 0
+    """Prompt tokens that were not computed again."""
+
+
 class _Failure(msgspec.Struct):
     message: str = "no reason given"
 
@@ -57,6 +62,8 @@ class _Chunk(msgspec.Struct):
     choices: tuple[_Choice, ...] = ()
     verbose: _Verbose | None = msgspec.field(default=None, name="__verbose")
     usage: _Usage | None = None
+    timings: _Timings | None = None
+    """In every chunk of a generation with stop strings, which ends here before llama.cpp's does."""
     error: _Failure | None = None
 
 
@@ -117,7 +124,8 @@ class ChunkReader:
         pieces, stopped = self._hold_back.push(piece)
         events = self._steps(pieces, ends=FinishReason.STOP if stopped else None)
         if stopped:
-            events.append(self._finish(FinishReason.STOP, cached=0))
+            cached = 0 if chunk.timings is None else chunk.timings.cache_n
+            events.append(self._finish(FinishReason.STOP, cached=cached))
         return events
 
     def _piece(self, choice: _Choice, verbose: _Verbose) -> Piece:

@@ -82,4 +82,7 @@ def completion_request(
         body["logprobs"] = max(1, sampling.top_logprobs)
     if grammar is not None:
         body["grammar"] = grammar
+    if sampling.stop:
+        # Stop strings are matched here, so that the last chunk, which tells what was cached, is not waited for.
+        body["timings_per_token"] = True
     return body
