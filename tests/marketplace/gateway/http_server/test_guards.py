@@ -280,6 +280,13 @@ class TestWriting:
         connection.protocol.resume_writing()
         await connection.settle()
         assert (connection.statuses, application.reached.is_set()) == ([b"200"], True)
+        connection.protocol.pause_writing()
+        application.go_on.set()
+        await connection.settle()
+        assert b"three" not in connection.wire.written
+        connection.protocol.resume_writing()
+        await connection.settle()
+        assert b"three" in connection.wire.written
 
     async def test_who_waits_for_a_client_that_leaves_goes_on(self, connection, application):
         connection.protocol.pause_writing()
