@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 import pytest_asyncio
@@ -38,6 +39,7 @@ __all__ = ["database_url", "empty_database_url", "migrated_database_url", "owner
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(graphql|json)\n(.*?)^```$|^(Keep [^\n]*)$", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CURL = re.compile(r"^```bash\n(curl .*?)^```$", re.MULTILINE | re.DOTALL)
 KEEP = re.compile(r"`(\w+)` = `([\w.]+)`")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -199,6 +201,23 @@ class TestPages:
         assert await reader.work_through("customer.md") >= 12
         assert reader.values["organization"] == customer.id
 
+    async def test_what_customers_send_by_curl(self, api: Api, customer: Tenant, seller: Seller) -> None:
+        """Each is served, and what the page says of its answer is there."""
+        _, secret = await api.api_key(customer)
+        models = ("$MODEL", "$OTHER_MODEL", "raymart/demo-chat")
+        given = {"$RAYMART_URL": "", "$KEY": secret, **dict.fromkeys(models, seller.model_slug)}
+        said = []
+        for page in ("README.md", "docs/customer.md"):
+            for command in CURL.findall((DOCS.parent / page).read_text()):
+                answer = await curled(api, command, given)
+                assert answer.status_code == 200, (command, answer.text)
+                said.append(answer)
+        readme, stream, fallback, limited, cached = said
+        assert (readme.headers["x-raymart-cache"], cached.headers["x-raymart-cache"]) == ("miss", "hit")
+        assert stream.text.endswith("data: [DONE]\n\n")
+        assert fallback.headers["x-raymart-model"] == seller.model_slug
+        assert "x-raymart-cost" in limited.headers
+
     async def test_providers(self, api: Api, customer: Tenant, seller: Seller, owner_url: str) -> None:
         await api.use(customer, seller, 1, broke="stalled for 5 s")
         wallet, rows = Keypair(), PayoutRows(owner_url)
@@ -261,6 +280,27 @@ class TestCommands:
             said[" ".join(arguments[1:3])] = done.stdout
         assert "worse answers" in said["show acme/tiny"]
         assert said["rollback acme/tiny"].startswith("latest names sha256:")
+
+
+async def curled(api: Api, command: str, given: dict[str, str]) -> httpx.Response:
+    """What the server says to a `curl` of a page, with `given` in place of what the reader has."""
+    headers, url, body = {"content-type": "application/x-www-form-urlencoded"}, "", ""
+    words = iter(shlex.split(command.replace("\\\n", " ")))
+    assert next(words) == "curl"
+    for word in words:
+        if word in {"-i", "-N"}:
+            continue
+        text = next(words) if word.startswith("-") else word
+        for name, value in given.items():
+            text = text.replace(name, value)
+        if word == "-H":
+            name, _, value = text.partition(": ")
+            headers[name] = value
+        elif word == "-d":
+            body = text
+        else:
+            url = text
+    return await api.client.post(url, content=body, headers=headers)
 
 
 async def waiting_batch(api: Api, database_url: str) -> tuple[str, str]:
