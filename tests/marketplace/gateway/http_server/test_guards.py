@@ -236,6 +236,12 @@ class TestHeads:
         await connection.say(b": x\r\n\r\n")
         assert connection.statuses == [b"200", b"404"]
 
+    async def test_a_message_before_it_in_the_same_read_does_not_count(self, connection):
+        size = HttpServerProtocol.head_bytes_max + 1
+        whole = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size
+        await connection.say(whole + b"GET /missing HTTP/1.1\r\nhost", b": x\r\n\r\n")
+        assert connection.statuses == [b"200", b"404"]
+
     async def test_each_head_counts_for_itself(self, connection):
         part = b"GET /missing HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * (HttpServerProtocol.head_bytes_max // 2)
         for _ in range(3):
