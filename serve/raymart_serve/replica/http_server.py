@@ -33,13 +33,9 @@ class HttpServer:
     async def start(self, host: str, port: int = 0, *, tls: ssl.SSLContext | None = None) -> str:
         """Listen on `host`, with TLS where `tls` is given; returns "host:port", with the port that the system gave for 0.
 
-        May be called again, for another address of the same server.
+        May be called again, for another address of the same server. Raises: OSError where it cannot.
         """
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        # Accepted sockets inherit it; set any later, the kernel's own tuning would have taken its place.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
-        listener.bind((host, port))
+        listener = self._bound(host, port)
         server = await asyncio.get_running_loop().create_server(
             lambda: Connection(self),
             sock=listener,
@@ -84,3 +80,14 @@ class HttpServer:
         self._connections.pop(connection, None)
         if not self._connections:
             self._empty.set()
+
+    def _bound(self, host: str, port: int) -> socket.socket:
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            # Accepted sockets inherit it; set any later, the kernel's own tuning would have taken its place.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
+            listener.bind((host, port))
+        except OSError:
+            listener.close()
+            raise
+        return listener

@@ -49,7 +49,7 @@ class TestReplica:
         assert told.address.startswith("127.0.0.1:")
         host, _, port = told.direct_address.rpartition(":")
         assert host == private_address
-        pem = ssl.get_server_certificate((host, int(port)), timeout=5)
+        pem = ssl.get_server_certificate((host, int(port)), timeout=30)
         shown = ssl.PEM_cert_to_DER_cert(pem)
         assert hashlib.sha256(shown).hexdigest() == told.certificate_sha256
         certificate = x509.load_der_x509_certificate(shown)
