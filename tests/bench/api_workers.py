@@ -31,6 +31,7 @@ def raise_measured(replica_port: str, market: str, control_fd: int) -> None:
     from raymart_graphql.operator.serving import api_config
     from raymart_graphql.operator.worker import serve
     from raymart_marketplace.settings import ControlSettings
+    from raymart_marketplace.supply.siblings import Meetings
 
     settings = ControlSettings()
     configure_logs(process="api", level=settings.log_level)
@@ -41,7 +42,14 @@ def raise_measured(replica_port: str, market: str, control_fd: int) -> None:
             port = listener.getsockname()[1]
         config = api_config(settings)
         config.app, config.factory = measured_app(settings, port, [replica_port, market]), False
-        serve(config, listener_fd=listener_fd, control_fd=control_fd, retirement_s=DRAIN_S)
+        # Each has the whole market of its own: what they would tell each other is heard, and not listened to.
+        serve(
+            config,
+            listener_fd=listener_fd,
+            control_fd=control_fd,
+            retirement_s=DRAIN_S,
+            meetings=Meetings(),
+        )
 
     raise_workers(control_fd, work)
 
