@@ -118,14 +118,15 @@ class ReplicaBook:
         A server may close an idle connection without dying, so its end alone proves nothing; a refused connection
         does. A replica that no longer registers is probed by a fresh connection, too.
         """
-        flaps = 0
+        flaps, reason = 0, "it closes every connection"
         loop = asyncio.get_running_loop()
         while flaps < _FLAPS_MAX:
             began_at = loop.time()
             try:
                 async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                     reader, writer = await asyncio.open_connection(local.host, local.port)
-            except OSError:
+            except OSError as error:
+                reason = f"its port closed: {error.strerror or type(error).__name__}"
                 break
             try:
                 await self._wait_for_end(local, reader)
@@ -135,7 +136,7 @@ class ReplicaBook:
             flaps = flaps + 1 if loop.time() - began_at < _FLAP_S else 0
         local.watch = None
         if self._replicas.get(local.registration.replica_id) is local:
-            self._drop(local, "its port closed")
+            self._drop(local, reason)
 
     async def _wait_for_end(self, local: LocalReplica, reader: asyncio.StreamReader) -> None:
         loop = asyncio.get_running_loop()
