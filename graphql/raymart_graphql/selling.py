@@ -84,7 +84,7 @@ def make_inferences(
     )
     images = ImageInference(
         directory=directory,
-        plan=inference.plan,
+        plan=inference.planner.plan,
         hold_gate=leases.gate,
         usage_sink=usage_sink,
         rater=rater,
@@ -96,7 +96,7 @@ def make_inferences(
     )
     vectors = VectorInference(
         directory=directory,
-        plan=inference.plan,
+        plan=inference.planner.plan,
         hold_gate=leases.gate,
         usage_sink=usage_sink,
         rater=rater,

@@ -55,7 +55,7 @@ class ImageMarket(GatewayMarket):
 
     def make_images(self, **changes: object) -> ImageInference:
         parts = {
-            "directory": self.directory, "plan": self.inference.plan,
+            "directory": self.directory, "plan": self.inference.planner.plan,
             "hold_gate": self.hold_gate, "usage_sink": self.usage_sink, "rater": self.rater, "limits": self.limits,
             "admission": LiveControls(self.sessions), "objects": self.objects,
         }  # fmt: skip

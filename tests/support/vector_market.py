@@ -61,7 +61,7 @@ async def answer(exchange: Exchange) -> None:
 class VectorMarket(GatewayMarket):
     async def serve(self, inference: Inference, *, body_bytes_max: int = 1_000_000) -> httpx.AsyncClient:
         self.vectors = VectorInference(
-            directory=self.directory, plan=inference.plan, hold_gate=self.hold_gate,
+            directory=self.directory, plan=inference.planner.plan, hold_gate=self.hold_gate,
             usage_sink=self.usage_sink, rater=self.rater, limits=self.limits, admission=LiveControls(self.sessions),
         )  # fmt: skip
         self.stack.push_async_callback(lambda: self.vectors.drain(timeout_s=30))

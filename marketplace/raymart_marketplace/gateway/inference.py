@@ -13,16 +13,15 @@ No transaction is held while tokens flow.
 """
 
 import secrets
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from random import Random
 from uuid import UUID
 
 import structlog
 from msgspec import structs
 
-from raymart_core.errors import NoEndpoint, Unavailable
+from raymart_core.errors import Unavailable
 from raymart_core.ids import new_id
 from raymart_core.money import Money
 from raymart_core.ports import HoldGate, Rater, UsageSink
@@ -46,16 +45,16 @@ from raymart_marketplace.gateway.failover import Failover
 from raymart_marketplace.gateway.life import RequestLife
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import ModelLookup
+from raymart_marketplace.gateway.planner import Planner
 from raymart_marketplace.gateway.quote import quote
 from raymart_marketplace.gateway.replica_attempt import AttemptFailed
 from raymart_marketplace.gateway.request import ChatRequest
 from raymart_marketplace.gateway.response_cache.cache import ResponseCache, Visit
-from raymart_marketplace.gateway.route_plan import RoutePlan, RouteReport, explain_route, plan_route
 from raymart_marketplace.gateway.settlement import Settlement, exhausted
 from raymart_marketplace.gateway.shedding.shedder import LoadShedder
 from raymart_marketplace.metering.models import Surface
 from raymart_marketplace.retention.exchange import Keep, kept
-from raymart_marketplace.routing.preference import RoutingPreference, Sort
+from raymart_marketplace.routing.preference import Sort
 from raymart_marketplace.routing.route import Needs
 from raymart_marketplace.supply.live import EndpointDirectory, LiveEndpoint
 
@@ -85,19 +84,16 @@ class Inference:
     ) -> None:
         """`keep` takes what was said with keys that ask for that; without it nothing is ever kept.
 
-        `sort` is what decides among endpoints where the customer does not wish, `chance` gives 64 bits for each decision.
+        `sort` and `chance` are the planner's.
 
         Processes with the same `salts` share what engines have cached of a tenant; without any, this one shares with none.
         """
         self._salts = salts or CacheSalts(secrets.token_bytes(32))
         self._keep = keep
         self._cache = cache
-        self._sort = sort
-        # Not for secrets: who guesses it knows which endpoint a request of another goes to, and no more.
-        self._chance = chance or partial(Random().getrandbits, 64)  # noqa: S311
+        self.planner = Planner(directory, models, attempts_max=limits.attempts_max, sort=sort, chance=chance)
         self._awakening = awakening or NeverAsleep()
         self._directory = directory
-        self._models = models
         self._rater = rater
         self._limits = limits
         self._admission = admission
@@ -108,7 +104,7 @@ class Inference:
         self._failover = Failover(
             directory=directory,
             settlement=self._settlement,
-            plan=self._live_plan,
+            plan=self.planner.live,
             rater=rater,
             limits=limits,
             entrance=self._entrance,
@@ -304,57 +300,6 @@ class Inference:
             await self._cache.drain()
         await self._settlement.drain(timeout_s=timeout_s)
 
-    async def plan(
-        self,
-        preference: RoutingPreference,
-        needs: Needs,
-        *,
-        modalities: Collection[Modality] = (Modality.CHAT,),
-    ) -> RoutePlan:
-        """Where such a request goes at this moment; asks no endpoint. Raises: ModelNotFound, Unavailable."""
-        plan = self._planned(preference, needs, modalities)
-        if plan.trace is None and isinstance(plan.refusal, NoEndpoint):
-            await self._models.require(needs.model_slug, organization_id=needs.organization_id)
-        return plan
-
-    def _planned(
-        self, preference: RoutingPreference, needs: Needs, modalities: Collection[Modality]
-    ) -> RoutePlan:
-        return plan_route(
-            self._directory,
-            preference,
-            needs,
-            modalities=modalities,
-            attempts_max=self._limits.attempts_max,
-            sort=self._sort,
-            seed=self._chance(),
-        )
-
-    def _live_plan(self, preference: RoutingPreference, needs: Needs) -> Sequence[LiveEndpoint]:
-        return self._planned(preference, needs, (Modality.CHAT,)).tried
-
-    async def explain(
-        self,
-        preference: RoutingPreference,
-        needs: Needs,
-        *,
-        modalities: Collection[Modality] = (Modality.CHAT,),
-        seed: int | None = None,
-    ) -> RouteReport:
-        """Where such a request would go, in full; with `seed` as chance decided then. Raises: ModelNotFound, Unavailable."""
-        report = explain_route(
-            self._directory,
-            preference,
-            needs,
-            modalities=modalities,
-            attempts_max=self._limits.attempts_max,
-            sort=self._sort,
-            seed=self._chance() if seed is None else seed,
-        )
-        if report.plan.trace is None and isinstance(report.plan.refusal, NoEndpoint):
-            await self._models.require(needs.model_slug, organization_id=needs.organization_id)
-        return report
-
     def quote(self, plan: Sequence[LiveEndpoint], needs: Needs) -> Money:
         """What is held before such a request is dispatched to `plan`."""
         return quote(self._rater, plan, needs)
@@ -365,10 +310,10 @@ class Inference:
         Raises: ModelNotFound, InvalidRequest, NoEndpoint, DeadlineExceeded.
         """
         preference = life.request.routing
-        if (preference.sort or self._sort) is Sort.AFFINITY:
+        if (preference.sort or self.planner.sort) is Sort.AFFINITY:
             organization_id = life.caller.organization_id
             life.needs = structs.replace(life.needs, affinity=affinity_of(life.request, organization_id))
-        again = partial(self.plan, preference, life.needs)
+        again = partial(self.planner.plan, preference, life.needs)
         plan = await self._awakening.wait(
             await again(),
             again,
@@ -381,7 +326,8 @@ class Inference:
             raise await self._settlement.give_up(life, plan.refusal)
         if trace is not None and plan.trace is not None:
             # The market is the very one that the plan was made of: nothing has been awaited since.
-            trace.routed(plan, await self.explain(preference, life.needs, seed=plan.trace.toss.seed))
+            report = await self.planner.explain(preference, life.needs, seed=plan.trace.toss.seed)
+            trace.routed(plan, report)
         return plan.tried
 
     async def _begin(self, life: RequestLife, plan: Sequence[LiveEndpoint]) -> Sequence[StepEvent]:

@@ -56,7 +56,7 @@ class RouteReport:
 
 
 class Plan(Protocol):
-    """Finds the way of a request; `Inference.plan`, for whatever else is sold."""
+    """Finds the way of a request; `Planner.plan`, for whatever else is sold."""
 
     async def __call__(
         self, preference: RoutingPreference, needs: Needs, /, *, modalities: Collection[Modality]

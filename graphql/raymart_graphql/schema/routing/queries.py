@@ -106,8 +106,8 @@ async def _reported(
             # A private model is there for some organizations only; the viewer may be of several.
             with contextlib.suppress(ModelNotFound):
                 theirs = structs.replace(needs, organization_id=organization_id)
-                return await inference.explain(preference, theirs, seed=seed)
-        return await inference.explain(preference, needs, seed=seed)
+                return await inference.planner.explain(preference, theirs, seed=seed)
+        return await inference.planner.explain(preference, needs, seed=seed)
     except DomainError as error:  # There is no such model, or the catalog is away.
         return RouteReport(plan=RoutePlan(tried=(), refusal=error), routing=NOWHERE)
 

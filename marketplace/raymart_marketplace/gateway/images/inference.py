@@ -75,7 +75,7 @@ class ImageInference:
         awakening: Awakening | None = None,
         entrance: Entrance | None = None,
     ) -> None:
-        """`plan`: `Inference.plan`, so that pictures are routed as text is."""
+        """`plan`: `Planner.plan`, so that pictures are routed as text is."""
         self._directory = directory
         self._plan = plan
         self._rater = rater

@@ -51,7 +51,7 @@ class VectorInference:
         awakening: Awakening | None = None,
         entrance: Entrance | None = None,
     ) -> None:
-        """`plan`: `Inference.plan`, so that these go where text would."""
+        """`plan`: `Planner.plan`, so that these go where text would."""
         self._directory = directory
         self._plan = plan
         self._rater = rater

@@ -123,7 +123,7 @@ class TestRefusals:
     async def test_a_model_that_makes_text_is_refused_before_anything_is_asked(self, sessions, pool, market):
         async with gateway_market(sessions, pool, modality=Modality.CHAT) as chat:
             replica = await chat.add_endpoint()
-            images = market.make_images(directory=chat.directory, plan=chat.inference.plan)
+            images = market.make_images(directory=chat.directory, plan=chat.inference.planner.plan)
             with pytest.raises(InvalidRequest, match="is a model for chat, not for image") as refused:
                 await market.events(market.asking(model=chat.slug), images=images)
         assert refused.value.param == "model"
