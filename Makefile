@@ -51,7 +51,7 @@ demo: $(SYNCED) ## Sell real tokens from two providers, kill a machine of theirs
 	@exec $(BIN)/raymart demo
 
 test: $(SYNCED) ## All tests that need no GPU and no Node
-	@$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	@tests/run.sh -m "not slow"
 
 test-slow: $(SYNCED) ## The tests that need minutes, a whole stack, or namespaces (as root, installs iproute2 and iptables)
 	@tests/netns/install.sh

@@ -1,5 +1,6 @@
 """An engine that breaks a promise is found out: each check is shown an engine with the fault that it is there to find."""
 
+import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -301,7 +302,7 @@ class NeverReady(Sound):
 
 class AliveAfterClose(Sound):
     async def close(self) -> None:
-        """Closes nothing; the process frees the rest."""
+        """Closes nothing; the test does once the fault has been found."""
 
 
 class AnotherNameEachTime(Sound):
@@ -442,9 +443,17 @@ OURS = {
 
 @pytest.mark.parametrize(("check", "engine"), FAULTS, ids=lambda part: getattr(part, "__name__", part))
 def test_the_fault_is_found(check: str, engine: type[LlamaCppEngine]) -> None:
-    subject = Subject(factory=engine, spec=SPEC)
+    made: list[LlamaCppEngine] = []
+
+    def factory(spec: EngineSpec) -> LlamaCppEngine:
+        made.append(engine(spec))
+        return made[-1]
+
+    subject = Subject(factory=factory, spec=SPEC)
     with Rig(subject, check_timeout_s=0.4, settle_s=0.2) as rig, pytest.raises(Nonconformance):
         rig.run(CHECKS[check])
+    for one in made:
+        asyncio.run(LlamaCppEngine.close(one))
 
 
 def test_every_check_is_shown_its_fault() -> None:
