@@ -21,7 +21,7 @@ TORCH_CPU := torch==2.13.0+cpu
 CUDA_PACKAGES := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
-SYNC = $(UV) sync --frozen --all-packages --extra image --extra onnx --quiet
+SYNC = python=$$(local/fastest_python.sh) && $(UV) sync --python "$$python" --frozen --all-packages --extra image --extra onnx --quiet
 FIND_LINKS = $(addprefix --find-links ,$(PIP_FIND_LINKS))
 
 install: $(SYNCED) ## Install everything from the lock into .venv (other targets do it by themselves)
