@@ -1,28 +1,54 @@
 """Documents as they are parsed: remembered by their text, and read by who wants its results in parts."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
-from graphql import DirectiveNode, DocumentNode, GraphQLError, Visitor, VisitorAction, visit
+from graphql import DirectiveNode, DocumentNode, GraphQLError, Token, Visitor, VisitorAction, parse, visit
 from graphql.language.visitor import REMOVE
-from strawberry.extensions import ParserCache, SchemaExtension
+from strawberry.extensions import SchemaExtension
 
 from raymart_graphql.context import Operation
 
 INCREMENTAL = frozenset({"defer", "stream"})
+DOCUMENTS_MAX = 128
+"""Parsed documents that are remembered."""
 
 
-class ParsedDocuments(ParserCache):
+class ParsedDocuments(SchemaExtension):
     """Parses a document once for many requests."""
 
     def on_parse(self) -> Iterator[None]:
         """Fill in the document. A wrong one is left to the schema, which refuses it alike on every transport."""
         context = self.execution_context
         try:
-            context.graphql_document = self.cached_parse_document(context.query, **context.parse_options)
+            context.graphql_document = parsed(
+                context.query or "", max_tokens=context.parse_options.get("max_tokens")
+            )
         except (GraphQLError, RecursionError):
             # What a hook raises ends an event stream or a WebSocket's operation without a word.
             context.graphql_document = None
         yield
+
+
+@lru_cache(maxsize=DOCUMENTS_MAX)
+def parsed(text: str, *, max_tokens: int | None) -> DocumentNode:
+    """The document of `text`, remembered; its nodes know where they begin and end. Raises: GraphQLError."""
+    document = parse(text, max_tokens=max_tokens)
+    if document.loc is not None:
+        _unlink(document.loc.start_token)
+    return document
+
+
+def _unlink(first: Token) -> None:
+    """Let go of the lexer's chain: its tokens hold each other both ways, and nobody follows them after parsing.
+
+    A document that is forgotten would otherwise leave all of them to the garbage collector, and only to its oldest
+    generation, which holds the event loop for longest.
+    """
+    token: Token | None = first
+    while token is not None:
+        following, token.prev, token.next = token.next, None, None
+        token = following
 
 
 class WholeResults(SchemaExtension):
