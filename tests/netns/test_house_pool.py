@@ -1,18 +1,24 @@
 """A house pool of three machines of three providers: killed, cut off, drained, and back."""
 
 import asyncio
+import contextlib
 import json
+import os
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 import httpx
 import pytest
 
+from raymart_serve.replica.own_certificate import make_own_certificate
 from support import grpc_doors
 from support.net_market import CHAT, NetMarket, clean_environment
 from support.net_pool import NetPool
@@ -22,6 +28,10 @@ from support.steady_load import SteadyLoad
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 PROVIDERS = {"gpu-a": "alpha", "gpu-b": "beta", "gpu-c": "gamma"}
+DIRECT = "gpu-b"
+"""The machine whose replicas the gateway reaches itself; the others' by their links."""
+IMPOSTOR_PORT = 9_443
+HEARD_S = 60
 ALL = {"alpha": 1, "beta": 1, "gamma": 1}
 RATE_PER_S = 40
 OUT_OF_ROUTING_S = 8
@@ -63,7 +73,7 @@ def running(net: Network, market: NetMarket) -> Iterator[House]:
     try:
         pool.start_head()
         for name, machine in machines.items():
-            pool.join(machine, provider=PROVIDERS[name])
+            pool.join(machine, provider=PROVIDERS[name], direct=name == DIRECT)
         yield House(market, pool, machines)
     finally:
         for machine in (*machines.values(), pool.head):
@@ -89,6 +99,107 @@ def ask(*, first: str | None = None, **more: Any) -> dict[str, Any]:
         **wishes,
         **more,
     }
+
+
+class TestDirect:
+    """ADR 0049, over the network: the gateway reaches one machine's replicas itself, by their certificate."""
+
+    async def test_five_requests_take_one_connection_and_it_speaks_tls_alone(self, house: House):
+        machine = house.machines[DIRECT]
+        async with house.market.client() as client:
+            for _ in range(5):
+                answer = await client.post("/v1/chat/completions", json=ask(first=PROVIDERS[DIRECT]))
+                assert served_by(answer) == PROVIDERS[DIRECT]
+        [port] = ports_reached(house, machine)
+        assert speaks_tls(machine.address, port)
+        assert asked_http(machine.address, port, "/health") is None
+
+    async def test_whoever_takes_over_the_address_hears_nothing(self, house: House, stranger: Machine):
+        """The impostor speaks our protocol with a certificate of its own; without the right one it gets no byte."""
+        machine, market = house.machines[DIRECT], house.market
+        async with market.client() as client:
+            answer = await client.post("/v1/chat/completions", json=ask(first=PROVIDERS[DIRECT]))
+            assert served_by(answer) == PROVIDERS[DIRECT]
+            [port] = ports_reached(house, machine)
+            answers = []
+            with impostor(stranger) as heard, diverted(house, machine, port, to=stranger):
+                # The first only finds its connection reset, and the endpoint's breaker has the next ones wait.
+                async with asyncio.timeout(HEARD_S):
+                    while not heard:
+                        answers.append(
+                            await client.post("/v1/chat/completions", json=ask(first=PROVIDERS[DIRECT]))
+                        )
+            assert set(heard) == {b""}
+            assert {served_by(answer) for answer in answers} <= {"alpha", "gamma"}
+            # The breaker forgives, and the tests after this one have all three.
+            async with asyncio.timeout(BACK_S * 4):
+                while served_by(answer) != PROVIDERS[DIRECT]:
+                    answer = await client.post("/v1/chat/completions", json=ask(first=PROVIDERS[DIRECT]))
+
+
+def served_by(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    return answer.headers["x-raymart-provider"]
+
+
+def ports_reached(house: House, machine: Machine) -> list[int]:
+    """The port of each connection that the marketplace has with the replica on `machine`."""
+    [replica] = house.pool.replicas_of(machine)
+    # In its columns: what waits to be read and sent, the own end, the other, the processes.
+    connections = machine.run(["ss", "-Htnp", "state", "established"], environment=os.environ)
+    market = house.market.machine.address
+    return [
+        int(own.rpartition(":")[2])
+        for _, _, own, peer, users in (line.split(maxsplit=4) for line in connections.splitlines())
+        if f"pid={replica.pid}," in users and market in peer
+    ]
+
+
+@contextlib.contextmanager
+def impostor(machine: Machine) -> Iterator[list[bytes]]:
+    """A TLS server on `machine`; what each of its callers said, b"" for one that hung up instead."""
+    heard: list[bytes] = []
+    tls = make_own_certificate(ip_address(machine.address)).context
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):  # Until the listener is shut down.
+            while True:
+                heard.append(said_in_tls(tls, listener.accept()[0]))
+
+    with machine.entered():
+        listener = socket.create_server((machine.address, IMPOSTOR_PORT))
+    listening = threading.Thread(target=listen, daemon=True)
+    with listener:
+        listening.start()
+        try:
+            yield heard
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            listening.join()
+
+
+def said_in_tls(tls: ssl.SSLContext, caller: socket.socket) -> bytes:
+    """What a caller says first, b"" if it never does."""
+    caller.settimeout(10)
+    with caller, contextlib.suppress(OSError), tls.wrap_socket(caller, server_side=True) as connection:
+        return connection.recv(65_536)
+    return b""
+
+
+@contextlib.contextmanager
+def diverted(house: House, machine: Machine, port: int, *, to: Machine) -> Iterator[None]:
+    """What the marketplace sends to `port` of `machine` comes to the impostor on `to`; what is connected breaks."""
+    wanted = ("OUTPUT", "-p", "tcp", "-d", machine.address, "--dport", str(port))
+    nat = (*wanted, "-j", "DNAT", "--to-destination", f"{to.address}:{IMPOSTOR_PORT}")
+    reset = (*wanted, "-j", "REJECT", "--reject-with", "tcp-reset")
+    market = house.market.machine
+    market.firewall("-t", "nat", "-A", *nat)
+    market.firewall("-A", *reset)
+    try:
+        yield
+    finally:
+        market.firewall("-D", *reset)
+        market.firewall("-t", "nat", "-D", *nat)
 
 
 class TestNodeKilled:
@@ -254,7 +365,8 @@ class TestCrashLoop:
 class TestStranger:
     """Promise 17, over the network: a machine that nobody knows, next to the pool's, without a secret.
 
-    Whatever listens beyond loopback is tried. Our replicas and agents listen on loopback alone.
+    Whatever listens beyond loopback is tried. Our agents listen on loopback alone, and replicas that the gateway
+    does not reach itself.
     """
 
     def test_no_port_answers_http(self, house: House, stranger: Machine):

@@ -19,6 +19,7 @@ class NetPool:
         self.market = market
         self.head = head
         self._logs = market.data_dir.parent / "pool"
+        self._direct: set[str] = set()
         self._server = (f"--server={market.base_url}", "--allow-plaintext", "--token-file=token")
 
     def start_head(self) -> None:
@@ -26,14 +27,17 @@ class NetPool:
         (self.head.home / "token").write_text(self.market.join_token(None))
         self._command(self.head, "controller", "--name=controller")
 
-    def join(self, machine: Machine, *, provider: str) -> None:
-        """Make `machine` a node of `provider`."""
+    def join(self, machine: Machine, *, provider: str, direct: bool = False) -> None:
+        """Make `machine` a node of `provider`; the gateway reaches its replicas by its link, or itself when `direct`."""
+        if direct:
+            self._direct.add(machine.name)
         (machine.home / "token").write_text(self.market.join_token(provider))
         self.boot(machine)
 
     def boot(self, machine: Machine) -> None:
         """What a boot of a provider's machine starts, the first and all later ones."""
-        self._command(machine, "join", f"--name={machine.name}", f"--cpus={CPUS}")
+        direct = ["--direct"] if machine.name in self._direct else []
+        self._command(machine, "join", f"--name={machine.name}", f"--cpus={CPUS}", *direct)
 
     def replicas_of(self, machine: Machine) -> list[psutil.Process]:
         """The Serve replicas on `machine`."""
