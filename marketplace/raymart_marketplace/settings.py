@@ -53,6 +53,9 @@ class ControlSettings(ObjectSettings, ChainSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
     """API processes on the port, each on a core of its own. A node's link is with one of them; all serve on it."""
+    worker_patience_s: float = Field(default=10.0, ge=1, le=3_600)
+    """With several processes: one whose event loop does not answer for so long is killed and replaced. A debugger that
+    holds one for longer needs more."""
     drain_s: float = Field(default=20.0, ge=0, le=3_600)
     """What running requests get after SIGTERM, before they are cut; `request_deadline_s` cuts none."""
     public_url: str = Field(default="http://127.0.0.1:8000", pattern=r"^https?://[^/?#@\s]+$")

@@ -19,6 +19,9 @@ from support.link_market import SERVER_NAME, make_supply
 from support.node_agents import registered, registration, running_agent
 from support.scripted_replica import SECRET, ScriptedReplica
 
+PATIENCE_S = 10
+BRIEF_PATIENCE_S = 2
+"""For tests of what ends it. It is their time; and the less, the more a busy machine looks like a worker that hangs."""
 SUPERVISOR = Path(support.__path__[0]) / "worker_supervisor.py"
 WAIT_S = 60
 
@@ -58,10 +61,17 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def supervised(*arguments: str):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SUPERVISOR), *arguments, stdout=asyncio.subprocess.PIPE
-    )
+async def supervised(*arguments: str, patience_s: float = PATIENCE_S, stderr: Path | None = None):
+    """`stderr` is where the supervisor and its workers write."""
+    with contextlib.ExitStack() as stack:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(SUPERVISOR),
+            str(patience_s),
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=None if stderr is None else stack.enter_context(stderr.open("wb")),
+        )
     try:
         port = int(await process.stdout.readline())
         yield Stack(process, port)
@@ -125,6 +135,103 @@ class TestWorkers:
     async def test_workers_that_do_not_start_are_an_error(self):
         async with supervised("does-not-start") as stack:
             assert await asyncio.wait_for(stack.process.wait(), WAIT_S) == 1
+
+
+class TestHangs:
+    """A worker that lives and does not answer. What its supervisor decides by is tested in `test_pulse`."""
+
+    async def test_it_says_where_and_is_replaced_while_its_sibling_serves_on(self, tmp_path):
+        stderr = tmp_path / "stderr"
+        async with (
+            supervised(patience_s=BRIEF_PATIENCE_S, stderr=stderr) as stack,
+            httpx.AsyncClient(timeout=WAIT_S, base_url=stack.url) as client,
+        ):
+            victim = int((await client.get("/")).text.split()[0])
+            async with stream_elsewhere(stack, victim) as stream:
+                with pytest.raises(httpx.TransportError):  # On the connection that was the victim's.
+                    await client.get("/hang")
+                await stream.goes_on()
+                after = await stack.pids(without=frozenset({victim}))
+                assert stream.pid in after
+                assert stream.lines == {stream.pid}
+            said = b""
+            while b"worker.hung" not in said:
+                said = await asyncio.wait_for(stack.process.stdout.readline(), WAIT_S)
+            assert (b"asked=ask" in said, str(victim).encode() in said) == (True, True)
+        assert "worker_app.py" in stderr.read_text()
+        assert "in application" in stderr.read_text()
+
+    @pytest.mark.slow
+    async def test_one_that_was_stopped_for_less_or_with_its_supervisor_stays(self):
+        """The patience passes three times."""
+        async with supervised(patience_s=BRIEF_PATIENCE_S) as stack:
+            stays, hangs = await stack.pids()
+            os.kill(stays, signal.SIGSTOP)
+            await asyncio.sleep(BRIEF_PATIENCE_S / 2)
+            os.kill(stays, signal.SIGCONT)
+            everybody = (stack.process.pid, stays, hangs)
+            for pid in everybody:
+                os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(BRIEF_PATIENCE_S * 2)
+            for pid in everybody:
+                os.kill(pid, signal.SIGCONT)
+            # By then the supervisor would have replaced the other too.
+            os.kill(hangs, signal.SIGSTOP)
+            await gone(hangs)
+            assert stays in await stack.pids(without=frozenset({hangs}))
+
+    @pytest.mark.slow
+    async def test_one_that_retires_is_not_judged(self):
+        """It finishes its streams, and nobody waits for it: stopped for twice the patience, it takes them up again."""
+        async with supervised(patience_s=BRIEF_PATIENCE_S) as stack, stream_elsewhere(stack, 0) as stream:
+            first = await stack.pids()
+            stack.process.send_signal(signal.SIGHUP)
+            await stack.pids(without=first)
+            (other,) = first - {stream.pid}
+            await gone(other)
+            os.kill(stream.pid, signal.SIGSTOP)
+            await asyncio.sleep(BRIEF_PATIENCE_S * 2)
+            os.kill(stream.pid, signal.SIGCONT)
+            await stream.goes_on()
+
+
+class RunningStream:
+    """A stream that is read as it comes."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.lines: set[int] = set()
+        self._count = 0
+        self._more = asyncio.Condition()
+
+    async def read(self, lines) -> None:
+        async for line in lines:
+            async with self._more:
+                self.lines.add(int(line))
+                self._count += 1
+                self._more.notify_all()
+
+    async def goes_on(self) -> None:
+        """Wait until it has brought more than can have been under way."""
+        goal = self._count + 10
+        async with asyncio.timeout(WAIT_S), self._more:
+            await self._more.wait_for(lambda: self._count >= goal)
+
+
+@contextlib.asynccontextmanager
+async def stream_elsewhere(stack: Stack, pid: int):
+    """An endless stream of another worker than `pid`."""
+    async with contextlib.AsyncExitStack() as opened, asyncio.TaskGroup() as tasks:
+        while True:
+            client = await opened.enter_async_context(httpx.AsyncClient(timeout=WAIT_S))
+            answer = await opened.enter_async_context(client.stream("GET", f"{stack.url}/?1000000,0.05"))
+            lines = answer.aiter_lines()
+            stream = RunningStream(int(await anext(lines)))
+            if stream.pid != pid:
+                break
+        reading = tasks.create_task(stream.read(lines))
+        yield stream
+        reading.cancel()
 
 
 class LinkedStack:
@@ -228,6 +335,19 @@ class TestOneNode:
         await stack.connect(without=frozenset({holder}))
         for pid in stack.clients.keys() - {holder}:
             await stack.until_live(pid, 1)
+
+    @pytest.mark.slow
+    async def test_it_comes_back_to_the_others_when_the_worker_that_has_its_link_hangs(self, linked):
+        stack, _replica = linked
+        mine = {pid: (await stack.until_live(pid, 1))["mine"] for pid in stack.clients}
+        (holder,) = (pid for pid, count in mine.items() if count)
+        os.kill(holder, signal.SIGSTOP)
+        await gone(holder)
+        await stack.connect(without=frozenset({holder}))
+        for pid in stack.clients.keys() - {holder}:
+            await stack.until_live(pid, 1)
+            async with stack.generate(pid) as answer:
+                assert len([line async for line in answer.aiter_lines()]) == 5
 
     @pytest.mark.slow
     async def test_replaced_workers_know_it_too(self, linked):

@@ -1,8 +1,11 @@
-"""Raises workers with a small application, for the supervisor's tests: says its pid, and streams at the pace that is asked."""
+"""Raises workers with a small application, for the supervisor's tests: says its pid, streams at the pace that is asked to
+somebody who is there, and hangs when that is asked.
+"""
 
 import asyncio
 import os
 import sys
+import time
 
 import uvicorn
 
@@ -23,11 +26,23 @@ async def application(scope, receive, send):
         await send({"type": "lifespan.shutdown.complete"})
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/hang":
+        time.sleep(3_600)
     pieces, pause_s = scope["query_string"].decode().split(",") if scope["query_string"] else (1, 0)
+    leaving = asyncio.create_task(left(receive))
     for _ in range(int(pieces)):
+        if leaving.done():
+            break
         await send({"type": "http.response.body", "body": b"%d\n" % os.getpid(), "more_body": True})
         await asyncio.sleep(float(pause_s))
+    leaving.cancel()
     await send({"type": "http.response.body", "body": b"end"})
+
+
+async def left(receive):
+    """Wait until the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def work(listener_fd, control_fd):

@@ -12,6 +12,8 @@ READY = b"ready"
 RETIRE = b"retire"
 """To a worker when another has taken its place: it accepts no more, and finishes what runs. The end of its control
 connection means that the supervisor is gone, and ends it as SIGTERM does."""
+ASK, HERE = b"ask", b"here"
+"""A question to a worker that serves, and what its event loop answers as long as it turns (`pulse`)."""
 MEET_YOUNGER, MEET_ELDER = b"meet younger", b"meet elder"
 """To a worker, with one end of a connection to a sibling that came after it, or before."""
 ENDED = b""

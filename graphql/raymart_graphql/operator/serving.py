@@ -30,7 +30,12 @@ def serve_api(settings: ControlSettings) -> None:
     configure_logs(process="api", level=settings.log_level)
     if settings.workers > 1:
         listeners = _listen(settings, count=settings.workers)
-        become_supervisor(listeners, drain_s=settings.drain_s, log_level=settings.log_level)
+        become_supervisor(
+            listeners,
+            drain_s=settings.drain_s,
+            patience_s=settings.worker_patience_s,
+            log_level=settings.log_level,
+        )
     server = uvicorn.Server(api_config(settings))
     (listener,) = _listen(settings, count=1)
     with listener:

@@ -1,6 +1,6 @@
 """The command that supervises workers, become a process that has only the supervisor in memory.
 
-Usage: python -m raymart_graphql.operator.supervisor LOG_LEVEL DRAIN_S LISTENER_FD...
+Usage: python -m raymart_graphql.operator.supervisor LOG_LEVEL DRAIN_S PATIENCE_S LISTENER_FD...
 """
 
 import asyncio
@@ -15,7 +15,9 @@ from raymart_core.logs import configure_logs
 from raymart_graphql.operator.workers import Workers
 
 
-def become_supervisor(listeners: Sequence[socket.socket], *, drain_s: float, log_level: str) -> NoReturn:
+def become_supervisor(
+    listeners: Sequence[socket.socket], *, drain_s: float, patience_s: float, log_level: str
+) -> NoReturn:
     """Go on as the supervisor of one worker for each of `listeners`, under the same process id.
 
     Reading its settings has left the command with most of the API's libraries, three times what a supervisor needs, and
@@ -30,6 +32,7 @@ def become_supervisor(listeners: Sequence[socket.socket], *, drain_s: float, log
         "raymart_graphql.operator.supervisor",
         log_level,
         str(drain_s),
+        str(patience_s),
         *descriptors,
     ]
     os.execv(command[0], command)  # noqa: S606 - our own program, in our own environment
@@ -37,13 +40,13 @@ def become_supervisor(listeners: Sequence[socket.socket], *, drain_s: float, log
 
 def main() -> None:
     """Supervise until SIGTERM; exit status 1 when the workers do not start."""
-    log_level, drain_s, *descriptors = sys.argv[1:]
+    log_level, drain_s, patience_s, *descriptors = sys.argv[1:]
     configure_logs(process="api", level=log_level)
     listeners = [socket.socket(fileno=int(descriptor)) for descriptor in descriptors]
     for listener in listeners:
         listener.set_inheritable(False)
     try:
-        asyncio.run(Workers(listeners, drain_s=float(drain_s)).run())
+        asyncio.run(Workers(listeners, drain_s=float(drain_s), patience_s=float(patience_s)).run())
     except Unavailable as error:
         sys.exit(f"raymart: {error.message}")
 

@@ -2,13 +2,24 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import math
 import socket
 from dataclasses import dataclass
 
 import uvicorn
 
-from raymart_graphql.operator.control import BEGIN, ENDED, MEET_YOUNGER, PACKET_BYTES_MAX, READY, RETIRE
+from raymart_graphql.operator.control import (
+    ASK,
+    BEGIN,
+    ENDED,
+    HERE,
+    MEET_YOUNGER,
+    PACKET_BYTES_MAX,
+    READY,
+    RETIRE,
+)
+from raymart_graphql.operator.worker_process import SAY_WHERE
 from raymart_marketplace.supply.siblings import Meeting, Meetings
 
 
@@ -49,6 +60,10 @@ class Worker(uvicorn.Server):
             # Also while it retires: its streams may go on with a sibling's nodes.
             self._meetings.add(order.meeting)
             return
+        if order.said == ASK:
+            with contextlib.suppress(OSError):
+                self._control.send(HERE)
+            return
         if order.said == ENDED:
             asyncio.get_running_loop().remove_reader(self._control)
         elif order.said == RETIRE:
@@ -68,6 +83,8 @@ def serve(
         while (order := _read_order(control)).meeting is not None:
             meetings.add(order.meeting)
         if order.said == BEGIN:
+            # From C, so that it says where it hangs without the interpreter's help. Lines only: no value is shown.
+            faulthandler.register(SAY_WHERE, all_threads=True)
             worker = Worker(config, control=control, retirement_s=retirement_s, meetings=meetings)
             worker.run(sockets=[listener])
 

@@ -11,6 +11,9 @@ from raymart_graphql.operator.nursery import PID_BYTES
 
 START_TIMEOUT_S = 120.0
 """For imports on a busy machine, and for the application's start."""
+SAY_WHERE = signal.SIGUSR1
+"""Has a worker write to standard error where each of its threads is."""
+SAID_WITHIN_S = 1.0
 
 
 class WorkerFailed(Exception):
@@ -39,6 +42,13 @@ class WorkerProcess:
         except TimeoutError:
             self._signal(signal.SIGKILL)
             await self.wait()
+
+    async def kill(self) -> None:
+        """End it, whatever it does; before that it says where it hangs, if it still can."""
+        self._signal(SAY_WHERE)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.wait(), SAID_WITHIN_S)
+        self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         if not self._ended.is_set():

@@ -6,7 +6,8 @@ belong to this process: what has not been accepted when a worker ends waits for 
 SIGHUP replaces the workers, for instance after an upgrade: a new one serves before the old one is told to retire, which
 finishes its streams. SIGTERM lets all finish within `drain_s`. What this process cannot do is outlive itself: workers end
 when it does, however it ends. It also introduces them to each other (`introductions`), so that each serves on the nodes of
-all.
+all. One that lives and does not answer is dead to its customers and keeps its nodes from its siblings: it is killed, and
+replaced (`pulse`).
 """
 
 import asyncio
@@ -19,14 +20,17 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from raymart_core.errors import Unavailable
-from raymart_graphql.operator.control import READY, RETIRE, control_pair
+from raymart_graphql.operator.control import ASK, READY, RETIRE, control_pair
 from raymart_graphql.operator.introductions import Introductions
+from raymart_graphql.operator.pulse import falls_silent
 from raymart_graphql.operator.worker_process import START_TIMEOUT_S, Nursery, WorkerFailed, WorkerProcess
 
 log = structlog.get_logger()
 
 RESTART_PAUSE_S = 1.0
 """Between the death of a worker and its successor's start."""
+PATIENCE_S = 10.0
+"""What a worker's event loop gets to answer in; the longest that one is held on purpose is a quarter of a second."""
 KILL_AFTER_S = 5.0
 """What a worker gets beyond `drain_s`."""
 BACKLOG = 2_048
@@ -37,11 +41,22 @@ class Workers:
     """The supervisor. Use `run` in a process that does nothing else."""
 
     def __init__(
-        self, listeners: Sequence[socket.socket], *, drain_s: float, command: Sequence[str] = _COMMAND
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        drain_s: float,
+        patience_s: float = PATIENCE_S,
+        command: Sequence[str] = _COMMAND,
     ) -> None:
-        """One worker for each of `listeners`; `command` starts what raises them (`nursery`)."""
+        """One worker for each of `listeners`; `command` starts what raises them (`nursery`).
+
+        A worker whose event loop does not answer for `patience_s` is killed.
+        """
         introductions = Introductions()
-        self._slots = [_Slot(listener, lambda: self._nursery, introductions) for listener in listeners]
+        self._slots = [
+            _Slot(listener, lambda: self._nursery, introductions, patience_s=patience_s)
+            for listener in listeners
+        ]
         self._command = command
         self._nursery = Nursery(command)
         self._drain_s = drain_s
@@ -108,9 +123,15 @@ class _Slot:
     """A listening socket and who serves it."""
 
     def __init__(
-        self, listener: socket.socket, nursery: Callable[[], Nursery], introductions: Introductions
+        self,
+        listener: socket.socket,
+        nursery: Callable[[], Nursery],
+        introductions: Introductions,
+        *,
+        patience_s: float,
     ) -> None:
         self._listener = listener
+        self._patience_s = patience_s
         self._introductions = introductions
         self._nursery = nursery
         self._serving: WorkerProcess | None = None
@@ -140,7 +161,11 @@ class _Slot:
 
     async def _watch(self, process: WorkerProcess, tasks: asyncio.TaskGroup) -> None:
         """Replace `process` should it die."""
-        await process.wait()
+        judging = asyncio.create_task(self._judge(process))
+        try:
+            await process.wait()
+        finally:
+            judging.cancel()
         control = self.processes.pop(process)
         self._introductions.leave(control)
         control.close()
@@ -152,6 +177,13 @@ class _Slot:
                 await self.fill(tasks)
             except WorkerFailed:
                 log.exception("worker.not_started")
+
+    async def _judge(self, process: WorkerProcess) -> None:
+        """Kill `process` should it hang. One that retires is not waited for, and ends when it likes."""
+        is_silent = await falls_silent(self.processes[process], patience_s=self._patience_s)
+        if is_silent and process is self._serving:
+            log.error("worker.hung", pid=process.pid, asked=ASK.decode(), unanswered_s=self._patience_s)
+            await process.kill()
 
     async def _start(self) -> WorkerProcess:
         ours, theirs = control_pair()
