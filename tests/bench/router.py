@@ -31,6 +31,7 @@ from raymart_marketplace.supply.endpoints import EndpointFacts
 from raymart_marketplace.supply.live import Served, Standing
 from raymart_marketplace.supply.live_prices import LivePrices
 from raymart_marketplace.supply.live_row import EndpointRow, ReplicaEntry
+from raymart_marketplace.supply.pace import at_least, at_most
 from raymart_marketplace.supply.track_record import TrackRecords
 from raymart_marketplace.supply.trust import DataPolicy, Trust
 from support.figures import Figure
@@ -49,6 +50,11 @@ WISHES = {
     ),
     "price cap, cheapest first": RoutingPreference(prompt_nano_usd_max=150, sort=Sort.PRICE),
     "without fallbacks": RoutingPreference(allow_fallbacks=False),
+    "p90 that half of them keep to": RoutingPreference(first_token_ms_max_preferred=at_most(p90=460.0)),
+    "percentiles that nobody keeps to": RoutingPreference(
+        first_token_ms_max_preferred=at_most(p50=900.0, p75=900.0, p90=900.0, p99=900.0),
+        tokens_per_s_min_preferred=at_least(p50=1.0, p75=1.0, p90=1.0, p99=1e6),
+    ),
 }
 
 

@@ -32,7 +32,10 @@ query ($input: ExplainRouteInput!) {
     modelSlug tokensPromptMax hold { amount } sort seed isLastResort
     refusal { code field message reasons }
     ranked { nodes { position tried score quote { amount } endpoint {
-      id breaker trust dataPolicy figures { firstTokenMs interTokenMs tokensPerSecond errorRate observations }
+      id breaker trust dataPolicy figures {
+        firstTokenMs interTokenMs tokensPerSecond errorRate observations
+        firstTokenMsPercentiles { p50 p75 p90 p99 } tokensPerSecondPercentiles { p50 p75 p90 p99 }
+      }
       provider { slug dataPolicy }
     } } }
     rejected { nodes { endpointId live reason detail provider { slug } } }
@@ -234,6 +237,9 @@ class TestExplainRoute:
         assert figures["tokensPerSecond"] > 0
         assert figures["errorRate"] == 0
         assert figures["observations"] > 0.9
+        times, rates = figures["firstTokenMsPercentiles"], figures["tokensPerSecondPercentiles"]
+        assert 0 < times["p50"] <= times["p75"] <= times["p90"] <= times["p99"]
+        assert rates["p50"] >= rates["p75"] >= rates["p90"] >= rates["p99"] > 0
 
     async def test_conditions_on_who_serves_leave_out_by_name(
         self, api: Api, seller: Seller, replica: ScriptedReplica
@@ -279,9 +285,19 @@ class TestExplainRoute:
         wish = {"tokensPerSecondMinPreferred": 1e9, "firstTokenMsMaxPreferred": 0.0}
         slow = await explained(api, model=seller.model_slug, tokensPromptMax=10, provider=wish)
         assert len(slow["ranked"]["nodes"]) == 1, "a preference rules nobody out"
-        bad = {"tokensPerSecondMinPreferred": -1.0}
-        answer = await api(EXPLAIN, input={"model": seller.model_slug, "tokensPromptMax": 1, "provider": bad})
-        assert answer.code == "BAD_USER_INPUT"
+        wish = {
+            "tokensPerSecondPercentilesMinPreferred": {"p99": 1e9},
+            "firstTokenMsPercentilesMaxPreferred": {"p50": 0.0, "p90": 1.0},
+        }
+        slow = await explained(api, model=seller.model_slug, tokensPromptMax=10, provider=wish)
+        assert len(slow["ranked"]["nodes"]) == 1, "nor do percentiles"
+        for bad in (
+            {"tokensPerSecondMinPreferred": -1.0},
+            {"firstTokenMsPercentilesMaxPreferred": {"p75": -1.0}},
+            {"firstTokenMsMaxPreferred": 1.0, "firstTokenMsPercentilesMaxPreferred": {"p75": 1.0}},
+        ):
+            asked = {"model": seller.model_slug, "tokensPromptMax": 1, "provider": bad}
+            assert (await api(EXPLAIN, input=asked)).code == "BAD_USER_INPUT"
 
     async def test_a_providers_word_on_data_counts_from_the_next_request_on(
         self, api: Api, seller: Seller, replica: ScriptedReplica

@@ -187,7 +187,8 @@ class TestConventions:
             "CreateChatCompletionInput.temperature", "CreateChatCompletionInput.topP",
             "ServiceStatistics.successRate", "ServiceStatistics.tokensPerSecondP50", "ServiceStatistics.tokensPerSecondP95",
             "LiveFigures.firstTokenMs", "LiveFigures.interTokenMs", "LiveFigures.tokensPerSecond", "LiveFigures.errorRate",
-            "LiveFigures.observations", "RouteChoice.score",
+            "LiveFigures.observations", "RouteChoice.score", "Percentiles.p50", "Percentiles.p75", "Percentiles.p90",
+            "Percentiles.p99",
             "LiveEndpoint.uptime", "OfferPlace.uptime", "ProviderNode.uptime",
             "BenchmarkCheck.value", "BenchmarkCheck.limit", "BenchmarkRule.least", "BenchmarkRule.most",
             "BenchmarkRule.shareOfModel", "KnownGpu.tensorTflops", "KnownGpu.bandwidthGbS", "GpuTelemetry.temperatureC",
@@ -196,6 +197,7 @@ class TestConventions:
             "MachineHour.powerW",
             "ImageGenerationInput.guidance", "ImageGenerationInput.strength", "CreateImageInput.guidance",
             "ProviderPreferenceInput.firstTokenMsMaxPreferred", "ProviderPreferenceInput.tokensPerSecondMinPreferred",
+            "PercentileLimitsInput.p50", "PercentileLimitsInput.p75", "PercentileLimitsInput.p90", "PercentileLimitsInput.p99",
             "CreateImageInput.strength", "LoraInput.weight", "ControlInput.weight", "ControlInput.start", "ControlInput.end",
         }  # fmt: skip
 

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
+from msgspec import structs
 
 from raymart_core.errors import InvalidRequest
 from raymart_marketplace.routing.preference import RoutingPreference, Sort
+from raymart_marketplace.supply.pace import at_least, at_most
 from raymart_marketplace.supply.trust import DataPolicy, Trust
 
 NANO_PER_USD = 1_000_000_000
@@ -31,8 +33,8 @@ class MaxPrice(msgspec.Struct):
     image: Decimal | None = None
 
 
-class Percentiles(msgspec.Struct, forbid_unknown_fields=True):
-    """A figure by percentile."""
+class PercentileLimits(msgspec.Struct, forbid_unknown_fields=True):
+    """Limits by percentile; all are to be kept."""
 
     p50: float | None = None
     p75: float | None = None
@@ -62,9 +64,9 @@ class ProviderObject(msgspec.Struct, forbid_unknown_fields=True):
     zdr: bool | None = None
     enforce_distillable_text: bool | None = None
     quantizations: list[str] | None = None
-    preferred_min_throughput: float | Percentiles | None = None
-    """Tokens a second; those that were slower of late come last."""
-    preferred_max_latency: float | Percentiles | None = None
+    preferred_min_throughput: float | PercentileLimits | None = None
+    """Tokens a second, a number for p50; those that were slower of late come last."""
+    preferred_max_latency: float | PercentileLimits | None = None
     """Seconds until the first token; likewise."""
     region: str | list[str] | None = None
     """Ours: in one of these only."""
@@ -112,11 +114,16 @@ def routing_preference(wish: ProviderObject, *, needed: Sequence[str] = ()) -> R
         request_nano_usd_max=_nano_usd(price.request, NANO_PER_USD, param="provider.max_price.request"),
         image_nano_usd_max=_nano_usd(price.image, NANO_PER_USD, param="provider.max_price.image"),
         capabilities=tuple(sorted(needed)) if wish.require_parameters else (),
-        tokens_per_s_min_preferred=_pace(
-            wish.preferred_min_throughput, param="provider.preferred_min_throughput"
+        tokens_per_s_min_preferred=at_least(
+            **_limits(wish.preferred_min_throughput, param="provider.preferred_min_throughput")
         ),
-        first_token_ms_max_preferred=_pace(
-            wish.preferred_max_latency, times=MS_PER_S, param="provider.preferred_max_latency"
+        first_token_ms_max_preferred=at_most(
+            **{
+                name: limit_s * MS_PER_S
+                for name, limit_s in _limits(
+                    wish.preferred_max_latency, param="provider.preferred_max_latency"
+                ).items()
+            }
         ),
     )
 
@@ -168,16 +175,16 @@ def _data_policy(wish: ProviderObject) -> DataPolicy | None:
     return DataPolicy.NO_RETENTION if wish.zdr or wish.data_collection == "deny" else None
 
 
-def _pace(wish: float | Percentiles | None, *, times: int = 1, param: str) -> float | None:
-    """The figure that the mean of late is compared with: of several percentiles the lowest, the nearest to a mean."""
-    if isinstance(wish, Percentiles):
-        given = (wish.p50, wish.p75, wish.p90, wish.p99)
-        wish = next((figure for figure in given if figure is not None), None)
+def _limits(wish: float | PercentileLimits | None, *, param: str) -> dict[str, float]:
+    """What is wished, by percentile; a number is for p50."""
     if wish is None:
-        return None
-    if not math.isfinite(wish) or wish < 0:
-        raise InvalidRequest(f"{param} is {wish!r}; it must be 0 or more", param=param)
-    return wish * times
+        return {}
+    given = wish if isinstance(wish, PercentileLimits) else PercentileLimits(p50=wish)
+    limits = {name: limit for name, limit in structs.asdict(given).items() if limit is not None}
+    for limit in limits.values():
+        if not math.isfinite(limit) or limit < 0:
+            raise InvalidRequest(f"{param} is {limit!r}; it must be 0 or more", param=param)
+    return limits
 
 
 def _nano_usd(usd: Decimal | None, nano_per_usd: int, *, param: str) -> int | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from raymart_marketplace.supply.pace import Percentiles
 from raymart_marketplace.supply.trust import DataPolicy, Trust
 
 
@@ -63,10 +64,10 @@ class RoutingPreference:
     """Only providers that say so of what they keep."""
     capabilities: tuple[str, ...] = ()
     """Only revisions that say they can do all of these, by the names of manifests."""
-    tokens_per_s_min_preferred: float | None = None
-    """Those that generated slower than this of late come after all others."""
-    first_token_ms_max_preferred: float | None = None
-    """Likewise those that took longer to begin."""
+    tokens_per_s_min_preferred: Percentiles | None = None
+    """Those of which a percentile was slower than this of late come after all others (`supply.pace.at_least`)."""
+    first_token_ms_max_preferred: Percentiles | None = None
+    """Likewise those that took longer to begin (`supply.pace.at_most`)."""
 
 
 NO_PREFERENCE = RoutingPreference()

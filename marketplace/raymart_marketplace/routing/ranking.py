@@ -141,9 +141,14 @@ def rank_key(
 def is_slower_than_preferred(offered: Offered, preference: RoutingPreference) -> bool:
     """Whether it was slower of late than the customer likes. What nothing is known of is not."""
     least, most = preference.tokens_per_s_min_preferred, preference.first_token_ms_max_preferred
-    if least is not None and offered.tokens_per_s is not None and offered.tokens_per_s < least:
-        return True
-    return most is not None and offered.first_token_ms is not None and offered.first_token_ms > most
+    if least is not None:
+        found = offered.pace.tokens_per_s
+        if found is not None and found.is_below(least):
+            return True
+    if most is not None:
+        found = offered.pace.first_token_ms
+        return found is not None and found.is_above(most)
+    return False
 
 
 def scorer(sort: Sort, needs: Needs, toss: Toss) -> Score:

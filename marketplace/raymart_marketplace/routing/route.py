@@ -11,6 +11,7 @@ from raymart_core.ports import Prices
 from raymart_core.units import Unit
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, lies_in
 from raymart_marketplace.supply.live import LiveEndpoint, Standing
+from raymart_marketplace.supply.pace import Pace
 from raymart_marketplace.supply.trust import DataPolicy, Trust
 
 
@@ -141,6 +142,10 @@ class Offered(Protocol):
     @property
     def tokens_per_s(self) -> float | None:
         """How fast it generated of late; likewise."""
+
+    @property
+    def pace(self) -> Pace:
+        """Both by percentiles."""
 
     @property
     def error_rate(self) -> float:

@@ -15,6 +15,7 @@ from raymart_marketplace.routing.ranking import rank_key
 from raymart_marketplace.routing.route import Needs, Reason, Verdict, verdict
 from raymart_marketplace.routing.toss import NO_CHANCE
 from raymart_marketplace.supply.live import LiveEndpoint, Standing
+from raymart_marketplace.supply.pace import UNKNOWN_PACE, Pace
 from raymart_marketplace.supply.trust import DataPolicy, Trust
 
 
@@ -90,6 +91,11 @@ class Place:
     def tokens_per_s(self) -> float | None:
         """How fast it generated of late."""
         return None if self.live is None else self.live.tokens_per_s
+
+    @property
+    def pace(self) -> Pace:
+        """Both by percentiles."""
+        return UNKNOWN_PACE if self.live is None else self.live.pace
 
     @property
     def error_rate(self) -> float:

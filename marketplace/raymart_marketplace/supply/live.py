@@ -15,6 +15,7 @@ from raymart_core.ports import Prices
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.db.tenancy import Confinement
 from raymart_marketplace.supply.breaker import BreakerState
+from raymart_marketplace.supply.pace import UNKNOWN_PACE, Pace
 from raymart_marketplace.supply.trust import DataPolicy, Trust
 from raymart_marketplace.supply.upstream import Upstream
 
@@ -89,6 +90,8 @@ class LiveEndpoint(Struct, frozen=True, kw_only=True, gc=False):
     """The share, 0 to 1, of what it was asked of late that failed by its fault."""
     observations: float = 0.0
     """How many fresh observations the figures are worth; each counts half after a minute."""
+    pace: Pace = UNKNOWN_PACE
+    """Percentiles. Not of the snapshot's moment but of when they are read: few are, and to compute them takes microseconds."""
 
     @property
     def is_sold(self) -> bool:

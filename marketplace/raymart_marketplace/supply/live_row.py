@@ -10,6 +10,7 @@ from raymart_marketplace.supply.bulkhead import Bulkhead
 from raymart_marketplace.supply.endpoints import EndpointFacts
 from raymart_marketplace.supply.live import LiveEndpoint, Standing
 from raymart_marketplace.supply.live_prices import LivePrices, PriceTag
+from raymart_marketplace.supply.measured_pace import MeasuredPace
 from raymart_marketplace.supply.track_record import TrackRecords
 from raymart_marketplace.supply.trust import DataPolicy, Trust
 from raymart_marketplace.supply.upstream import Upstream
@@ -72,6 +73,7 @@ class EndpointRow:
         "id",
         "is_live",
         "model_slug",
+        "pace",
         "provider_slug",
         "quantization",
         "record",
@@ -96,6 +98,7 @@ class EndpointRow:
         self._records = records
         self.figures_of_model = records.of_model(facts.model_slug)
         self.record = records.of(facts.id)
+        self.pace = MeasuredPace(self.record.figures, self.figures_of_model, clock=records.clock)
         self.bulkhead = bulkhead
         self.id = facts.id
         self.capacity = 0
@@ -253,6 +256,7 @@ class EndpointRow:
             tokens_per_s=figures.tokens_per_s.near(of_model.tokens_per_s.mean, now),
             error_rate=figures.failure.near(of_model.failure.mean, now) or 0.0,
             observations=figures.failure.weight(now),
+            pace=self.pace,
         )
 
     def least_loaded(self) -> ReplicaEntry:

@@ -1,6 +1,6 @@
 """What this process has seen of an endpoint: live figures that forget, and the breaker that follows from failures.
 
-Each figure is a mean in which an observation counts half as much after `HALF_LIFE_S`. With few observations of its own
+Each figure is a mean in which an observation counts half as much after `HALF_LIFE_S`; of two, histograms are kept too. With few observations of its own
 an endpoint is taken to be like the others of its model (`PRIOR_WEIGHT`): one lucky answer makes nobody the fastest, and
 who was slow once is tried again when that is old.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from raymart_marketplace.supply.breaker import MEMORY_S, Breaker
+from raymart_marketplace.supply.histogram import DecayedHistogram
 from raymart_marketplace.supply.live import Served
 
 HALF_LIFE_S = 60.0
@@ -58,14 +59,23 @@ class Decayed:
 class Figures:
     """The live figures of an endpoint, or of a model: all its endpoints."""
 
-    __slots__ = ("failure", "first_token_ms", "inter_token_ms", "tokens_per_s")
+    __slots__ = (
+        "failure",
+        "first_token_ms",
+        "first_token_ms_spread",
+        "inter_token_ms",
+        "tokens_per_s",
+        "tokens_per_s_spread",
+    )
 
     def __init__(self) -> None:
         self.first_token_ms = Decayed()
         """From the sending of the request."""
+        self.first_token_ms_spread = DecayedHistogram()
         self.inter_token_ms = Decayed()
         self.tokens_per_s = Decayed()
         """Over the whole answer, the wait for its first token included."""
+        self.tokens_per_s_spread = DecayedHistogram()
         self.failure = Decayed()
         """1 for what failed by the provider's fault, 0 for what was answered."""
 
@@ -74,8 +84,10 @@ class Figures:
         self.failure.add(0.0, now)
         if served.first_token_s is not None:
             self.first_token_ms.add(served.first_token_s * 1000, now)
+            self.first_token_ms_spread.add(served.first_token_s * 1000, now)
         if served.tokens and served.duration_s > 0:
             self.tokens_per_s.add(served.tokens / served.duration_s, now)
+            self.tokens_per_s_spread.add(served.tokens / served.duration_s, now)
         if served.tokens > 1 and served.first_token_s is not None:
             after_s = served.duration_s - served.first_token_s
             self.inter_token_ms.add(after_s * 1000 / (served.tokens - 1), now)

@@ -11,6 +11,7 @@ from raymart_marketplace.accounts.service import revoke_api_key
 from raymart_marketplace.catalog.models import Modality
 from raymart_marketplace.db.session import session_scope
 from raymart_marketplace.supply.breaker import BreakerState
+from raymart_marketplace.supply.pace import KnownPace, Percentiles
 
 
 def error_of(response: httpx.Response, status: int, code: str) -> dict:
@@ -255,6 +256,7 @@ class TestModels:
             first_token_ms=12.34567,
             error_rate=0.25,
             observations=3.0,
+            pace=KnownPace(first_token_ms=Percentiles(10.0, 20.0, 30.12345, 90.0)),
         )
         data = (await market.client.get(f"/v1/models/{market.slug}/endpoints")).json()["data"]
         assert (data["id"], data["name"]) == (market.slug, "Test")
@@ -266,6 +268,8 @@ class TestModels:
             "first_token_ms": 12.346, "inter_token_ms": None, "tokens_per_second": None, "error_rate": 0.25,
             "observations": 3.0,
         }  # fmt: skip
+        assert cheap["latency_last_30m"] == {"p50": 10.0, "p75": 20.0, "p90": 30.123, "p99": 90.0}
+        assert (cheap["throughput_last_30m"], dear["latency_last_30m"]) == (None, None)
         assert (cheap["trust"], cheap["data_policy"], cheap["region"]) == ("probed", "unstated", "here")
         assert cheap["load"] == {"capacity": 1000, "running": 0}
 

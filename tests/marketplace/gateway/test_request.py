@@ -15,6 +15,7 @@ from raymart_marketplace.gateway.openai_chat import parse_chat
 from raymart_marketplace.gateway.quote import needs_of
 from raymart_marketplace.gateway.request import ChatRequest, Sampling
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference, Sort
+from raymart_marketplace.supply.pace import at_least, at_most
 from raymart_marketplace.supply.trust import DataPolicy, Trust
 
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
@@ -132,11 +133,19 @@ class TestRouting:
             ({"min_trust": "verified"}, RoutingPreference(trust=Trust.VERIFIED)),
             ({"max_price": {"request": "0.001"}}, RoutingPreference(request_nano_usd_max=1_000_000)),
             ({"max_price": {"image": 0.02}}, RoutingPreference(image_nano_usd_max=20_000_000)),
-            ({"preferred_min_throughput": 40}, RoutingPreference(tokens_per_s_min_preferred=40.0)),
+            (
+                {"preferred_min_throughput": 40},
+                RoutingPreference(tokens_per_s_min_preferred=at_least(p50=40.0)),
+            ),
             (
                 {"preferred_max_latency": {"p90": 2, "p50": 1.5}},
-                RoutingPreference(first_token_ms_max_preferred=1500.0),
+                RoutingPreference(first_token_ms_max_preferred=at_most(p50=1500.0, p90=2000.0)),
             ),
+            (
+                {"preferred_min_throughput": {"p99": 3}},
+                RoutingPreference(tokens_per_s_min_preferred=at_least(p99=3.0)),
+            ),
+            ({"preferred_max_latency": {}}, NO_PREFERENCE),
             ({"require_parameters": True}, NO_PREFERENCE),
         ],
     )
@@ -204,6 +213,7 @@ class TestRouting:
             ({"max_price": {"request": -1}}, "provider.max_price.request"),
             ({"max_price": {"image": "NaN"}}, "provider.max_price.image"),
             ({"preferred_min_throughput": -1}, "provider.preferred_min_throughput"),
+            ({"preferred_min_throughput": {"p50": 1, "p99": -1}}, "provider.preferred_min_throughput"),
             ({"preferred_max_latency": {"p42": 1}}, "provider.preferred_max_latency.p42"),
             ({"preferred_max_latency": "soon"}, "provider.preferred_max_latency"),
             ({"ordr": ["a"]}, "provider.ordr"),

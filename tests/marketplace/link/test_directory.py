@@ -371,6 +371,8 @@ class TestFigures:
         assert seen.tokens_per_s == pytest.approx(10.0)
         assert seen.error_rate == pytest.approx(0.5)
         assert seen.observations == pytest.approx(2.0)
+        assert seen.pace.first_token_ms.p99 == pytest.approx(100.0, rel=0.1)
+        assert seen.pace.tokens_per_s.p99 == pytest.approx(10.0, rel=0.1)
 
 
 class TestBulkhead:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marketplace.routing.test_route import NEEDS, endpoint, endpoint_sets, prices, wishes
+from marketplace.routing.test_route import NEEDS, endpoint, endpoint_sets, generating, prices, wishes
 
 from raymart_marketplace.routing.market import (
     EXACT_MAX,
@@ -25,6 +25,7 @@ from raymart_marketplace.routing.ranking import price_weight, sift
 from raymart_marketplace.routing.route import Reason, verdict
 from raymart_marketplace.routing.toss import Toss, mix
 from raymart_marketplace.supply.live import Standing
+from raymart_marketplace.supply.pace import at_least
 
 
 class Row:
@@ -91,15 +92,15 @@ class TestFew:
 
 class TestPace:
     def test_of_many_the_slow_are_drawn_only_where_nothing_else_is_left(self):
-        rows = rows_of(200, tokens_per_s=9.0)
+        rows = rows_of(200, pace=generating(9.0))
         for row in rows[::10]:
-            row.tokens_per_s = 90.0
+            row.pace = generating(90.0)
         fast = {row.id.int for row in rows[::10]}
-        wish = RoutingPreference(tokens_per_s_min_preferred=50.0)
+        wish = RoutingPreference(tokens_per_s_min_preferred=at_least(p50=50.0))
         market = Market(rows)
         for seed in range(20):
             assert chosen(market, wish, seed=seed, wanted=1)[0] in fast
-        assert len(chosen(Market(rows_of(200, tokens_per_s=9.0)), wish)) == 3
+        assert len(chosen(Market(rows_of(200, pace=generating(9.0))), wish)) == 3
 
 
 many_wishes = wishes.filter(lambda wish: wish.completion_nano_usd_max != 0)

@@ -14,6 +14,7 @@ from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPrefere
 from raymart_marketplace.routing.route import Needs, Reason
 from raymart_marketplace.routing.toss import Toss
 from raymart_marketplace.supply.live import LiveEndpoint, Standing
+from raymart_marketplace.supply.pace import KnownPace, Percentiles, at_least, at_most
 from raymart_marketplace.supply.trust import DataPolicy, Trust
 
 NEEDS = Needs(model_slug="m", tokens_prompt_max=100, tokens_completion_max=100, tokens_min=101)
@@ -39,6 +40,16 @@ def candidates(endpoints, wish, needs, *, sort=Sort.PRICE, seed=0):
 
 def prices(prompt: int, completion: int) -> Prices:
     return Prices(token_prompt=prompt, token_completion=completion)
+
+
+def beginning(first_token_ms: float) -> KnownPace:
+    """Always after so long."""
+    return KnownPace(first_token_ms=Percentiles(*[first_token_ms] * 4))
+
+
+def generating(tokens_per_s: float) -> KnownPace:
+    """Always so fast."""
+    return KnownPace(tokens_per_s=Percentiles(*[tokens_per_s] * 4))
 
 
 def ids(endpoints: tuple[LiveEndpoint, ...]) -> list[int]:
@@ -190,27 +201,59 @@ class TestRejection:
 
 
 class TestPace:
-    FAST = RoutingPreference(tokens_per_s_min_preferred=50.0)
-    SOON = RoutingPreference(first_token_ms_max_preferred=200.0)
+    FAST = RoutingPreference(tokens_per_s_min_preferred=at_least(p50=50.0))
+    SOON = RoutingPreference(first_token_ms_max_preferred=at_most(p50=200.0))
 
     @pytest.mark.parametrize(
         ("wish", "slow", "well"),
-        [(FAST, {"tokens_per_s": 49.0}, {"tokens_per_s": 50.0}), (SOON, {"first_token_ms": 201.0}, {"first_token_ms": 200.0})],
+        [(FAST, generating(49.0), generating(50.0)), (SOON, beginning(201.0), beginning(200.0))],
         ids=["throughput", "latency"],
     )  # fmt: skip
     def test_the_slow_come_last_however_cheap_and_still_serve(self, wish, slow, well):
-        cheap = endpoint(1, prices=prices(1, 1), **slow)
-        assert ids(candidates([cheap, endpoint(2, **well)], wish, NEEDS).ranked) == [2, 1]
+        cheap = endpoint(1, prices=prices(1, 1), pace=slow)
+        assert ids(candidates([cheap, endpoint(2, pace=well)], wish, NEEDS).ranked) == [2, 1]
         assert ids(candidates([cheap, endpoint(2)], wish, NEEDS).ranked) == [2, 1], "nothing is known of it"
         assert ids(candidates([cheap], wish, NEEDS).ranked) == [1]
-        assert ids(candidates([cheap, endpoint(2, **well)], NO_PREFERENCE, NEEDS).ranked) == [1, 2]
+        assert ids(candidates([cheap, endpoint(2, pace=well)], NO_PREFERENCE, NEEDS).ranked) == [1, 2]
 
     def test_a_free_slot_comes_before_a_fast_one(self):
-        fast = endpoint(1, tokens_per_s=90.0, running=4)
-        assert ids(candidates([fast, endpoint(2, tokens_per_s=9.0)], self.FAST, NEEDS).ranked) == [2, 1]
+        fast, slow = endpoint(1, pace=generating(90.0), running=4), endpoint(2, pace=generating(9.0))
+        assert ids(candidates([fast, slow], self.FAST, NEEDS).ranked) == [2, 1]
+
+    @pytest.mark.parametrize("name", Percentiles._fields)
+    def test_each_percentile_is_held_against_the_limit_of_its_own_name(self, name):
+        steady = KnownPace(Percentiles(100.0, 100.0, 100.0, 100.0), Percentiles(60.0, 60.0, 60.0, 60.0))
+        late = steady._replace(first_token_ms=steady.first_token_ms._replace(**{name: 900.0}))
+        lame = steady._replace(tokens_per_s=steady.tokens_per_s._replace(**{name: 6.0}))
+        wishes = {each: (at_most(**{each: 200.0}), at_least(**{each: 50.0})) for each in Percentiles._fields}
+        for each, (soon, fast) in wishes.items():
+            by_time = RoutingPreference(first_token_ms_max_preferred=soon)
+            by_rate = RoutingPreference(tokens_per_s_min_preferred=fast)
+            expected = [2, 1] if each == name else [1, 2]
+            for wish, slow in ((by_time, late), (by_rate, lame)):
+                found = [endpoint(1, prices=prices(1, 1), pace=slow), endpoint(2, pace=steady)]
+                assert ids(candidates(found, wish, NEEDS).ranked) == expected
+
+    def test_all_limits_are_to_be_kept(self):
+        wish = RoutingPreference(first_token_ms_max_preferred=at_most(p50=200.0, p99=500.0))
+        paces = [
+            KnownPace(Percentiles(*times))
+            for times in ((100, 150, 200, 501), (201, 300, 400, 499), (200, 300, 400, 500))
+        ]
+        found = [endpoint(number, pace=pace) for number, pace in enumerate(paces, start=1)]
+        assert ids(candidates(found, wish, NEEDS).ranked) == [3, 1, 2]
+
+    def test_what_limits_nothing_is_no_wish(self):
+        assert at_least() is None
+        assert at_least(p90=0.0) is None
+        assert at_most() is None
+        assert at_most(p90=0.0) is not None
 
 
 slugs = st.sampled_from(PROVIDERS)
+figures = st.floats(1, 1_000)
+percentiles = st.none() | st.builds(Percentiles, figures, figures, figures, figures)
+limits = st.dictionaries(st.sampled_from(Percentiles._fields), figures)
 endpoint_sets = st.lists(
     st.builds(
         lambda **changes: changes,
@@ -229,6 +272,7 @@ endpoint_sets = st.lists(
         data_policy=st.sampled_from(DataPolicy),
         first_token_ms=st.none() | st.floats(1, 1_000),
         tokens_per_s=st.none() | st.floats(1, 1_000),
+        pace=st.builds(KnownPace, percentiles, percentiles),
         error_rate=st.floats(0, 1),
         capabilities=st.sampled_from(((), ("seed",), ("seed", "tools"))),
     ),
@@ -248,8 +292,8 @@ wishes = st.builds(
     prompt_nano_usd_max=st.none() | st.integers(0, 50),
     completion_nano_usd_max=st.none() | st.integers(0, 50),
     capabilities=st.sampled_from(((), (), ("seed",), ("seed", "tools"))),
-    tokens_per_s_min_preferred=st.none() | st.floats(1, 1_000),
-    first_token_ms_max_preferred=st.none() | st.floats(1, 1_000),
+    tokens_per_s_min_preferred=limits.map(lambda given: at_least(**given)),
+    first_token_ms_max_preferred=limits.map(lambda given: at_most(**given)),
 )
 
 

@@ -19,7 +19,7 @@ from raymart_graphql.schema.pricing.units import UnitPrice, priced_units, unit_p
 from raymart_graphql.schema.statistics.types import OfSpan, ServiceStatistics, Span
 from raymart_marketplace.catalog import models
 from raymart_marketplace.pricing.effective import card_prices
-from raymart_marketplace.supply import live
+from raymart_marketplace.supply import live, pace
 
 if TYPE_CHECKING:
     from raymart_graphql.schema.supply.placing import ModelPlacement
@@ -163,6 +163,25 @@ class ModelAlias:
 
 
 @strawberry.type(
+    description="A figure by percentile, within 10 %: of 100 answers so many were as good or better."
+)
+class Percentiles:
+    """Of the last minutes: an observation counts half as much after 104 seconds."""
+
+    p50: float = strawberry.field(description="Of 50 in 100.")
+    p75: float = strawberry.field(description="Of 75 in 100.")
+    p90: float = strawberry.field(description="Of 90 in 100.")
+    p99: float = strawberry.field(description="Of 99 in 100.")
+
+    @classmethod
+    def of(cls, found: pace.Percentiles | None) -> "Percentiles | None":
+        """`found` as the API shows it."""
+        return (
+            None if found is None else cls(**{name: round(each, 3) for name, each in found._asdict().items()})
+        )
+
+
+@strawberry.type(
     description="Live figures of an endpoint: means in which an observation counts half as much after a minute. "
     "Routing decides by them. An endpoint of which little has been seen is taken to be like the others of its model."
 )
@@ -178,6 +197,12 @@ class LiveFigures:
     tokens_per_second: float | None = strawberry.field(
         description="Tokens of an answer by its whole duration; null when nothing is known."
     )
+    first_token_ms_percentiles: Percentiles | None = strawberry.field(
+        description="`firstTokenMs` by percentile; null when nothing is known."
+    )
+    tokens_per_second_percentiles: Percentiles | None = strawberry.field(
+        description="`tokensPerSecond` by percentile; null when nothing is known."
+    )
     error_rate: float = strawberry.field(
         description="The share, 0 to 1, of what it was asked that failed by its fault."
     )
@@ -192,6 +217,8 @@ class LiveFigures:
             first_token_ms=_rounded(endpoint.first_token_ms),
             inter_token_ms=_rounded(endpoint.inter_token_ms),
             tokens_per_second=_rounded(endpoint.tokens_per_s),
+            first_token_ms_percentiles=Percentiles.of(endpoint.pace.first_token_ms),
+            tokens_per_second_percentiles=Percentiles.of(endpoint.pace.tokens_per_s),
             error_rate=round(endpoint.error_rate, 4),
             observations=round(endpoint.observations, 2),
         )

@@ -10,11 +10,13 @@ from raymart_graphql.schema.inference.types import (
     ChatCompletionInput,
     ChatMessageInput,
     MaxPriceInput,
+    PercentileLimitsInput,
     ProviderPreferenceInput,
 )
 from raymart_marketplace.gateway.request import ChatRequest, Sampling
 from raymart_marketplace.gateway.required_parameters import capabilities_of
 from raymart_marketplace.routing.preference import NO_PREFERENCE, RoutingPreference
+from raymart_marketplace.supply.pace import at_least, at_most
 
 NANO_USD = 1_000_000_000
 """One US dollar."""
@@ -87,19 +89,41 @@ def routing_preference(
         request_nano_usd_max=_nano_usd(limits.per_request, NANO_USD, "per_request"),
         image_nano_usd_max=_nano_usd(limits.per_picture, NANO_USD, "per_picture"),
         capabilities=tuple(sorted(needed)) if given.require_parameters else (),
-        tokens_per_s_min_preferred=_pace(
-            given.tokens_per_second_min_preferred, "tokens_per_second_min_preferred"
+        tokens_per_s_min_preferred=at_least(
+            **_limits(
+                given.tokens_per_second_min_preferred,
+                given.tokens_per_second_percentiles_min_preferred,
+                "tokens_per_second_min_preferred",
+            )
         ),
-        first_token_ms_max_preferred=_pace(
-            given.first_token_ms_max_preferred, "first_token_ms_max_preferred"
+        first_token_ms_max_preferred=at_most(
+            **_limits(
+                given.first_token_ms_max_preferred,
+                given.first_token_ms_percentiles_max_preferred,
+                "first_token_ms_max_preferred",
+            )
         ),
     )
 
 
-def _pace(figure: float | None, field: str) -> float | None:
-    if figure is not None and not (math.isfinite(figure) and figure >= 0):
-        raise InvalidRequest(f"{figure!r} is not 0 or more", param=f"provider.{field}")
-    return figure
+def _limits(
+    p50: float | None, by_percentile: PercentileLimitsInput | None, field: str
+) -> dict[str, float | None]:
+    """What is wished of `field` in either form, by percentile."""
+    if by_percentile is None:
+        by_percentile = PercentileLimitsInput(p50=p50)
+    elif p50 is not None:
+        raise InvalidRequest("wish for p50 either alone or among percentiles", param=f"provider.{field}")
+    limits = {
+        "p50": by_percentile.p50,
+        "p75": by_percentile.p75,
+        "p90": by_percentile.p90,
+        "p99": by_percentile.p99,
+    }
+    for limit in limits.values():
+        if limit is not None and not (math.isfinite(limit) and limit >= 0):
+            raise InvalidRequest(f"{limit!r} is not 0 or more", param=f"provider.{field}")
+    return limits
 
 
 def _nano_usd(dollars: Decimal | None, nano_usd: int, field: str) -> int | None:

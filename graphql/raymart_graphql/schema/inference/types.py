@@ -82,6 +82,16 @@ class MaxPriceInput:
     )
 
 
+@strawberry.input(description="Limits of a figure by percentile of the last minutes; all are to be kept.")
+class PercentileLimitsInput:
+    """Nulls mean no wish."""
+
+    p50: float | None = strawberry.field(default=None, description="Of 50 in 100 answers.")
+    p75: float | None = strawberry.field(default=None, description="Of 75 in 100.")
+    p90: float | None = strawberry.field(default=None, description="Of 90 in 100.")
+    p99: float | None = strawberry.field(default=None, description="Of 99 in 100.")
+
+
 @strawberry.input(description="Which providers may serve. OpenRouter's `provider` object; providers by slug.")
 class ProviderPreferenceInput:
     """Empty lists and nulls mean no wish."""
@@ -116,10 +126,16 @@ class ProviderPreferenceInput:
         description="Only revisions that promise what the request asks for: `seed`, `stop`, log-probabilities.",
     )
     tokens_per_second_min_preferred: float | None = strawberry.field(
-        default=None, description="Those that generated slower of late come last."
+        default=None, description="Those that generated slower of late, by the median, come last."
+    )
+    tokens_per_second_percentiles_min_preferred: PercentileLimitsInput | None = strawberry.field(
+        default=None, description="The same by percentile: of so many in 100 answers the rate was lower."
     )
     first_token_ms_max_preferred: float | None = strawberry.field(
-        default=None, description="Those that took longer to begin of late come last."
+        default=None, description="Those that took longer to begin of late, by the median, come last."
+    )
+    first_token_ms_percentiles_max_preferred: PercentileLimitsInput | None = strawberry.field(
+        default=None, description="The same by percentile."
     )
 
 

@@ -27,6 +27,7 @@ from raymart_marketplace.supply.models import (
     Provider,
     ProviderState,
 )
+from raymart_marketplace.supply.pace import UNKNOWN_PACE, Pace
 from raymart_marketplace.supply.planning.demand import Demand
 from raymart_marketplace.supply.planning.loading import machine_of
 from raymart_marketplace.supply.planning.waking import NodeLoad, Sleeper
@@ -74,6 +75,7 @@ class SleepingPlace:
     rests_until: float = 0.0
     first_token_ms: float | None = None
     tokens_per_s: float | None = None
+    pace: Pace = UNKNOWN_PACE
     error_rate: float = 0.0
 
     def is_for(self, organization_id: UUID | None) -> bool:
