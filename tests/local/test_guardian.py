@@ -35,6 +35,9 @@ def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
     """A process of the stack `StackRecord` whose id is in its environment."""
     record = StackRecord.new()
     process = subprocess.Popen(["sleep", "1000"], env={**os.environ, MARKER: record.stack_id})
+    # Popen returns in the middle of the kernel's exec, whose new environment may not be there yet.
+    while MARKER not in psutil.Process(process.pid).environ():
+        assert process.poll() is None
     yield process
     process.kill()
     process.wait()
