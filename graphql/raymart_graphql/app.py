@@ -8,6 +8,7 @@ from sqlalchemy.orm import configure_mappers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+import raymart_graphql.without_extras  # noqa: F401 - first, see there
 from raymart_core.wire.link import LINK_PATH
 from raymart_graphql.api import Api
 from raymart_graphql.audit_files import audit_routes

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
+import raymart_graphql.without_extras  # noqa: F401 - first, as in production
 from raymart_billing import ledger
 from raymart_core.ids import new_id
 from raymart_core.money import Money

@@ -9,7 +9,6 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 
-import uvicorn
 from api_market import Market, bring_on_line
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +17,7 @@ from raymart_core.logs import configure_logs
 from raymart_graphql.app import create_app
 from raymart_graphql.operator.serving import api_config
 from raymart_graphql.operator.workers import listen_together
+from raymart_graphql.without_extras import uvicorn
 from raymart_marketplace.settings import ControlSettings
 
 

@@ -3,6 +3,7 @@
 import sys
 from functools import partial
 
+import raymart_graphql.without_extras  # noqa: F401 - first, see there
 from raymart_core.logs import configure_logs
 from raymart_graphql.app import create_app, prepare
 from raymart_graphql.operator.nursery import raise_workers

@@ -5,12 +5,12 @@ import math
 import socket
 from collections.abc import Callable
 
-import uvicorn
-
+import raymart_graphql.without_extras  # noqa: F401 - first, see there
 from raymart_core.errors import Unavailable
 from raymart_core.logs import configure_logs
 from raymart_graphql.operator.supervisor import become_supervisor
 from raymart_graphql.operator.workers import BACKLOG, listen_together
+from raymart_graphql.without_extras import uvicorn
 from raymart_marketplace.gateway.http_server import HttpServerProtocol
 from raymart_marketplace.settings import ControlSettings
 from raymart_marketplace.supply.link.websocket import LinkWebSocketProtocol
