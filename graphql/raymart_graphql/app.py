@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 
 from fastapi import FastAPI
 from sqlalchemy.orm import configure_mappers
@@ -82,6 +83,7 @@ def prepare(settings: ControlSettings) -> None:
     An app itself cannot be shared: each has a gateway's identity, by which it leases credit. One is made and dropped,
     because most of what the libraries keep of it is kept by type. Opens nothing (`build_services`).
     """
+    import_module("raymart_billing.work.broker")  # Else each would import it for itself, with its first hint.
     configure_mappers()
     create_app(settings)
 

@@ -9,6 +9,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.entity import Queue
+from kombu.exceptions import KombuError
 
 RECONNECT_S_MAX = 2.0
 """Longest pause between two tries to connect. kombu's own pauses grow to 30 s."""
@@ -86,7 +87,10 @@ def _on_rabbitmq() -> dict[str, object]:
 def reach_broker(url: str, *, timeout_s: float) -> None:
     """Connect to the broker once, from a thread of one's own.
 
-    Raises: OSError or kombu.exceptions.KombuError when it does not answer within about `timeout_s`.
+    Raises: OSError when it does not answer within about `timeout_s`.
     """
-    with Connection(url, connect_timeout=timeout_s) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
-        connection.ensure_connection(max_retries=1, timeout=timeout_s)
+    try:
+        with Connection(url, connect_timeout=timeout_s) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
+            connection.ensure_connection(max_retries=1, timeout=timeout_s)
+    except KombuError as error:
+        raise ConnectionError(str(error)) from error

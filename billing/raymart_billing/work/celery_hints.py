@@ -5,9 +5,6 @@ import threading
 from uuid import UUID
 
 import structlog
-from kombu.exceptions import KombuError
-
-from raymart_billing.work.broker import RUN, make_celery
 
 log = structlog.get_logger()
 
@@ -15,17 +12,15 @@ WAITING_MAX = 1_000
 """Hints over this are dropped: the sweeper finds the rows."""
 PAUSE_S = 1.0
 """After a failure; what waits meanwhile is dropped too."""
-CLOSE_TIMEOUT_S = 5.0
-"""A try to connect that is under way takes 2 s."""
+CLOSE_TIMEOUT_S = 10.0
+"""A try to connect that is under way takes 2 s; on a busy machine what the first hint imports takes some, too."""
 
 
 class CeleryHints:
     """Publishes a row's id for each hint given. A hint that cannot be sent at once is dropped."""
 
     def __init__(self, broker_url: str) -> None:
-        self._app = make_celery(broker_url)
-        # Unlike a worker's, these connections are not patient: what cannot be sent now is dropped.
-        self._app.conf.broker_transport_options |= {"max_retries": 1}
+        self._broker_url = broker_url
         self._waiting: queue.Queue[UUID | None] = queue.Queue(WAITING_MAX)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._publish_all, name="raymart-hints", daemon=True)
@@ -47,17 +42,28 @@ class CeleryHints:
         self._drop()
         self._waiting.put(None)
         self._thread.join(CLOSE_TIMEOUT_S)
-        self._app.close()
 
     def _publish_all(self) -> None:
-        while (outbox_id := self._waiting.get()) is not None:
-            try:
-                self._app.send_task(RUN, args=[str(outbox_id)], retry=False)
-            except (OSError, KombuError) as error:
-                log.warning("hint.dropped", error=type(error).__name__)
-                self._drop()
-                if self._ended.wait(PAUSE_S):
-                    return
+        outbox_id = self._waiting.get()
+        if outbox_id is None:
+            return
+        # 10 MB that a process needs which asks for work, and a gateway may never.
+        from kombu.exceptions import KombuError  # noqa: PLC0415
+
+        from raymart_billing.work.broker import RUN, make_celery  # noqa: PLC0415
+
+        with make_celery(self._broker_url) as app:
+            # Unlike a worker's, these connections are not patient: what cannot be sent now is dropped.
+            app.conf.broker_transport_options |= {"max_retries": 1}
+            while outbox_id is not None:
+                try:
+                    app.send_task(RUN, args=[str(outbox_id)], retry=False)
+                except (OSError, KombuError) as error:
+                    log.warning("hint.dropped", error=type(error).__name__)
+                    self._drop()
+                    if self._ended.wait(PAUSE_S):
+                        return
+                outbox_id = self._waiting.get()
 
     def _drop(self) -> None:
         while True:
