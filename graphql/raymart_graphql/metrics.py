@@ -12,6 +12,8 @@ from raymart_billing.vital_signs import SIGNS, Reading, read_signs
 from raymart_graphql.machine_metrics import MachineMetrics
 from raymart_graphql.outage import DATABASE_AWAY
 from raymart_marketplace.db.session import Sessions
+from raymart_marketplace.gateway.hedge import Hedge
+from raymart_marketplace.gateway.hedging import Hedging
 from raymart_marketplace.gateway.response_cache import ResponseCache
 from raymart_marketplace.retention.writer import RetentionWriter
 from raymart_marketplace.supply.breaker import BreakerState
@@ -32,6 +34,8 @@ class Metrics:
         sessions: Sessions,
         retention: RetentionWriter,
         answers: ResponseCache,
+        *,
+        hedging: Hedging,
         machines: MachineMetrics | None = None,
     ) -> None:
         self._money = MoneyMetrics(sessions)
@@ -42,6 +46,7 @@ class Metrics:
             self._registry.register(machines)
         self._registry.register(RetentionMetrics(retention))
         self._registry.register(AnswerCacheMetrics(answers))
+        self._registry.register(HedgingMetrics(hedging))
 
     async def exposition(self) -> bytes:
         """This app's metrics, and those that modules keep in the process's registry."""
@@ -130,6 +135,25 @@ class AnswerCacheMetrics(Collector):
         size.add_metric([], store.kept_bytes)
         unkept.add_metric([], store.unkept)
         return (requests, kept, size, unkept)
+
+
+class HedgingMetrics(Collector):
+    """Reads what hedging did in this process when it is scraped."""
+
+    def __init__(self, hedging: Hedging) -> None:
+        self._hedging = hedging
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Tries of requests that ask for a second endpoint, by what became of that."""
+        tries = CounterMetricFamily(
+            "raymart_hedging_tries",
+            "Tries of requests that may go to two endpoints: of won, lost and asked (nobody began) two were asked.",
+            labels=["outcome"],
+        )
+        for outcome in Hedge:
+            if outcome is not Hedge.OFF:
+                tries.add_metric([outcome.value], self._hedging.outcomes[outcome])
+        return (tries,)
 
 
 class MoneyMetrics(Collector):

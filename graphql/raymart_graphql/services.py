@@ -202,6 +202,7 @@ def build_services(settings: ControlSettings, *, meetings: Meetings | None = Non
             sessions,
             retention,
             sold.answers,
+            hedging=sold.inference.hedging,
             machines=MachineMetrics(supply.telemetry, supply.benchmarks),
         ),
         hints_of_feeds=feed_hints,

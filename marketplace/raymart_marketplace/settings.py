@@ -128,6 +128,8 @@ class ControlSettings(ObjectSettings, ChainSettings):
     """How long an answer that lost its endpoint waits for another to come up, when there is none."""
     attempts_max: int = Field(default=3, ge=1, le=10)
     """Endpoints that are asked until one delivers: at the beginning, and each time an answer is taken up."""
+    hedging: bool = True
+    """Whether a customer's `provider.hedge` has a second endpoint asked when the first is late; the wish is ignored otherwise."""
     routing_sort: Sort = Sort.BALANCED
     """What decides among endpoints that meet every need where the customer's `provider.sort` does not."""
     provider_requests_max: int = Field(default=REQUESTS_MAX, ge=1)

@@ -154,9 +154,22 @@ class TestMutation:
         }
         assert after["kept_bytes_total"] > before["kept_bytes_total"]
 
-    async def _counted(self, api: Api) -> dict[str, float]:
-        """What `/metrics` says of the cache, by the end of its name."""
-        exposed, name = (await api.client.get("/metrics")).text, "raymart_answer_cache_"
+    async def test_a_second_endpoint_can_be_asked_for(
+        self, api: Api, customer: Tenant, seller: Seller, replica: ScriptedReplica
+    ) -> None:
+        await api.credit(customer)
+        before = await self._counted(api, "raymart_hedging_")
+        for wish in ({"hedge": True}, {"hedge": False}, {}):
+            asked = chat(seller, provider=wish)
+            assert (await api(CREATE, customer.owner, input=asked)).data["createChatCompletion"]["completion"]
+        after = await self._counted(api, "raymart_hedging_")
+        assert {name: count - before[name] for name, count in after.items() if count != before[name]} == {
+            'tries_total{outcome="not_needed"}': 1
+        }
+
+    async def _counted(self, api: Api, name: str = "raymart_answer_cache_") -> dict[str, float]:
+        """What `/metrics` says of the cache, or of what begins with `name`, by the end of its name."""
+        exposed = (await api.client.get("/metrics")).text
         samples = [
             line.removeprefix(name).rsplit(" ", 1) for line in exposed.splitlines() if line.startswith(name)
         ]

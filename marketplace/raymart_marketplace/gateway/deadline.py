@@ -39,6 +39,12 @@ class Patience:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
+    def beside(self) -> "Patience":
+        """Another one with the same deadline, for waits at the same time."""
+        other = Patience(total_s=self._total_s)
+        other.deadline_at = self.deadline_at
+        return other
+
     def left_s(self) -> float:
         """Seconds until the deadline, 0 when it is over."""
         left_s = self.deadline_at - self._loop.time()

@@ -9,6 +9,7 @@ import msgspec
 
 from raymart_core.ids import Prefix, show
 from raymart_core.ports import AttemptRecord
+from raymart_marketplace.gateway.hedge import Hedge
 from raymart_marketplace.gateway.request_life import AttemptT, Life
 from raymart_marketplace.gateway.route_plan import RoutePlan, RouteReport
 from raymart_marketplace.supply.live import LiveEndpoint
@@ -39,7 +40,7 @@ class RuledOut(msgspec.Struct):
 
 
 class Tried(msgspec.Struct):
-    """One attempt, in order."""
+    """One attempt, in the order of their ends."""
 
     endpoint: str
     provider: str | None
@@ -65,6 +66,8 @@ class TraceObject(msgspec.Struct):
     candidates: list[Candidate]
     ruled_out: list[RuledOut]
     not_shown: int
+    hedge: Hedge
+    """What became of `provider.hedge`."""
     attempts: list[Tried]
 
 
@@ -77,6 +80,7 @@ class DecisionTrace:
     def __init__(self) -> None:
         self._plan: RoutePlan | None = None
         self._report: RouteReport | None = None
+        self._hedge = Hedge.OFF
         self._attempts: Sequence[AttemptRecord] = ()
 
     def routed(self, plan: RoutePlan, report: RouteReport) -> None:
@@ -85,6 +89,7 @@ class DecisionTrace:
 
     def ended(self, life: Life[AttemptT]) -> None:
         """Take what was tried. Call when the end of `life` is decided."""
+        self._hedge = life.hedge
         if life.final is not None:
             self._attempts = life.final.attempts
 
@@ -124,6 +129,7 @@ class DecisionTrace:
                 for each in rejected[:SHOWN_MAX]
             ],
             not_shown=max(0, len(ranked) - SHOWN_MAX) + max(0, len(rejected) - SHOWN_MAX),
+            hedge=self._hedge,
             attempts=[_tried(each, known.get(each.endpoint_id)) for each in self._attempts],
         )
 

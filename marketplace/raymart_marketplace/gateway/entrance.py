@@ -16,6 +16,9 @@ from raymart_marketplace.gateway.request_life import AttemptT, Life
 from raymart_marketplace.gateway.retry_budget import RetryBudget
 from raymart_marketplace.gateway.shedding.shedder import LoadShedder
 
+HEDGES_MOST = 0.5
+"""The share of the retry budget beyond which no request is hedged."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrance:
@@ -45,6 +48,10 @@ class Entrance:
     def may_retry(self) -> bool:
         """Take one retry from the process's budget. Ask before each attempt but the first."""
         return self.retries.spend()
+
+    def may_hedge(self) -> bool:
+        """The same for a second endpoint beside the first. What is left of the budget is for requests that failed."""
+        return self.retries.spend(most=HEDGES_MOST)
 
     def failed(self, life: Life[AttemptT], failure: AttemptFailed) -> None:
         """Tell of an attempt that failed: an endpoint that is full says how much is too much."""

@@ -6,8 +6,8 @@ there is a better place to go: the last endpoint, one whose slots are all taken 
 knows yet have the whole limit. Retries that overload causes would make it worse.
 
 This is also what finds a link that has fallen silent: heartbeats come each second and may be late by as much, so that
-they could tell hardly sooner, and of a stuck engine they tell nothing. Nor is a second endpoint asked while the first is
-waited for (hedging): a request has one attempt at a time, and so one hold, one bill and one engine to stop.
+they could tell hardly sooner, and of a stuck engine they tell nothing. A second endpoint is asked while the first is
+waited for only where the customer wishes it (`hedging`).
 """
 
 from dataclasses import replace

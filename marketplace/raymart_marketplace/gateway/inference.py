@@ -33,7 +33,6 @@ from raymart_marketplace.gateway.admission import Admission
 from raymart_marketplace.gateway.affinity import affinity_of
 from raymart_marketplace.gateway.answers import Whole, whole
 from raymart_marketplace.gateway.asked_deadline import check_deadline
-from raymart_marketplace.gateway.attempt import Attempt
 from raymart_marketplace.gateway.awakening import Awakening, NeverAsleep
 from raymart_marketplace.gateway.cache_salts import CacheSalts
 from raymart_marketplace.gateway.candidates import turns
@@ -42,6 +41,8 @@ from raymart_marketplace.gateway.endpoint import Headers
 from raymart_marketplace.gateway.entrance import Entrance
 from raymart_marketplace.gateway.events import Broken, Finished, InferenceEvent, delta_of, delta_of_all
 from raymart_marketplace.gateway.failover import Failover
+from raymart_marketplace.gateway.hedge import Hedge
+from raymart_marketplace.gateway.hedging import Hedging
 from raymart_marketplace.gateway.life import RequestLife
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.model_lookup import ModelLookup
@@ -101,6 +102,7 @@ class Inference:
         self._settlement = Settlement(
             directory=directory, hold_gate=hold_gate, usage_sink=usage_sink, limits=limits
         )
+        self.hedging = Hedging(directory=directory, settlement=self._settlement, entrance=self._entrance)
         self._failover = Failover(
             directory=directory,
             settlement=self._settlement,
@@ -336,19 +338,25 @@ class Inference:
         Raises: InvalidRequest, UpstreamFailed, NoEndpoint, DeadlineExceeded; the hold is then given back.
         """
         failures: list[AttemptFailed] = []
-        for endpoint, spare in turns(plan):
+        places = turns(plan)
+        for endpoint, spare in places:
             if failures and not self._entrance.may_retry():
                 break
             lease = self._directory.acquire(endpoint.id)
             if lease is None:
                 continue
             attempt = life.new_attempt(endpoint, lease, spare=spare)
+            if life.hedge is Hedge.NOT_NEEDED:
+                beginning = self.hedging.begin(life, spare=spare, places=places, failures=failures)
+            else:
+                beginning = attempt.begin(life.body_for(endpoint), request_id=life.public_id)
             try:
-                steps = await _first_steps(life, attempt)
+                steps = await life.first_steps(beginning)
                 if life.streamed:  # Of what is not streamed nothing is handed out before its record.
                     self._settlement.watch(life)
                 return steps
             except AttemptFailed as failure:
+                attempt = life.attempt or attempt  # The second, if two were asked.
                 life.attempt_failed(failure)
                 await attempt.close()
                 self._settlement.blame(attempt, failure)
@@ -386,14 +394,3 @@ def _traced(last: Finished | Broken, life: RequestLife, trace: DecisionTrace | N
     if trace is not None:
         trace.ended(life)
     return last
-
-
-async def _first_steps(life: RequestLife, attempt: Attempt) -> list[StepEvent]:
-    step = await attempt.begin(life.body_for(attempt.endpoint), request_id=life.public_id)
-    steps = []
-    while step is not None:
-        steps.append(step)
-        if life.streamed:
-            break
-        step = await attempt.next_step()
-    return steps

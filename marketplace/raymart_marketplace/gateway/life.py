@@ -1,7 +1,7 @@
 """What is known of one chat request while it runs, and the rows and events that follow from it."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from uuid import UUID
 
 import msgspec
@@ -10,12 +10,14 @@ from raymart_core.errors import DomainError
 from raymart_core.money import ZERO, Money
 from raymart_core.ports import FinishedRequest, Quantities, Rater, UsageEntry
 from raymart_core.units import FinishReason
-from raymart_core.wire.replica import GenerateRequest, Sampling, encode
+from raymart_core.wire.replica import GenerateRequest, Sampling, StepEvent, encode
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.gateway.attempt import Attempt
 from raymart_marketplace.gateway.cache_salts import CacheSalts
+from raymart_marketplace.gateway.deadline import Patience
 from raymart_marketplace.gateway.events import Broken, Finished, Resumed, Started
 from raymart_marketplace.gateway.first_token_limit import limits_at
+from raymart_marketplace.gateway.hedge import Hedge
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.meter import Begun, Meter
 from raymart_marketplace.gateway.quote import completion_bound, needs_of, prompt_bound, tokens_expected
@@ -57,6 +59,8 @@ class RequestLife(Life[Attempt]):
         )
         self.request = request
         self.needs = msgspec.structs.replace(needs_of(request), organization_id=caller.organization_id)
+        if request.routing.hedge and limits.hedging:
+            self.hedge = Hedge.NOT_NEEDED
         self.resumed: list[Resumed] = []
         """Where the answer was taken up in its middle."""
         self._salts = salts
@@ -65,6 +69,16 @@ class RequestLife(Life[Attempt]):
 
     def new_attempt(self, endpoint: LiveEndpoint, lease: Lease, *, spare: Offered | None = None) -> Attempt:
         """Make the next try, on `endpoint`; `spare` is where the request would go next."""
+        self.attempt = self._attempt_at(endpoint, lease, spare, self.patience)
+        return self.attempt
+
+    def rival(self, endpoint: LiveEndpoint, lease: Lease, *, spare: Offered | None) -> Attempt:
+        """Make another try beside the running one, which stays `attempt`."""
+        return self._attempt_at(endpoint, lease, spare, self.patience.beside())
+
+    def _attempt_at(
+        self, endpoint: LiveEndpoint, lease: Lease, spare: Offered | None, patience: Patience
+    ) -> Attempt:
         tokens_prompt_max = self.needs.tokens_prompt_max
         meter = Meter(
             tokens_prompt_max=prompt_bound(endpoint, self.needs),
@@ -73,15 +87,14 @@ class RequestLife(Life[Attempt]):
             begun=self._begun(),
         )
         limits = limits_at(endpoint, spare, tokens_prompt_max=tokens_prompt_max, limits=self._limits)
-        self.attempt = Attempt(
+        return Attempt(
             endpoint,
             lease,
             meter=meter,
-            patience=self.patience,
+            patience=patience,
             limits=limits,
             whole=self._is_collected(endpoint),
         )
-        return self.attempt
 
     def body_for(self, endpoint: LiveEndpoint) -> bytes:
         """The generation as the replica is asked for it."""
@@ -113,9 +126,21 @@ class RequestLife(Life[Attempt]):
 
     def _is_collected(self, endpoint: LiveEndpoint) -> bool:
         """Whether `endpoint` is asked to collect its steps."""
-        if self.streamed or endpoint.first_token_ms is None:
-            return False
+        if self.streamed or endpoint.first_token_ms is None or self.hedge is not Hedge.OFF:
+            return False  # Two that are asked race for the first step, which must show.
         return self.id.int % STEPWISE_ONE_IN != 0
+
+    async def first_steps(self, beginning: Awaitable[StepEvent | None]) -> list[StepEvent]:
+        """The first step, which `beginning` waits for; all of them when nothing is streamed. Raises: AttemptFailed."""
+        step = await beginning
+        assert self.attempt is not None
+        steps = []
+        while step is not None:
+            steps.append(step)
+            if self.streamed:
+                break
+            step = await self.attempt.next_step()
+        return steps
 
     # An answer in parts: each endpoint but the last broke off, and the next went on where it did.
 

@@ -20,6 +20,8 @@ class InferenceLimits:
     hold_ttl_s: float
     resume_wait_s: float = 0.0
     """How long a broken answer waits for an endpoint that could take it up, when there is none."""
+    hedging: bool = True
+    """Whether a customer may have a second endpoint asked when the first is late."""
 
     @classmethod
     def of(cls, settings: ControlSettings) -> Self:
@@ -31,6 +33,7 @@ class InferenceLimits:
             attempts_max=settings.attempts_max,
             hold_ttl_s=settings.hold_ttl_s,
             resume_wait_s=settings.resume_wait_s,
+            hedging=settings.hedging,
         )
 
     def within(self, deadline_s: float | None) -> "InferenceLimits":

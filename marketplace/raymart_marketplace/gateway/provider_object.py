@@ -80,6 +80,8 @@ class ProviderObject(msgspec.Struct, forbid_unknown_fields=True):
     """Ours: whether the answer tells how it was routed."""
     allow_resume: bool | None = None
     """Ours: whether another endpoint may go on with a stream that broke; by default it may."""
+    hedge: bool | None = None
+    """Ours: whether a second endpoint is asked when the first is late; by default it is not."""
 
 
 def routing_preference(wish: ProviderObject, *, needed: Sequence[str] = ()) -> RoutingPreference:
@@ -105,6 +107,7 @@ def routing_preference(wish: ProviderObject, *, needed: Sequence[str] = ()) -> R
         or _trust(wish.trust, param="provider.trust"),
         data_policy=_data_policy(wish),
         allow_resume=wish.allow_resume is not False,
+        hedge=wish.hedge is True,
         prompt_nano_usd_max=_nano_usd(
             price.prompt, NANO_PER_USD_PER_MILLION, param="provider.max_price.prompt"
         ),

@@ -83,7 +83,8 @@ class ReplicaAttempt(Generic[EventT_co]):
         self.started_at = clock.now()
         self._id = new_id()
         self._limits = limits
-        self._patience = patience
+        self.patience = patience
+        """Bounds its waits. The request's own, but for an attempt that runs beside another."""
         self._lease = lease
         lease.__enter__()
         self._is_counted = True
@@ -156,9 +157,9 @@ class ReplicaAttempt(Generic[EventT_co]):
             path,
             body,
             request_id=request_id,
-            deadline_ms=int(self._patience.left_s() * 1000),
+            deadline_ms=int(self.patience.left_s() * 1000),
         )
-        self._response = await self._patience.wait(post, limit_s=self._limit_s())
+        self._response = await self.patience.wait(post, limit_s=self._limit_s())
         self._chunks = self._response.chunks()
         if self._response.status != 200:
             raise self._refusal(self._response.status, await self._refusal_body())
@@ -168,7 +169,7 @@ class ReplicaAttempt(Generic[EventT_co]):
         assert self._chunks is not None
         while not self._events:
             try:
-                chunk = await self._patience.wait(self._chunks.__anext__, limit_s=self._limit_s())
+                chunk = await self.patience.wait(self._chunks.__anext__, limit_s=self._limit_s())
             except StopAsyncIteration:
                 raise UpstreamBroken("the stream ended without a finish", fault=Fault.PROVIDER) from None
             self._events.extend(self._lines.feed(chunk))
@@ -213,7 +214,7 @@ class ReplicaAttempt(Generic[EventT_co]):
         """Wait a moment for the end of a body whose last event is read; it mostly has arrived by now."""
         assert self._chunks is not None
         try:
-            await self._patience.wait(self._chunks.__anext__, limit_s=DRAIN_S)
+            await self.patience.wait(self._chunks.__anext__, limit_s=DRAIN_S)
         except StopAsyncIteration:
             return True
         except (TimedOut, DeadlineExceeded, UpstreamBroken):
@@ -225,7 +226,7 @@ class ReplicaAttempt(Generic[EventT_co]):
         body = b""
         while len(body) <= REFUSAL_BYTES_MAX:
             try:
-                body += await self._patience.wait(self._chunks.__anext__, limit_s=self._limit_s())
+                body += await self.patience.wait(self._chunks.__anext__, limit_s=self._limit_s())
             except StopAsyncIteration:
                 break
         return body

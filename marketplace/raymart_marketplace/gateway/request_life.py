@@ -12,6 +12,7 @@ from raymart_core.ports import AttemptRecord, FinishedRequest, Quantities, Rater
 from raymart_core.units import Fault, FinishReason
 from raymart_marketplace.accounts.caller import Caller
 from raymart_marketplace.gateway.deadline import Patience
+from raymart_marketplace.gateway.hedge import Hedge
 from raymart_marketplace.gateway.limits import InferenceLimits
 from raymart_marketplace.gateway.rate_limits.limiter import Allowance
 from raymart_marketplace.gateway.replica_attempt import AttemptFailed, ReplicaAttempt
@@ -31,6 +32,8 @@ class Life(ABC, Generic[AttemptT]):
 
     needs: Needs
     """What routing has to know of it."""
+    hedge: Hedge = Hedge.OFF
+    """What becomes of the wish for a second endpoint; only text can be asked of two."""
 
     def __init__(
         self,
@@ -119,9 +122,14 @@ class Life(ABC, Generic[AttemptT]):
     def attempt_failed(self, failure: AttemptFailed) -> None:
         """Note that the running attempt is over and handed nothing to the customer."""
         assert self.attempt is not None
-        record = self.attempt.record("failed", fault=failure.fault, reason=failure.reason, tokens_delivered=0)
-        self._attempts.append(record)
+        self.put_aside(self.attempt, "failed", fault=failure.fault, reason=failure.reason)
         self.attempt = None
+
+    def put_aside(
+        self, attempt: AttemptT, outcome: Literal["failed", "cancelled"], *, fault: Fault, reason: str
+    ) -> None:
+        """Note that `attempt` is over and handed nothing to the customer; another may be running."""
+        self._attempts.append(attempt.record(outcome, fault=fault, reason=reason, tokens_delivered=0))
 
     def complete(self) -> FinishedRequest:
         """Decide on the good end."""

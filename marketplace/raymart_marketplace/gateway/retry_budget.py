@@ -17,7 +17,7 @@ class RetryBudget:
 
     Promises: in any window, retries <= `share` x requests + `reserve_per_s` x the window. A retry is whatever asks another
     endpoint for the same request, before its first token or after, but for the one that takes up the work of an endpoint
-    that died in mid-stream: it does what is no longer done.
+    that died in mid-stream: it does what is no longer done. One asked beside the first (`hedging`) is a retry too.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class RetryBudget:
         """Count a request that was let in."""
         self._requests[self._now()] += 1
 
-    def spend(self) -> bool:
-        """Take one retry; False, and nothing is taken, when none is left."""
+    def spend(self, *, most: float = 1.0) -> bool:
+        """Take one retry; False, and nothing is taken, when none is left or more than the share `most` of all would be gone."""
         slot = self._now()
-        if sum(self._retries) + 1 > self._share * sum(self._requests) + self._reserve:
+        if sum(self._retries) + 1 > most * (self._share * sum(self._requests) + self._reserve):
             return False
         self._retries[slot] += 1
         return True

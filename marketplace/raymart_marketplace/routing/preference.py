@@ -44,6 +44,8 @@ class RoutingPreference:
     """Whether providers outside `order` (without it: after the best one) may serve."""
     allow_resume: bool = True
     """Whether another endpoint may go on with a stream that broke."""
+    hedge: bool = False
+    """Whether a second endpoint is asked when the first is late with its first token."""
     sort: Sort | None = None
     """None for what the marketplace does by default (`RAYMART_ROUTING_SORT`)."""
     prompt_nano_usd_max: int | None = None

@@ -40,3 +40,14 @@ class TestPatience:
             await patience.wait(_forever, limit_s=0.02)
         assert await patience.wait(lambda: asyncio.sleep(0, result=7), limit_s=60.0) == 7
         patience.close()
+
+    async def test_another_one_beside_it_waits_at_the_same_time_to_the_same_deadline(self):
+        patience = Patience(total_s=0.05)
+        await asyncio.sleep(0.02)
+        beside = patience.beside()
+        assert beside.deadline_at == patience.deadline_at
+        waits = (patience.wait(_forever, limit_s=60.0), beside.wait(_forever, limit_s=60.0))
+        ends = await asyncio.gather(*waits, return_exceptions=True)
+        assert [type(each) for each in ends] == [DeadlineExceeded] * 2
+        patience.close()
+        beside.close()

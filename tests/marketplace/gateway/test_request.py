@@ -147,6 +147,8 @@ class TestRouting:
             ),
             ({"preferred_max_latency": {}}, NO_PREFERENCE),
             ({"require_parameters": True}, NO_PREFERENCE),
+            ({"hedge": True}, RoutingPreference(hedge=True)),
+            ({"hedge": False}, NO_PREFERENCE),
         ],
     )
     def test_conditions_of_who_may_serve(self, provider, wish):

@@ -77,6 +77,7 @@ def routing_preference(
         ignore=tuple(given.ignore),
         allow_fallbacks=given.allow_fallbacks,
         allow_resume=given.allow_resume,
+        hedge=given.hedge,
         sort=given.sort,
         quantizations=tuple(given.quantizations),
         regions=tuple(given.regions),

@@ -105,6 +105,10 @@ class ProviderPreferenceInput:
     allow_resume: bool = strawberry.field(
         default=True, description="Whether another endpoint may go on with a stream that broke."
     )
+    hedge: bool = strawberry.field(
+        default=False,
+        description="Whether a second endpoint is asked when the first is late; who begins first serves, and is paid alone. Of text only.",
+    )
     sort: Sort | None = strawberry.field(
         default=None,
         description="What decides among the rest; without it the marketplace's own way, `BALANCED`.",

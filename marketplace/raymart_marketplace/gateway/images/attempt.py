@@ -68,7 +68,7 @@ class ImageAttempt(ReplicaAttempt[ImageEvent]):
         """Decode the picture. The meter looks at its head first: only what that lets pass may be opened."""
         self.meter.check(event)
         whole = partial(decodes, event.data, event.format, size=(event.width, event.height))
-        if not await self._patience.wait(partial(asyncio.to_thread, whole), limit_s=self._limit_s()):
+        if not await self.patience.wait(partial(asyncio.to_thread, whole), limit_s=self._limit_s()):
             raise UpstreamBroken("the replica sent a picture that cannot be decoded", fault=Fault.PROVIDER)
 
     def _end(self, event: ImageFinish | ErrorEvent) -> None:
