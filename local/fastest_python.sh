@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Print the Python that .venv is to be made of: of those on the PATH that can run Raymart, the fastest.
 #
-# Two builds of one version differ by half: a distribution's is optimized by a profile and at link time, one that was
-# compiled by hand or by pyenv mostly is not. $UV_PYTHON, where it is set, decides instead.
+# Two builds of one version differ by a third (calls of methods: 1.2 and 1.65 ms for 10,000): a distribution's is optimized
+# by a profile, one that was compiled by hand or by pyenv mostly is not. $UV_PYTHON, where it is set, decides instead.
 set -uo pipefail
 
 probe='
