@@ -10,7 +10,6 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +40,13 @@ from graphql import (
     is_list_type,
     visit,
 )
-from strawberry.extensions import ValidationCache
+from strawberry.extensions import SchemaExtension
 
 from raymart_graphql.context import Operation
 from raymart_graphql.errors import ErrorCode
 from raymart_graphql.relay import PAGE_DEFAULT, PAGE_MAX
 from raymart_graphql.scalars import DIGITS_MAX
+from raymart_graphql.validation import validated
 
 DEPTH_MAX = 12
 ALIASES_MAX = 15
@@ -124,7 +124,7 @@ _BOTTOMLESS = Weight(depth=TOKENS_MAX)
 """A document that nests deeper than Python can walk."""
 
 
-class OperationLimits(ValidationCache):
+class OperationLimits(SchemaExtension):
     """Refuses an operation that asks for too much, before it is validated or run; remembers what was valid.
 
     What is allowed is charged to its caller, by what it may cost and not by what it did: also when it fails.
@@ -135,7 +135,7 @@ class OperationLimits(ValidationCache):
         self.execution_context.parse_options["max_tokens"] = TOKENS_MAX
         yield
 
-    async def on_validate(self) -> AsyncIterator[None]:  # type: ignore[override]  # either kind of hook will do
+    async def on_validate(self) -> AsyncIterator[None]:
         """Weigh the document; an unknown name in it weighs nothing and is refused by the validation after."""
         context = self.execution_context
         assert context.graphql_document is not None
@@ -145,12 +145,12 @@ class OperationLimits(ValidationCache):
         # What is refused for its size took no more than being read.
         weight = Weight() if refusal else weights[context.operation_name]
         refusal = await self._charge(weight) or refusal
-        if refusal is None:
-            with contextmanager(super().on_validate)():
-                yield
-        else:
-            context.pre_execution_errors = [refusal]
-            yield
+        context.pre_execution_errors = (
+            validated(schema, context.graphql_document, context.validation_rules)
+            if refusal is None
+            else [refusal]
+        )
+        yield
 
     def _refusal(self, document: DocumentNode, weights: Mapping[str | None, "Weight"]) -> GraphQLError | None:
         """Why the document is refused whoever sends it."""
