@@ -28,7 +28,6 @@ from raymart_graphql.watch import Watch
 from raymart_marketplace.accounts.authenticator import Authenticator
 from raymart_marketplace.accounts.forgetting import Forgetting
 from raymart_marketplace.accounts.key_uses import KeyUseWriter
-from raymart_marketplace.accounts.oidc_client import OidcClient
 from raymart_marketplace.accounts.oidc_logins import OIDC_PREFIX, OidcLogins
 from raymart_marketplace.accounts.tokens import AccessTokens
 from raymart_marketplace.accounts.wallet_challenges import WalletChallenges, make_wallet_challenges
@@ -257,6 +256,10 @@ def make_access_tokens(settings: ControlSettings) -> AccessTokens:
 
 def make_oidc_logins(settings: ControlSettings, redis: Redis) -> OidcLogins:
     """Logins at the configured providers, which send people back to paths of ours."""
+    if not settings.oidc_providers:
+        return OidcLogins({}, redis)
+    from raymart_marketplace.accounts.oidc_client import OidcClient  # noqa: PLC0415 - 3 MB for who has one
+
     clients = {
         provider.name: OidcClient(
             provider, redirect_uri=f"{settings.public_url}{OIDC_PREFIX}/{provider.name}/callback"

@@ -35,10 +35,11 @@ class TestPreparing:
 class TestImports:
     @pytest.mark.parametrize("first", ["app", "operator.serve_command", "operator.api_nursery"])
     def test_what_serves_has_none_of_what_only_others_need(self, first: str):
-        """They are 50 MB: what migrates, prints documents, takes cards, runs tasks, signs transactions, colours, traces, reloads."""
+        """They are 50 MB: what migrates, prints documents, takes cards, runs tasks, signs transactions, decodes pictures, logs in elsewhere, colours, traces, reloads."""
         script = f"import sys, raymart_graphql.{first}, raymart_graphql.app; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         others = {"alembic", "typst", "stripe", "requests", "celery", "kombu", "solana_keychain", "construct"}
+        others |= {"PIL", "authlib", "joserfc"}
         only_installed = {"rich", "pygments", "attr", "opentelemetry", "psutil", "watchfiles"}
         assert set(done.stdout.split()) & (others | only_installed) == set()
 

@@ -16,7 +16,7 @@ from raymart_core.ids import new_id
 from raymart_marketplace.accounts.addresses import normal_email
 from raymart_marketplace.accounts.models import OrganizationKind, Role, User
 from raymart_marketplace.accounts.names import NAME_CHARACTERS_MAX, clean_name
-from raymart_marketplace.accounts.oidc_client import Identity
+from raymart_marketplace.accounts.oidc_identity import Identity
 from raymart_marketplace.accounts.oidc_models import OidcIdentity
 from raymart_marketplace.accounts.passwords import NOBODYS_HASH
 from raymart_marketplace.accounts.registration import NO_NEW_ACCOUNTS

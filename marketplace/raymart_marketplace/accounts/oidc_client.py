@@ -2,6 +2,8 @@
 
 Source: OpenID Connect Core 1.0 (3.1), Discovery 1.0, RFC 7636 (PKCE), RFC 9207 (issuer in the answer, against mix-up),
 RFC 9700 (best current practice).
+
+To be imported where providers are configured: what it takes is 3 MB.
 """
 
 import time
@@ -28,6 +30,7 @@ from raymart_marketplace.accounts.oidc_fetching import (
     fetch_object,
     object_of,
 )
+from raymart_marketplace.accounts.oidc_identity import Identity
 from raymart_marketplace.settings import OidcProviderSettings
 
 log = structlog.get_logger(__name__)
@@ -43,18 +46,6 @@ SUBJECT_CHARACTERS_MAX = 255
 """Source: OpenID Connect Core 1.0, 2."""
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _REFUSED = "the login provider's answer is not good; begin again"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Whom a provider has logged in."""
-
-    issuer: str
-    subject: str
-    """The person's id at the provider, which never changes; an e-mail address may."""
-    email: str | None
-    email_verified: bool
-    name: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

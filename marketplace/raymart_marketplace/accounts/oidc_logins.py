@@ -12,13 +12,16 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from raymart_core.errors import InvalidRequest, NotAuthenticated, NotFound, Unavailable
-from raymart_marketplace.accounts.oidc_client import Identity, OidcClient
+from raymart_marketplace.accounts.oidc_identity import Identity
 from raymart_marketplace.shared_state import REDIS_AWAY, Redis
+
+if TYPE_CHECKING:  # 3 MB that a process needs whose marketplace has a provider.
+    from raymart_marketplace.accounts.oidc_client import OidcClient
 
 STATE_TTL_S = 600
 """How long somebody may take at the provider."""
@@ -69,13 +72,13 @@ class Beginning:
 class OidcLogins:
     """Logins at the configured providers. One per process."""
 
-    def __init__(self, clients: Mapping[str, OidcClient], redis: Redis) -> None:
+    def __init__(self, clients: "Mapping[str, OidcClient]", redis: Redis) -> None:
         """`clients` by the provider's name."""
         self._clients = clients
         self._redis = redis
 
     @property
-    def clients(self) -> Mapping[str, OidcClient]:
+    def clients(self) -> "Mapping[str, OidcClient]":
         """By the provider's name."""
         return self._clients
 
@@ -153,7 +156,7 @@ class OidcLogins:
                 return frozenset(domain.lower() for domain in client.settings.allowed_domains)
         return frozenset()
 
-    def _client(self, provider: str) -> OidcClient:
+    def _client(self, provider: str) -> "OidcClient":
         client = self._clients.get(provider)
         if client is None:
             raise NotFound(f"there is no login provider {provider[:60]!r}")

@@ -8,10 +8,16 @@ import structlog
 
 from raymart_core.errors import DeadlineExceeded
 from raymart_core.units import Fault, FinishReason
-from raymart_core.wire.image import IMAGE_PATH, ImageEvent, ImageFinish, ImageMade, ImageProgress
+from raymart_core.wire.image import (
+    IMAGE_PATH,
+    ImageEvent,
+    ImageFinish,
+    ImageFormat,
+    ImageMade,
+    ImageProgress,
+)
 from raymart_core.wire.replica import ErrorEvent
 from raymart_marketplace.gateway.deadline import Patience, TimedOut
-from raymart_marketplace.gateway.images.decoding import decodes
 from raymart_marketplace.gateway.images.meter import ImageMeter, image_lines
 from raymart_marketplace.gateway.images.request import PictureRequest
 from raymart_marketplace.gateway.limits import InferenceLimits
@@ -67,7 +73,7 @@ class ImageAttempt(ReplicaAttempt[ImageEvent]):
     async def _check(self, event: ImageMade) -> None:
         """Decode the picture. The meter looks at its head first: only what that lets pass may be opened."""
         self.meter.check(event)
-        whole = partial(decodes, event.data, event.format, size=(event.width, event.height))
+        whole = partial(_decodes, event.data, event.format, size=(event.width, event.height))
         if not await self.patience.wait(partial(asyncio.to_thread, whole), limit_s=self._limit_s()):
             raise UpstreamBroken("the replica sent a picture that cannot be decoded", fault=Fault.PROVIDER)
 
@@ -84,3 +90,10 @@ class ImageAttempt(ReplicaAttempt[ImageEvent]):
                 claimed=event.pixel_steps,
             )
         self._ended(FinishReason.STOP)
+
+
+def _decodes(data: bytes, kind: ImageFormat, *, size: tuple[int, int]) -> bool:
+    """See `decoding`, which takes Pillow's 4 MB: imported with the first picture, in the thread that decodes it."""
+    from raymart_marketplace.gateway.images.decoding import decodes  # noqa: PLC0415
+
+    return decodes(data, kind, size=size)

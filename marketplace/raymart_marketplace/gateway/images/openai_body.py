@@ -20,7 +20,6 @@ from raymart_core.errors import InvalidRequest
 from raymart_core.wire.image import IMAGE_PIXELS_MAX, IMAGE_SIDE_PIXELS_MAX, IMAGES_MAX, ImageFormat
 from raymart_core.wire.image_head import Head
 from raymart_marketplace.gateway.asked_deadline import checked_timeout_s
-from raymart_marketplace.gateway.images.decoding import mask_of_alpha
 from raymart_marketplace.gateway.images.multipart import Part, read_form
 from raymart_marketplace.gateway.images.request import (
     SIDE_MULTIPLE,
@@ -260,6 +259,8 @@ def _mask(image: bytes, mask: bytes | None) -> bytes | None:
 
     A mask without transparency is taken as it is: white is repainted. Blocks. Raises: InvalidRequest.
     """
+    from raymart_marketplace.gateway.images.decoding import mask_of_alpha  # noqa: PLC0415 - Pillow's 4 MB
+
     param = "image" if mask is None else "mask"
     given = image if mask is None else mask
     input_head(given, param=param)

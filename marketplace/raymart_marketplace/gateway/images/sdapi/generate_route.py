@@ -4,7 +4,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.types import Receive, Scope
 
@@ -16,7 +16,6 @@ from raymart_marketplace.gateway.asked_deadline import asked_deadline_s
 from raymart_marketplace.gateway.body import read_body
 from raymart_marketplace.gateway.endpoint import Answer, Headers
 from raymart_marketplace.gateway.generation_route import READ_GRACE_S
-from raymart_marketplace.gateway.images.decoding import ResizeMode, prepared
 from raymart_marketplace.gateway.images.events import Picture, PictureProgress, PicturesFinished
 from raymart_marketplace.gateway.images.headers import headers_of
 from raymart_marketplace.gateway.images.inference import ImageInference
@@ -38,7 +37,10 @@ from raymart_marketplace.gateway.images.sdapi.reply import answer_body
 from raymart_marketplace.gateway.presence import Presence
 from raymart_marketplace.metering.models import Surface
 
-_RESIZE_MODES: tuple[ResizeMode, ...] = ("stretch", "crop", "fill", "stretch")
+if TYPE_CHECKING:
+    from raymart_marketplace.gateway.images.decoding import ResizeMode
+
+_RESIZE_MODES: "tuple[ResizeMode, ...]" = ("stretch", "crop", "fill", "stretch")
 """By AUTOMATIC1111's number; the last is its latent upscale, which has no picture in between."""
 STRENGTH = 0.75
 AT_ONCE_BYTES_MAX = 512 * 1024
@@ -204,6 +206,8 @@ async def _answered(
 
 def _pictures(asked: ImageToImage) -> tuple[bytes, bytes | None]:
     """The picture and its mask, both of the result's size. Raises: InvalidRequest."""
+    from raymart_marketplace.gateway.images.decoding import prepared  # noqa: PLC0415 - Pillow's 4 MB
+
     assert asked.init_images
     image = read_picture(asked.init_images[0], param="init_images")
     mask = None if not asked.mask else read_picture(asked.mask, param="mask")
