@@ -303,6 +303,7 @@ class Market:
         """
         is_drawn = sort in _DRAWN
         enough = wanted if is_drawn else max(wanted, PRICE_WINDOW if sort is Sort.PRICE else WINDOW)
+        has_pace = wishes.has_pace
         good: list[Row] = []
         spare: list[Row] = []
         seen: set[int] = set()
@@ -313,7 +314,7 @@ class Market:
             is_spare = (
                 row.running >= row.capacity
                 or row.standing is Standing.SUPERSEDED
-                or (wishes is not NO_PREFERENCE and is_slower_than_preferred(row, wishes))
+                or (has_pace and is_slower_than_preferred(row, wishes))
             )
             if is_spare and len(spare) >= wanted:
                 continue

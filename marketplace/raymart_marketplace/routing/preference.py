@@ -71,6 +71,11 @@ class RoutingPreference:
     first_token_ms_max_preferred: Percentiles | None = None
     """Likewise those that took longer to begin (`supply.pace.at_most`)."""
 
+    @property
+    def has_pace(self) -> bool:
+        """Whether it matters how fast endpoints were of late."""
+        return self.tokens_per_s_min_preferred is not None or self.first_token_ms_max_preferred is not None
+
 
 NO_PREFERENCE = RoutingPreference()
 """Any healthy endpoint."""

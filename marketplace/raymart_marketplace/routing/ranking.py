@@ -123,10 +123,7 @@ def rank_key(
     last = len(places)
     score = scorer(sort, needs, toss)
     second, third = _ties(sort, needs)
-    has_pace = (
-        preference.tokens_per_s_min_preferred is not None
-        or preference.first_token_ms_max_preferred is not None
-    )
+    has_pace = preference.has_pace
 
     def rank(offered: Offered) -> Rank:
         place = places.get(offered.provider_slug, last) if places else 0
