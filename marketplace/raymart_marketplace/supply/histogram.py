@@ -13,7 +13,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 KNOWN_S = 2.0
 """How long what was computed of a histogram is used again."""
@@ -28,11 +28,12 @@ MOST = LEAST * GROWTH**BINS
 """1.3 million: 22 minutes in milliseconds."""
 MIDDLES = tuple(LEAST * GROWTH ** (number + 0.5) for number in range(BINS))
 """What each bin is told as."""
-_AGE_MAX = 60.0
-"""Half-lives after which weights are counted anew, long before they leave the range of a 32-bit float."""
+EPOCH_S = 60 * HALF_LIFE_S
+"""Weights are of the beginning of such an epoch, and counted anew in each, before they leave the range of a 32-bit float."""
 _PER_E = 1.0 / math.log(GROWTH)
 _LOG_LEAST = math.log(LEAST)
-_ROUNDING = 1.0 - 1e-9
+_ROUNDING = 1.0 - 2e-5
+"""What hundreds of sums of 32-bit floats may lose, and far less than one observation of a thousand that count is."""
 
 
 class Spread(NamedTuple):
@@ -48,7 +49,7 @@ class Spread(NamedTuple):
         if not self.weights:
             return None
         reached = list(accumulate(self.weights))
-        # A billionth less: what is reached but for rounding is reached.
+        # What is reached but for rounding is reached.
         total = reached[-1] * _ROUNDING
         return tuple([MIDDLES[self.first + bisect_left(reached, share * total)] for share in shares])
 
@@ -56,24 +57,38 @@ class Spread(NamedTuple):
 NOTHING = Spread(0, ())
 
 
+class Observation(NamedTuple):
+    """What an observation is in every histogram that counts it."""
+
+    bin: int
+    epoch: int
+    weight: float
+    """Measured by one at the beginning of the epoch."""
+
+    @classmethod
+    def of(cls, value: float, now: float) -> Self:
+        """A `value` seen `now`."""
+        epoch = int(now // EPOCH_S)
+        return cls(bin_of(value), epoch, math.exp2((now - epoch * EPOCH_S) / HALF_LIFE_S))
+
+
 class DecayedHistogram:
     """Of a positive figure; 0.5 KB. Times are of one monotonic clock."""
 
-    __slots__ = ("_began_at", "_known", "_known_until", "_weights")
+    __slots__ = ("_epoch", "_known", "_known_until", "_weights")
 
     def __init__(self) -> None:
         self._weights = array("f", bytes(4 * BINS))
-        self._began_at = 0.0
+        self._epoch = 0
         self._known = NOTHING
         self._known_until = -math.inf
 
-    def add(self, value: float, now: float) -> None:
-        """Count an observation."""
-        age = (now - self._began_at) / HALF_LIFE_S
-        if age > _AGE_MAX:
-            self._begin_anew(now)
-            age = 0.0
-        self._weights[bin_of(value)] += math.exp2(age)
+    def add(self, observation: Observation) -> None:
+        """Count an observation, later than those before it."""
+        number, epoch, weight = observation
+        if epoch != self._epoch:
+            self._begin(epoch)
+        self._weights[number] += weight
 
     def spread(self, now: float) -> Spread:
         """What was seen; weights are shares, 0 to 1. As it was `KNOWN_S` ago at most."""
@@ -93,12 +108,12 @@ class DecayedHistogram:
         return Spread(whole.first, weights)
 
     def _kept(self, now: float) -> float:
-        return math.exp2((self._began_at - now) / HALF_LIFE_S)
+        return math.exp2((self._epoch * EPOCH_S - now) / HALF_LIFE_S)
 
-    def _begin_anew(self, now: float) -> None:
-        kept = self._kept(now)
+    def _begin(self, epoch: int) -> None:
+        kept = self._kept(epoch * EPOCH_S)
         self._weights = array("f", [kept * weight for weight in self._weights])
-        self._began_at = now
+        self._epoch = epoch
 
 
 def bin_of(value: float) -> int:

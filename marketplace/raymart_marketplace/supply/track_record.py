@@ -9,10 +9,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 from uuid import UUID
 
+from msgspec import Struct
+
 from raymart_marketplace.supply.breaker import MEMORY_S, Breaker
-from raymart_marketplace.supply.histogram import DecayedHistogram
+from raymart_marketplace.supply.histogram import DecayedHistogram, Observation
 from raymart_marketplace.supply.live import Served
 
 HALF_LIFE_S = 60.0
@@ -79,22 +82,48 @@ class Figures:
         self.failure = Decayed()
         """1 for what failed by the provider's fault, 0 for what was answered."""
 
-    def served(self, served: Served, now: float) -> None:
+    def answered(self, answer: "Answer", now: float) -> None:
         """Count an answer."""
         self.failure.add(0.0, now)
-        if served.first_token_s is not None:
-            self.first_token_ms.add(served.first_token_s * 1000, now)
-            self.first_token_ms_spread.add(served.first_token_s * 1000, now)
-        if served.tokens and served.duration_s > 0:
-            self.tokens_per_s.add(served.tokens / served.duration_s, now)
-            self.tokens_per_s_spread.add(served.tokens / served.duration_s, now)
-        if served.tokens > 1 and served.first_token_s is not None:
-            after_s = served.duration_s - served.first_token_s
-            self.inter_token_ms.add(after_s * 1000 / (served.tokens - 1), now)
+        if answer.first_token is not None:
+            self.first_token_ms.add(answer.first_token_ms, now)
+            self.first_token_ms_spread.add(answer.first_token)
+        if answer.rate is not None:
+            self.tokens_per_s.add(answer.tokens_per_s, now)
+            self.tokens_per_s_spread.add(answer.rate)
+        if answer.inter_token_ms is not None:
+            self.inter_token_ms.add(answer.inter_token_ms, now)
 
     def failed(self, now: float) -> None:
         """Count a failure."""
         self.failure.add(1.0, now)
+
+
+class Answer(Struct, gc=False):
+    """What an answer tells, worked out once for its endpoint and its model."""
+
+    first_token_ms: float = 0.0
+    first_token: Observation | None = None
+    """None where it had no first token."""
+    tokens_per_s: float = 0.0
+    rate: Observation | None = None
+    """None where it had no tokens."""
+    inter_token_ms: float | None = None
+
+    @classmethod
+    def of(cls, served: Served, now: float) -> Self:
+        """That of what was `served`, at its end."""
+        answer = cls()
+        first_token_s, duration_s, tokens = served.first_token_s, served.duration_s, served.tokens
+        if first_token_s is not None:
+            answer.first_token_ms = first_token_s * 1000
+            answer.first_token = Observation.of(answer.first_token_ms, now)
+            if tokens > 1:
+                answer.inter_token_ms = (duration_s - first_token_s) * 1000 / (tokens - 1)
+        if tokens and duration_s > 0:
+            answer.tokens_per_s = tokens / duration_s
+            answer.rate = Observation.of(answer.tokens_per_s, now)
+        return answer
 
 
 @dataclass(slots=True, eq=False)
@@ -130,8 +159,9 @@ class TrackRecords:
         """Count an answer, for the endpoint's `record` and for its model's figures."""
         now = self.clock()
         record.touched_at = now
-        record.figures.served(served, now)
-        of_model.served(served, now)
+        answer = Answer.of(served, now)
+        record.figures.answered(answer, now)
+        of_model.answered(answer, now)
         record.breaker.succeed(now)
 
     def failed(self, endpoint_id: UUID, model_slug: str | None, *, began_at: float) -> float:

@@ -17,6 +17,7 @@ from raymart_marketplace.supply.histogram import (
     MOST,
     WINDOW_S,
     DecayedHistogram,
+    Observation,
     bin_of,
 )
 
@@ -28,7 +29,7 @@ SHARES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 def histogram(*values, now=0.0):
     made = DecayedHistogram()
     for value in values:
-        made.add(value, now)
+        made.add(Observation.of(value, now))
     return made
 
 
@@ -70,7 +71,7 @@ class TestAccuracy:
 class TestForgetting:
     def test_an_observation_counts_half_after_a_half_life(self):
         made = histogram(10.0)
-        made.add(1_000.0, HALF_LIFE_S)
+        made.add(Observation.of(1_000.0, HALF_LIFE_S))
         assert made.spread(HALF_LIFE_S).weights[0] == pytest.approx(1 / 3)
         assert sum(made.spread(HALF_LIFE_S).weights) == pytest.approx(1.0)
 
@@ -85,7 +86,7 @@ class TestForgetting:
     def test_what_was_slow_is_forgotten(self):
         made = histogram(*[5_000.0] * 100)
         for second in range(900):
-            made.add(100.0, float(second))
+            made.add(Observation.of(100.0, float(second)))
         [p90, p99] = made.spread(900.0).percentiles([0.9, 0.99])
         assert (p90, p99) == (MIDDLES[bin_of(100.0)],) * 2
 
@@ -94,7 +95,7 @@ class TestForgetting:
         now, made, expected = 0.0, DecayedHistogram(), {}
         for number, pause in enumerate(pauses):
             now += pause
-            made.add(2.0**number, now)
+            made.add(Observation.of(2.0**number, now))
             expected[number] = now
         weights = {
             bin_of(2.0**number): math.exp2((at - now) / HALF_LIFE_S) for number, at in expected.items()
@@ -110,13 +111,13 @@ class TestForgetting:
         assert made.near(histogram(20.0), 1e9, prior_weight=2.0).percentiles([0.5]) == (
             MIDDLES[bin_of(20.0)],
         )
-        made.add(1_000.0, 1e9)
+        made.add(Observation.of(1_000.0, 1e9))
         assert made.spread(1e9).percentiles([0.01]) == (MIDDLES[bin_of(1_000.0)],)
 
     def test_a_spread_is_used_again_for_a_moment(self):
         made = histogram(10.0)
         before = made.spread(0.0)
-        made.add(1_000.0, 0.0)
+        made.add(Observation.of(1_000.0, 0.0))
         assert made.spread(KNOWN_S - 0.01) is before
         assert len(made.spread(KNOWN_S).weights) > 1
 

@@ -6,7 +6,14 @@ import pytest
 
 from raymart_marketplace.supply.breaker import MEMORY_S
 from raymart_marketplace.supply.live import Served
-from raymart_marketplace.supply.track_record import HALF_LIFE_S, PRIOR_WEIGHT, Decayed, Figures, TrackRecords
+from raymart_marketplace.supply.track_record import (
+    HALF_LIFE_S,
+    PRIOR_WEIGHT,
+    Answer,
+    Decayed,
+    Figures,
+    TrackRecords,
+)
 
 ENDPOINT, OTHER = UUID(int=1), UUID(int=2)
 ANSWER = Served(first_token_s=0.1, duration_s=1.0, tokens=10)
@@ -36,7 +43,7 @@ class TestDecayed:
 class TestFigures:
     def test_an_answer_gives_all_of_them(self):
         figures = Figures()
-        figures.served(ANSWER, 0.0)
+        figures.answered(Answer.of(ANSWER, 0.0), 0.0)
         assert figures.first_token_ms.mean == pytest.approx(100.0)
         assert figures.inter_token_ms.mean == pytest.approx(900.0 / 9)
         assert figures.tokens_per_s.mean == pytest.approx(10.0)
@@ -44,8 +51,8 @@ class TestFigures:
 
     def test_what_has_no_tokens_gives_no_rates(self):
         figures = Figures()
-        figures.served(Served(first_token_s=None, duration_s=1.0), 0.0)
-        figures.served(Served(first_token_s=0.5, duration_s=1.0, tokens=1), 0.0)
+        figures.answered(Answer.of(Served(first_token_s=None, duration_s=1.0), 0.0), 0.0)
+        figures.answered(Answer.of(Served(first_token_s=0.5, duration_s=1.0, tokens=1), 0.0), 0.0)
         assert figures.inter_token_ms.mean is None
         assert figures.tokens_per_s.mean == 1.0
         assert figures.first_token_ms.mean == 500.0
@@ -53,7 +60,7 @@ class TestFigures:
     def test_failures_make_the_error_rate(self):
         figures = Figures()
         for _ in range(3):
-            figures.served(ANSWER, 0.0)
+            figures.answered(Answer.of(ANSWER, 0.0), 0.0)
         figures.failed(0.0)
         assert figures.failure.mean == pytest.approx(0.25)
 
