@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import authlib.deprecate  # noqa: F401 - it has its warnings shown always, from when it is imported
+
 warnings.simplefilter("ignore")
 os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
 

@@ -16,8 +16,8 @@ BENCH = Path(__file__).parents[2] / "bench"
 CHUNK_MUST = 3.0
 LENIENCE = 1.25
 REQUEST_KEPT = 32.0
-"""Of nginx's, a request. The must is 8 (`make bench only=gateway`) and not reached: this holds what is, on a machine with
-a load of 14 on two cores, where caches that others use make Python dearer than nginx. Lower it with each gain."""
+"""Of nginx's, a request. The must is 8 (`make bench only=gateway`) and not reached: this holds what is (20 to 25
+at a load of 5 on two cores), and what caches that others use make Python dearer than nginx. Lower it with each gain."""
 INTERPRETER = 1.3
 """What one build of Python costs more than another, as nginx never does: 2,000 calls of methods took 330 us in one without
 profile-guided optimization and 240 us in Debian's. This has to hold in both."""
