@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `make test`. What fails beside others, three tests at most, is run once more by itself and named (docs/adr/0050).
-# Arguments: those of pytest. Exit status: pytest's, of the second run where there was one.
+# Arguments: those of pytest. Exit status: 0 when all passed, be it the second time; 1 when tests failed; else pytest's.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
